@@ -1,0 +1,103 @@
+/*
+ * The walk shared by the gathering packers: panels of 8 columns from rows that
+ * lie anywhere.
+ *
+ * Row k of the operand is the bytes from base + table[k] on, one byte a column;
+ * a convolution's windows are such rows, each a shifted run of the image.  Two
+ * panels are made at a time while 16 columns are left, then one.  The last
+ * panel, where it is narrower than 8, is read as the 8 columns that end where
+ * it ends, shifted down, so that no byte beyond a row is touched.
+ *
+ * A packer defines put_16 (rows of 4 k in v0..v3, 16 columns each, to dst and
+ * dst_high) and put_8 (8 columns each, to dst), and its body is then
+ * `gather_panels`.
+ */
+#ifndef PYINT8DOT_GATHER_H
+#define PYINT8DOT_GATHER_H
+
+#define args            x0
+#define base            x1      /* where row 0 would be if its table entry were 0, at this panel's column */
+#define dst             x2      /* next packed byte */
+#define depth           x3      /* k, a multiple of 4 */
+#define columns         x4      /* columns left */
+#define table           x5
+#define next            x6      /* table entry of the next k */
+#define left            x7      /* k of this panel not packed yet */
+#define panel           x8      /* bytes of a panel */
+#define dst_high        x9      /* next packed byte of the upper of two panels */
+#define row0            x10
+#define row1            x11
+#define row2            x12
+#define row3            x13
+
+#define shift           d31     /* -8 for each column of a last panel that was packed before */
+
+.macro take_rows
+        ldp     row0, row1, [next], #16
+        ldp     row2, row3, [next], #16
+.endm
+
+.macro load_8 register, row
+        ldr     d\register, [base, \row]
+        ushl    d\register, d\register, shift
+.endm
+
+.macro gather_panels
+        ldp     base, dst, [args]
+        ldp     depth, columns, [args, #16]
+        ldr     table, [args, #32]
+        cbz     depth, L(finished)
+        lsl     panel, depth, #3
+        movi    shift, #0
+
+L(next_pair):
+        subs    columns, columns, #16
+        b.lo    L(single)
+        mov     next, table
+        mov     left, depth
+        add     dst_high, dst, panel
+L(turn_16):
+        take_rows
+        ldr     q0, [base, row0]
+        ldr     q1, [base, row1]
+        ldr     q2, [base, row2]
+        ldr     q3, [base, row3]
+        put_16
+        subs    left, left, #4
+        b.ne    L(turn_16)
+        mov     dst, dst_high
+        add     base, base, #16
+        b       L(next_pair)
+
+L(single):
+        adds    columns, columns, #16
+        b.eq    L(finished)
+        cmp     columns, #8
+        b.hs    L(whole)
+        // Fewer than 8: back to the 8 that end here; row0 is free until the first turn.
+        sub     row0, columns, #8
+        add     base, base, row0
+        lsl     row0, row0, #3
+        fmov    shift, row0
+        mov     columns, #8
+L(whole):
+        mov     next, table
+        mov     left, depth
+L(turn_8):
+        take_rows
+        load_8  0, row0
+        load_8  1, row1
+        load_8  2, row2
+        load_8  3, row3
+        put_8
+        subs    left, left, #4
+        b.ne    L(turn_8)
+        add     base, base, #8
+        sub     columns, columns, #24
+        b       L(single)
+
+L(finished):
+        ret
+.endm
+
+#endif

@@ -1,0 +1,183 @@
+/*
+ * Kernel:     layer_norm
+ * Computes:   y[i][j] = (x[i][j] - mean x[i]) * (1 / sqrt(mean (x[i] - mean x[i])^2 + eps)) * weight[j] + bias[j]
+ * Prototype:  void pyint8dot_layer_norm(const int64_t args[9])
+ * Requires:   Advanced SIMD (every AArch64)
+ * Tile:       none
+ * Packing:    none
+ * Arguments:  x0 = args:
+ *             [0] x       const float *  m rows of n
+ *             [1] y       float *; may be x
+ *             [2] ld_x    bytes from a row of x to the next
+ *             [3] ld_y    bytes from a row of y to the next
+ *             [4] m       rows, >= 0
+ *             [5] n       columns, >= 0
+ *             [6] weight  const float [n]
+ *             [7] bias    const float [n]
+ *             [8] eps     const float *
+ * Clobbers:   x1-x13, v0-v5, v16-v24, flags
+ * Unused:     x14-x30, v6-v15, v25-v31
+ * Stack:      0
+ * Over-read:  none
+ * Bound:      none
+ */
+#include "asm.h"
+
+#define args            x0
+#define x               x1
+#define y               x2
+#define ld_x            x3
+#define ld_y            x4
+#define rows            x5
+#define columns         x6
+#define weight          x7
+#define bias            x8
+#define x_ptr           x9
+#define y_ptr           x10
+#define weight_ptr      x11
+#define bias_ptr        x12
+#define left            x13
+
+#define means           v16
+#define inverses        v17     /* 1 / standard deviation */
+#define count           s18     /* n */
+#define eps             s19
+#define rest            s24     /* sum over the row's last columns; v20-v23: over four columns in turn each */
+
+/* Sum of v20-v23 and what is in `rest`, divided by n, to s20. */
+.macro mean_of_sums
+        fadd    v20.4s, v20.4s, v21.4s
+        fadd    v22.4s, v22.4s, v23.4s
+        fadd    v20.4s, v20.4s, v22.4s
+        faddp   v20.4s, v20.4s, v20.4s
+        faddp   s20, v20.2s
+        fadd    s20, s20, rest
+        fdiv    s20, s20, count
+.endm
+
+/* The row and its sums from the start. */
+.macro begin_sums
+        mov     x_ptr, x
+        movi    v20.4s, #0
+        movi    v21.4s, #0
+        movi    v22.4s, #0
+        movi    v23.4s, #0
+        movi    v24.4s, #0
+        subs    left, columns, #16
+.endm
+
+.macro square_of_deviation number
+        fsub    v\number\().4s, v\number\().4s, means.4s
+        fmul    v\number\().4s, v\number\().4s, v\number\().4s
+.endm
+
+/* Each step rounded once, in the order of floats.py. */
+.macro normalise number, with, and
+        fsub    v\number\().4s, v\number\().4s, means.4s
+        fmul    v\number\().4s, v\number\().4s, inverses.4s
+        fmul    v\number\().4s, v\number\().4s, v\with\().4s
+        fadd    v\number\().4s, v\number\().4s, v\and\().4s
+.endm
+
+function layer_norm
+        ldp     x, y, [args]
+        ldp     ld_x, ld_y, [args, #16]
+        ldp     rows, columns, [args, #32]
+        ldp     weight, bias, [args, #48]
+        ldr     x_ptr, [args, #64]
+        cbz     rows, L(finished)
+        cbz     columns, L(finished)
+        ldr     eps, [x_ptr]
+        ucvtf   count, columns
+
+L(next_row):
+        begin_sums
+        b.lo    L(sum_end)
+L(sum_sixteen):
+        ldp     q0, q1, [x_ptr], #32
+        ldp     q2, q3, [x_ptr], #32
+        fadd    v20.4s, v20.4s, v0.4s
+        fadd    v21.4s, v21.4s, v1.4s
+        fadd    v22.4s, v22.4s, v2.4s
+        fadd    v23.4s, v23.4s, v3.4s
+        subs    left, left, #16
+        b.hs    L(sum_sixteen)
+L(sum_end):
+        adds    left, left, #16
+        b.eq    L(mean)
+L(sum_one):
+        ldr     s0, [x_ptr], #4
+        fadd    rest, rest, s0
+        subs    left, left, #1
+        b.ne    L(sum_one)
+L(mean):
+        mean_of_sums
+        dup     means.4s, v20.s[0]
+
+        begin_sums
+        b.lo    L(squares_end)
+L(squares_sixteen):
+        ldp     q0, q1, [x_ptr], #32
+        ldp     q2, q3, [x_ptr], #32
+        square_of_deviation 0
+        square_of_deviation 1
+        square_of_deviation 2
+        square_of_deviation 3
+        fadd    v20.4s, v20.4s, v0.4s
+        fadd    v21.4s, v21.4s, v1.4s
+        fadd    v22.4s, v22.4s, v2.4s
+        fadd    v23.4s, v23.4s, v3.4s
+        subs    left, left, #16
+        b.hs    L(squares_sixteen)
+L(squares_end):
+        adds    left, left, #16
+        b.eq    L(deviation)
+L(squares_one):
+        ldr     s0, [x_ptr], #4
+        square_of_deviation 0
+        fadd    rest, rest, s0
+        subs    left, left, #1
+        b.ne    L(squares_one)
+L(deviation):
+        mean_of_sums
+        fadd    s20, s20, eps
+        fsqrt   s20, s20
+        fmov    s0, #1.0
+        fdiv    s20, s0, s20
+        dup     inverses.4s, v20.s[0]
+
+        mov     x_ptr, x
+        mov     y_ptr, y
+        mov     weight_ptr, weight
+        mov     bias_ptr, bias
+        subs    left, columns, #8
+        b.lo    L(normalise_end)
+L(normalise_eight):
+        ldp     q0, q1, [x_ptr], #32
+        ldp     q2, q3, [weight_ptr], #32
+        ldp     q4, q5, [bias_ptr], #32
+        normalise 0, 2, 4
+        normalise 1, 3, 5
+        stp     q0, q1, [y_ptr], #32
+        subs    left, left, #8
+        b.hs    L(normalise_eight)
+L(normalise_end):
+        adds    left, left, #8
+        b.eq    L(row_done)
+L(normalise_one):
+        ldr     s0, [x_ptr], #4
+        ldr     s2, [weight_ptr], #4
+        ldr     s4, [bias_ptr], #4
+        normalise 0, 2, 4
+        str     s0, [y_ptr], #4
+        subs    left, left, #1
+        b.ne    L(normalise_one)
+
+L(row_done):
+        add     x, x, ld_x
+        add     y, y, ld_y
+        subs    rows, rows, #1
+        b.ne    L(next_row)
+L(finished):
+        ret
+endfunction layer_norm

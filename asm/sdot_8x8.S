@@ -1,0 +1,172 @@
+/*
+ * Kernel:     sdot_8x8
+ * Computes:   C[i][j] = row_start[i] + col_start[j] + sum over p of A[i][p] * B[p][j], mod 2^32
+ * Prototype:  void pyint8dot_sdot_8x8(const int64_t args[9])
+ * Requires:   FEAT_DotProd
+ * Tile:       8 x 8
+ * Packing:    PackedI8K4(8), K group 4
+ * Arguments:  x0 = args:
+ *             [0] a          const int8_t *   panels of 8 rows, then of 4, 2, 1 as m % 8 has bits; k bytes a row
+ *             [1] b          const int8_t *   ceil(n / 8) panels of 8 columns, zeros beyond n; k bytes a column
+ *             [2] c          int32_t *        row-major, 4 n bytes written in each of m rows
+ *             [3] ldc        bytes from a row of C to the next, any sign
+ *             [4] m          rows of C, >= 0
+ *             [5] n          columns of C, >= 0
+ *             [6] k          packed depth, a multiple of 4, >= 0; at 0 C is only the start values
+ *             [7] row_start  const int32_t [m] or null
+ *             [8] col_start  const int32_t [n rounded up to 8] or null
+ * Clobbers:   x1-x17, v0-v7, v16-v31, flags
+ * Unused:     x18-x30, v8-v15
+ * Stack:      0
+ * Over-read:  none
+ * Bound:      exact for k <= 131071, the sum of k products of -128 x -128; beyond it wraps like numpy's int32
+ */
+#include "asm.h"
+#include "tile.h"
+
+/* Dot products are allowed from here to the end of this file only. */
+#if defined(__APPLE__)
+        .arch_extension dotprod
+#else
+        .arch   armv8.2-a+dotprod
+#endif
+
+/* One row of the tile: four int8 of A against eight columns of four int8 of B. */
+.macro dot low, high, b0, b1, word, lane
+        sdot    v\low\().4s, v\b0\().16b, v\word\().4b[\lane]
+        sdot    v\high\().4s, v\b1\().16b, v\word\().4b[\lane]
+.endm
+
+/* Eight rows, one K group. */
+.macro dot_8 a0, a1, b0, b1
+        dot     16, 17, \b0, \b1, \a0, 0
+        dot     18, 19, \b0, \b1, \a0, 1
+        dot     20, 21, \b0, \b1, \a0, 2
+        dot     22, 23, \b0, \b1, \a0, 3
+        dot     24, 25, \b0, \b1, \a1, 0
+        dot     26, 27, \b0, \b1, \a1, 1
+        dot     28, 29, \b0, \b1, \a1, 2
+        dot     30, 31, \b0, \b1, \a1, 3
+.endm
+
+/* Four rows, one K group. */
+.macro dot_4 a0, b0, b1
+        dot     16, 17, \b0, \b1, \a0, 0
+        dot     18, 19, \b0, \b1, \a0, 1
+        dot     20, 21, \b0, \b1, \a0, 2
+        dot     22, 23, \b0, \b1, \a0, 3
+.endm
+
+/* Four K groups a turn: two groups of operands fill v0..v7, twice. */
+.macro main_8
+        ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [a_ptr], #64
+        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
+        dot_8   0, 1, 4, 5
+        dot_8   2, 3, 6, 7
+        ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [a_ptr], #64
+        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
+        dot_8   0, 1, 4, 5
+        dot_8   2, 3, 6, 7
+.endm
+
+.macro rest_8
+        ld1     {v0.16b, v1.16b}, [a_ptr], #32
+        ld1     {v4.16b, v5.16b}, [b_ptr], #32
+        dot_8   0, 1, 4, 5
+.endm
+
+/* Four rows use v16..v23 of the tile; v24..v31 carry B. */
+.macro main_4
+        ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [a_ptr], #64
+        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
+        ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
+        dot_4   0, 4, 5
+        dot_4   1, 6, 7
+        dot_4   2, 24, 25
+        dot_4   3, 26, 27
+.endm
+
+.macro rest_4
+        ldr     q0, [a_ptr], #16
+        ld1     {v4.16b, v5.16b}, [b_ptr], #32
+        dot_4   0, 4, 5
+.endm
+
+/* Two rows: odd K groups gather in v20..v23, so that eight sums are under way. */
+.macro main_2
+        ld1     {v0.16b, v1.16b}, [a_ptr], #32
+        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
+        ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
+        dot     16, 17, 4, 5, 0, 0
+        dot     18, 19, 4, 5, 0, 1
+        dot     20, 21, 6, 7, 0, 2
+        dot     22, 23, 6, 7, 0, 3
+        dot     16, 17, 24, 25, 1, 0
+        dot     18, 19, 24, 25, 1, 1
+        dot     20, 21, 26, 27, 1, 2
+        dot     22, 23, 26, 27, 1, 3
+.endm
+
+.macro rest_2
+        ldr     d0, [a_ptr], #8
+        ld1     {v4.16b, v5.16b}, [b_ptr], #32
+        dot     16, 17, 4, 5, 0, 0
+        dot     18, 19, 4, 5, 0, 1
+.endm
+
+/* One row (a matrix-vector product on the same packed B): four pairs of sums under way. */
+.macro main_1
+        ld1     {v0.16b, v1.16b}, [a_ptr], #32
+        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
+        ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
+        dot     16, 17, 4, 5, 0, 0
+        dot     18, 19, 6, 7, 0, 1
+        dot     20, 21, 24, 25, 0, 2
+        dot     22, 23, 26, 27, 0, 3
+        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
+        ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
+        dot     16, 17, 4, 5, 1, 0
+        dot     18, 19, 6, 7, 1, 1
+        dot     20, 21, 24, 25, 1, 2
+        dot     22, 23, 26, 27, 1, 3
+.endm
+
+.macro rest_1
+        ldr     s0, [a_ptr], #4
+        ld1     {v4.16b, v5.16b}, [b_ptr], #32
+        dot     16, 17, 4, 5, 0, 0
+.endm
+
+/* The whole depth of one tile: turns of 4 K groups (8 for one row), then single groups. */
+.macro multiply n
+        clear_spare \n
+    .if \n == 1
+        lsr     counter, depth, #5
+    .else
+        lsr     counter, depth, #4
+    .endif
+        cbz     counter, L(rest_\n)
+L(main_\n):
+        main_\n
+        subs    counter, counter, #1
+        b.ne    L(main_\n)
+
+L(rest_\n):
+    .if \n == 1
+        ubfx    counter, depth, #2, #3
+    .else
+        ubfx    counter, depth, #2, #2
+    .endif
+        cbz     counter, L(multiplied_\n)
+L(single_\n):
+        rest_\n
+        subs    counter, counter, #1
+        b.ne    L(single_\n)
+
+L(multiplied_\n):
+        add_spare \n
+.endm
+
+function sdot_8x8
+        gemm_8x8
+endfunction sdot_8x8

@@ -1,0 +1,212 @@
+/*
+ * The int32 tile shared by every kernel of 8 columns, and the loops over tiles.
+ *
+ * tract's layout: v[16 + 2r + h], h = 0 or 1, holds row r of the tile, columns
+ * 4h .. 4h+3, so a row of C is two whole registers:
+ *
+ *                 columns 0 1 2 3   columns 4 5 6 7
+ *          row 0        v16               v17
+ *          row 1        v18               v19
+ *          ...
+ *          row 7        v30               v31
+ *
+ * A's rows come in panels of 8; the last m % 8 rows in panels of 4, 2 and 1, as
+ * the bits of m say, so no multiply is spent on a row that does not exist.  B's
+ * columns come in panels of 8, the last one filled up with zeros.
+ *
+ * A kernel file defines `multiply rows` for rows = 8, 4, 2, 1: it adds the whole
+ * product of A's panel at a_ptr and B's panel at b_ptr to the tile, moves both
+ * pointers to the panels' ends, and may use counter, t0, t1 and v0..v7 (and
+ * v24..v31 where rows < 8).  `gemm_8x8` is then the body of the entry.
+ */
+#ifndef PYINT8DOT_TILE_H
+#define PYINT8DOT_TILE_H
+
+#define args            x0
+#define a_base          x1      /* first panel of A */
+#define b_base          x2      /* this panel of B */
+#define c_base          x3      /* this tile column of C */
+#define ldc             x4      /* bytes from a row of C to the next */
+#define rows_all        x5      /* m */
+#define columns         x6      /* columns left, this panel's included */
+#define depth           x7      /* packed k */
+#define row_start       x8      /* int32[m] or null */
+#define col_start       x9      /* int32[columns rounded up to 8] or null */
+#define a_ptr           x10
+#define b_ptr           x11
+#define counter         x12
+#define c_ptr           x13
+#define rows            x14     /* rows left, this panel's included */
+#define row_ptr         x15
+#define t0              x16
+#define t1              x17
+
+/* `do_rows n, macro`: apply a macro to the tile rows 0 .. n-1, as (low, high) registers. */
+.macro do_rows n, macro
+        \macro  16, 17
+    .if \n > 1
+        \macro  18, 19
+    .endif
+    .if \n > 2
+        \macro  20, 21
+        \macro  22, 23
+    .endif
+    .if \n > 4
+        \macro  24, 25
+        \macro  26, 27
+        \macro  28, 29
+        \macro  30, 31
+    .endif
+.endm
+
+.macro clear_row low, high
+        movi    v\low\().4s, #0
+        movi    v\high\().4s, #0
+.endm
+
+.macro copy_columns low, high
+        mov     v\low\().16b, v0.16b
+        mov     v\high\().16b, v1.16b
+.endm
+
+.macro add_row_start low, high
+        ld1r    {v2.4s}, [row_ptr], #4
+        add     v\low\().4s, v\low\().4s, v2.4s
+        add     v\high\().4s, v\high\().4s, v2.4s
+.endm
+
+/* The tile starts from row_start[row] + col_start[column], either of them zero when null:
+ * zero-point corrections and biases cost no pass of their own over C. */
+.macro start_tile n
+        cbnz    col_start, L(start_columns_\n)
+        do_rows \n, clear_row
+        b       L(start_rows_\n)
+L(start_columns_\n):
+        ldp     q0, q1, [col_start]
+        do_rows \n, copy_columns
+L(start_rows_\n):
+        cbz     row_start, L(started_\n)
+        do_rows \n, add_row_start
+L(started_\n):
+.endm
+
+/* Tiles of one and two rows keep further sums of the same rows up to v23, so that eight are
+ * under way whatever the tile: cleared before the multiply, added up after it. */
+.macro clear_spare n
+    .if \n == 1
+        movi    v18.4s, #0
+        movi    v19.4s, #0
+    .endif
+    .if \n < 4
+        movi    v20.4s, #0
+        movi    v21.4s, #0
+        movi    v22.4s, #0
+        movi    v23.4s, #0
+    .endif
+.endm
+
+.macro add_spare n
+    .if \n < 4
+        add     v16.4s, v16.4s, v20.4s
+        add     v17.4s, v17.4s, v21.4s
+        add     v18.4s, v18.4s, v22.4s
+        add     v19.4s, v19.4s, v23.4s
+    .endif
+    .if \n == 1
+        add     v16.4s, v16.4s, v18.4s
+        add     v17.4s, v17.4s, v19.4s
+    .endif
+.endm
+
+.macro store_row low, high
+        stp     q\low, q\high, [c_ptr]
+        add     c_ptr, c_ptr, ldc
+.endm
+
+/* 1 to 7 columns of a row, by the bits of their number; nothing beyond is touched. */
+.macro store_row_edge low, high
+        mov     t0, c_ptr
+        tbz     columns, #2, L(edge_two_\low\()_\@)
+        str     q\low, [t0], #16
+        mov     v\low\().16b, v\high\().16b
+L(edge_two_\low\()_\@):
+        tbz     columns, #1, L(edge_one_\low\()_\@)
+        str     d\low, [t0], #8
+        ext     v\low\().16b, v\low\().16b, v\low\().16b, #8
+L(edge_one_\low\()_\@):
+        tbz     columns, #0, L(edge_end_\low\()_\@)
+        str     s\low, [t0]
+L(edge_end_\low\()_\@):
+        add     c_ptr, c_ptr, ldc
+.endm
+
+.macro store_tile n
+        cmp     columns, #8
+        b.lo    L(store_edge_\n)
+        do_rows \n, store_row
+        b       L(stored_\n)
+L(store_edge_\n):
+        do_rows \n, store_row_edge
+L(stored_\n):
+.endm
+
+.macro one_tile n
+        start_tile \n
+        mov     b_ptr, b_base
+        multiply \n
+        store_tile \n
+.endm
+
+/* Every tile of C, column panel by column panel: B's panel stays in the first-level
+ * cache while the block of A, sized by the caller to the second, passes by. */
+.macro gemm_8x8
+        ldp     c_base, ldc, [args, #16]
+        ldp     rows_all, columns, [args, #32]
+        ldp     depth, row_start, [args, #48]
+        ldr     col_start, [args, #64]
+        ldp     a_base, b_base, [args]
+
+        // An empty C has no tile.
+        cbz     rows_all, L(finished)
+        cbz     columns, L(finished)
+
+L(next_columns):
+        mov     a_ptr, a_base
+        mov     c_ptr, c_base
+        mov     row_ptr, row_start
+        mov     rows, rows_all
+        cmp     rows, #8
+        b.lo    L(last_rows)
+
+L(next_rows):
+        one_tile 8
+        sub     rows, rows, #8
+        cmp     rows, #8
+        b.hs    L(next_rows)
+
+        // The bits of m % 8 say which smaller panels follow.
+L(last_rows):
+        tbz     rows, #2, L(last_two)
+        one_tile 4
+L(last_two):
+        tbz     rows, #1, L(last_one)
+        one_tile 2
+L(last_one):
+        tbz     rows, #0, L(columns_done)
+        one_tile 1
+
+        // Whichever tile came last, it left b_ptr at the end of B's panel.
+L(columns_done):
+        mov     b_base, b_ptr
+        add     c_base, c_base, #32
+        add     t0, col_start, #32
+        cmp     col_start, #0
+        csel    col_start, col_start, t0, eq
+        subs    columns, columns, #8
+        b.hi    L(next_columns)
+
+L(finished):
+        ret
+.endm
+
+#endif

@@ -1,0 +1,270 @@
+"""Assemble ``asm/*.S`` into the shared library: the only place with compiler and linker flags.
+
+Three ways in: the command line (``python build.py --help``), the functions below, and hatchling,
+which calls `CustomBuildHook` while it makes a wheel.
+
+No toolchain is a warning, because the portable kernel serves; a toolchain that cannot assemble a
+kernel is an error that shows the command and what it printed, never a kernel quietly left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import runpy
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # the command line needs nothing but the standard library
+    BuildHookInterface = object
+
+ROOT = Path(__file__).resolve().parent
+# The cross compiler that `make setup` fetches where the system has none.
+FETCHED = ROOT / ".arm64" / "tools" / "bin" / "aarch64-linux-gnu-gcc"
+TARGET_VARIABLE = "PYINT8DOT_TARGET"
+
+COMPILE_FLAGS = ["-c", "-x", "assembler-with-cpp", "-Wall", "-I", "asm"]
+TARGETS: dict[str, dict[str, Any]] = {
+    "linux-aarch64": {
+        "suffix": ".so",
+        "compile": ["-Wa,--fatal-warnings", "-Wa,--noexecstack"],
+        "link": [
+            "-shared",
+            "-nostdlib",
+            "-Wl,--fatal-warnings",
+            "-Wl,--build-id=sha1",
+            "-Wl,-z,defs,-z,text,-z,relro,-z,now,-z,noexecstack,-z,force-bti",
+            "-Wl,-soname,{name}",
+        ],
+        # The library calls nothing, not even libc, so it loads on every Linux of this machine.
+        "wheel": "py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
+    },
+    "macos-arm64": {
+        "suffix": ".dylib",
+        "compile": ["-mmacosx-version-min=11.0"],
+        "link": ["-dynamiclib", "-mmacosx-version-min=11.0", "-Wl,-install_name,@rpath/{name}"],
+        "wheel": "py3-none-macosx_11_0_arm64",
+    },
+}
+
+
+class BuildError(Exception):
+    """The toolchain is there and failed; the message holds the command and its output."""
+
+
+class Library(NamedTuple):
+    """One shared library: where its sources lie and where it goes."""
+
+    stem: str
+    sources: str
+    folder: str
+
+
+PRODUCT = Library("libpyint8dot", "asm/*.S", "pyint8dot/lib")
+TESTS = Library("libchecked", "tests/support/*.S", "tests/support/lib")
+
+
+def host_target() -> str | None:
+    """Return the target this machine runs natively, or None where it runs none."""
+    if struct.calcsize("P") != 8 or platform.machine() not in ("aarch64", "arm64"):
+        return None
+    return {"linux": "linux-aarch64", "darwin": "macos-arm64"}.get(sys.platform)
+
+
+def default_target() -> str:
+    """Return the target to build: PYINT8DOT_TARGET, else this machine's, else Linux's (emulation)."""
+    target = os.environ.get(TARGET_VARIABLE) or host_target() or "linux-aarch64"
+    if target not in TARGETS:
+        raise BuildError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
+    return target
+
+
+def run(command: list[str]) -> str:
+    """Run a command in the checkout and return its output, or raise BuildError with all of it."""
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+    except OSError as error:
+        raise BuildError(f"{shlex.join(command)}\n{error}") from None
+    if done.returncode:
+        raise BuildError(
+            f"command failed with exit status {done.returncode}:\n  {shlex.join(command)}\n{done.stdout.rstrip()}"
+        )
+    return done.stdout
+
+
+def answers(command: list[str]) -> str:
+    """Return what a command prints, or nothing where it cannot be run."""
+    try:
+        return run(command).strip()
+    except BuildError:
+        return ""
+
+
+def compilers(target: str) -> list[list[str]]:
+    """Return the compiler drivers worth trying for a target, best first."""
+    given = [shlex.split(os.environ["CC"])] if os.environ.get("CC") else []
+    if target == "linux-aarch64":
+        cross = [["aarch64-linux-gnu-gcc"], [str(FETCHED)]]
+        clang = [["clang", "--target=aarch64-linux-gnu", "-fuse-ld=lld"]]
+        return [*given, ["cc"], ["gcc"], ["clang"], *cross, *clang]
+    if sys.platform == "darwin":
+        return [[*command, "-arch", "arm64"] for command in (*given, ["cc"], ["clang"])]
+    return [[sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-macos"]]
+
+
+def find_compiler(target: str) -> list[str] | None:
+    """Return the first driver that exists and makes code for the target, or None."""
+    for command in compilers(target):
+        if shutil.which(command[0]) is None:
+            continue
+        machine = answers([*command, "-dumpmachine"])
+        if machine.startswith(("aarch64", "arm64")):
+            return command
+    return None
+
+
+def digest(*parts: object) -> str:
+    """Return a hash over texts and over the contents of files."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.read_bytes() if isinstance(part, Path) else str(part).encode()
+        total.update(hashlib.sha256(data).digest())
+    return total.hexdigest()
+
+
+def build(library: Library = PRODUCT, target: str | None = None, *, force: bool = False) -> Path | None:
+    """Build one library and return its path.
+
+    Parameters
+    ----------
+    library : Library
+        `PRODUCT` or `TESTS`.
+    target : str, optional
+        A key of `TARGETS`; by default what `default_target` says.
+    force : bool
+        Build even where nothing changed since the last time.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The library, or None where this machine has no toolchain for the target.
+
+    Raises
+    ------
+    BuildError
+        A command failed; the message shows it with its output.
+    """
+    target = target or default_target()
+    sources = sorted(ROOT.glob(library.sources))
+    if not sources:
+        raise BuildError(f"no source matches {library.sources} in {ROOT}")
+    compiler = find_compiler(target)
+    if compiler is None:
+        return None
+
+    traits = TARGETS[target]
+    name = library.stem + traits["suffix"]
+    path = ROOT / library.folder / name
+    compile_command = [*compiler, *COMPILE_FLAGS, *traits["compile"]]
+    link_command = [*compiler, *(flag.format(name=name) for flag in traits["link"])]
+
+    headers = sorted({*ROOT.glob("asm/*.h"), *sources[0].parent.glob("*.h")})
+    commands = [compile_command, link_command, answers([*compiler, "--version"])]
+    inputs = digest(*commands, [source.name for source in sources], *sources, *headers)
+    stamp = path.with_name(f".{name}.json")
+    if not force and path.exists() and stamp.exists():
+        made_before = json.loads(stamp.read_text())
+        if made_before == {"inputs": inputs, "output": digest(path)}:
+            return path
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as folder:
+        objects = []
+        for source in sources:
+            objects.append(f"{folder}/{source.stem}.o")
+            run([*compile_command, str(source.relative_to(ROOT)), "-o", objects[-1]])
+        made = Path(folder, name)
+        run([*link_command, *objects, "-o", str(made)])
+        record = Path(folder, stamp.name)
+        record.write_text(json.dumps({"inputs": inputs, "output": digest(made)}))
+        # The library first: a stamp without its library, or with another one's, means "build again".
+        made.replace(path)
+        record.replace(stamp)
+    print(f"built {path.relative_to(ROOT)} for {target} with {shlex.join(compiler)}", file=sys.stderr)
+    return path
+
+
+def no_toolchain(target: str) -> str:
+    """Return the sentence that says why nothing was built."""
+    tried = ", ".join(shlex.join(command) for command in compilers(target))
+    return (
+        f"no toolchain for {target} (tried {tried}): no native kernel is built, "
+        "and every product runs on the portable one"
+    )
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
+    """Put the native library into a wheel where it can be built, and tag the wheel by it."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build for this machine (or PYINT8DOT_TARGET) and add the library to the wheel."""
+        if not os.environ.get(TARGET_VARIABLE) and host_target() is None:
+            print("pyint8dot: this machine runs no native kernel; the wheel is portable", file=sys.stderr)
+            return
+        target = default_target()
+        path = build(PRODUCT, target)
+        if path is None:
+            self.app.display_warning("=" * 72)
+            self.app.display_warning(f"pyint8dot: {no_toolchain(target)}.")
+            self.app.display_warning("Install a C compiler (cc) and reinstall for the fast kernels.")
+            self.app.display_warning("=" * 72)
+            return
+        if version == "editable":
+            return  # the checkout itself is imported, library and all
+        build_data["pure_python"] = False
+        build_data["tag"] = TARGETS[target]["wheel"]
+        build_data["force_include"][str(path)] = f"pyint8dot/lib/{path.name}"
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="build.py", description="Build pyint8dot's native library.")
+    parser.add_argument("--target", choices=TARGETS, help="default: this machine's, else linux-aarch64")
+    parser.add_argument("--tests", action="store_true", help="also build the library of the tests")
+    parser.add_argument("--force", action="store_true", help="build even where nothing changed")
+    parser.add_argument("--require", action="store_true", help="having no toolchain is an error")
+    options = parser.parse_args()
+    target = options.target or default_target()
+    for library in (PRODUCT, TESTS) if options.tests else (PRODUCT,):
+        if build(library, target, force=options.force) is None:
+            print(f"build.py: {no_toolchain(target)}", file=sys.stderr)
+            return int(options.require)
+    return 0
+
+
+if __name__ == "__main__":
+    if __spec__ is not None:
+        # `python -m build` in the checkout means the PyPA tool of that name, not this file.
+        sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+        if importlib.util.find_spec("build") is None:
+            sys.exit("No module named build (to assemble the kernels: python build.py)")
+        runpy.run_module("build", run_name="__main__", alter_sys=True)
+    else:
+        try:
+            sys.exit(main())
+        except BuildError as failure:
+            sys.exit(f"build.py: {failure}")

@@ -1,0 +1,38 @@
+"""Exact int8 matrix multiplication for AArch64, in assembly, for numpy."""
+
+__version__ = "0.1.0"
+
+from pyint8dot import fuse
+from pyint8dot.errors import Int8DotError, KernelError, LibraryError
+from pyint8dot.kernels import kernel_info, use_kernel
+from pyint8dot.linear import linear
+from pyint8dot.matmul import matmul, mmm
+from pyint8dot.packing import PackedFormat, PackedI8K4, PackedMatrix, pack
+from pyint8dot.qlinear import matmul_integer, qlinear_matmul
+from pyint8dot.quantize import dequantize_linear, dynamic_quantize_linear, quantize_linear, quantize_rows
+from pyint8dot.threads import get_num_threads, num_threads, set_num_threads
+
+__all__ = [
+    "Int8DotError",
+    "KernelError",
+    "LibraryError",
+    "PackedFormat",
+    "PackedI8K4",
+    "PackedMatrix",
+    "dequantize_linear",
+    "dynamic_quantize_linear",
+    "fuse",
+    "get_num_threads",
+    "kernel_info",
+    "linear",
+    "matmul",
+    "matmul_integer",
+    "mmm",
+    "num_threads",
+    "pack",
+    "qlinear_matmul",
+    "quantize_linear",
+    "quantize_rows",
+    "set_num_threads",
+    "use_kernel",
+]

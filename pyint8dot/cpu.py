@@ -1,0 +1,194 @@
+"""What this processor can do: its instruction-set features and the sizes of its caches.
+
+Nothing here raises: a question the system does not answer is answered with "no", or with a cautious
+default.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["caches", "features", "is_aarch64"]
+
+AT_HWCAP = 16
+AT_HWCAP2 = 26
+
+# Name of a feature, the auxiliary vector entry that announces it, its bit there (Linux,
+# asm/hwcap.h).
+HWCAP_BITS = (
+    ("asimd", AT_HWCAP, 1),
+    ("dotprod", AT_HWCAP, 20),
+    ("i8mm", AT_HWCAP2, 13),
+)
+
+# Name of a feature and the sysctl that announces it (macOS 12 and later).
+SYSCTL_NAMES = (
+    ("dotprod", "hw.optional.arm.FEAT_DotProd"),
+    ("i8mm", "hw.optional.arm.FEAT_I8MM"),
+)
+
+DEFAULT_CACHES = (32 * 1024, 512 * 1024)
+# Sizes outside these bounds are taken for a system that does not know, as virtual machines and
+# emulators often do not.
+PLAUSIBLE_L1D = range(4 * 1024, 1024 * 1024 + 1)
+PLAUSIBLE_L2 = range(64 * 1024, 256 * 1024 * 1024 + 1)
+CACHE_DIRECTORY = Path("/sys/devices/system/cpu/cpu0/cache")
+
+Sysctl = Callable[[str], int]
+Auxval = Callable[[int], int]
+
+
+@functools.cache
+def features() -> frozenset[str]:
+    """Names of the instruction-set features this process may use.
+
+    Returns
+    -------
+    frozenset of str
+        Some of ``"asimd"``, ``"dotprod"`` and ``"i8mm"``; empty where this is not a 64-bit Arm
+        process.
+
+    Examples
+    --------
+    >>> features() <= {"asimd", "dotprod", "i8mm"}
+    True
+    """
+    if not is_aarch64():
+        return frozenset()
+    return detect(sys.platform)
+
+
+@functools.cache
+def caches() -> tuple[int, int]:
+    """Sizes in bytes of the first-level data cache and of the second-level cache of one core.
+
+    Returns
+    -------
+    tuple of int
+        ``(l1d, l2)``. What the system does not say, or says absurdly, is 32 KiB and 512 KiB.
+    """
+    return measure_caches(sys.platform)
+
+
+def is_aarch64() -> bool:
+    """Tell whether this is a 64-bit little-endian Arm process; a 32-bit Python on a 64-bit kernel is not."""
+    return platform.machine().lower() in ("aarch64", "arm64") and sys.maxsize > 2**32 and sys.byteorder == "little"
+
+
+def detect(system: str, *, auxval: Auxval | None = None, sysctl: Sysctl | None = None) -> frozenset[str]:
+    """Features of an AArch64 machine under the operating system `system`, spelled as `sys.platform`.
+
+    `auxval` and `sysctl` stand in for the system's own answers in tests.
+    """
+    # Advanced SIMD is part of every AArch64 system that runs Python, so it needs no announcement.
+    found = {"asimd"}
+    if system in ("linux", "android"):
+        ask = auxval or read_auxval
+        words = {entry: ask(entry) for entry in (AT_HWCAP, AT_HWCAP2)}
+        found.update(name for name, entry, bit in HWCAP_BITS if words[entry] >> bit & 1)
+    elif system == "darwin":
+        read = sysctl or read_sysctl
+        found.update(name for name, key in SYSCTL_NAMES if read(key) == 1)
+    return frozenset(found)
+
+
+def read_auxval(entry: int, *, libc: Any = None, auxv: Path = Path("/proc/self/auxv")) -> int:
+    """Value of one entry of the auxiliary vector, 0 where there is none.
+
+    glibc (2.16) and musl (1.1) both export getauxval to the whole process; the file serves what
+    does neither.
+    """
+    try:
+        getauxval = (libc or ctypes.CDLL(None)).getauxval
+    except (AttributeError, OSError, TypeError):
+        return read_auxv_file(auxv).get(entry, 0)
+    getauxval.argtypes = (ctypes.c_ulong,)
+    getauxval.restype = ctypes.c_ulong
+    return int(getauxval(entry))
+
+
+def read_auxv_file(path: Path) -> Mapping[int, int]:
+    """Entries of an auxiliary vector stored as pairs of 64-bit words; empty when it cannot be read."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return {}
+    return dict(struct.iter_unpack("=QQ", raw[: len(raw) // 16 * 16]))
+
+
+def read_sysctl(name: str, *, libc: Any = None) -> int:
+    """Integer value of a macOS sysctl of 4 or 8 bytes, 0 where there is none."""
+    try:
+        sysctlbyname = (libc or ctypes.CDLL(None)).sysctlbyname
+    except (AttributeError, OSError, TypeError):
+        return 0
+    sysctlbyname.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    sysctlbyname.restype = ctypes.c_int
+    # A 4-byte answer fills the low half of the zeroed word, so one buffer serves both widths on a
+    # little-endian machine.
+    value = ctypes.c_uint64(0)
+    size = ctypes.c_size_t(ctypes.sizeof(value))
+    if sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0) != 0:
+        return 0
+    return int(value.value)
+
+
+def measure_caches(
+    system: str,
+    *,
+    sysctl: Sysctl | None = None,
+    sysconf: Callable[[str], int] | None = None,
+    directory: Path = CACHE_DIRECTORY,
+) -> tuple[int, int]:
+    """Cache sizes under the operating system `system`; the other arguments stand in for its answers in tests."""
+    l1d: list[int] = []
+    l2: list[int] = []
+    if system == "darwin":
+        read = sysctl or read_sysctl
+        # perflevel0 are the performance cores; the plain names describe the efficiency cores on
+        # Apple silicon.
+        l1d = [read("hw.perflevel0.l1dcachesize"), read("hw.l1dcachesize")]
+        l2 = [read("hw.perflevel0.l2cachesize"), read("hw.l2cachesize")]
+    else:
+        ask = sysconf or read_sysconf
+        listed = read_cache_directory(directory)
+        l1d = [ask("SC_LEVEL1_DCACHE_SIZE"), listed.get(1, 0)]
+        l2 = [ask("SC_LEVEL2_CACHE_SIZE"), listed.get(2, 0)]
+    return (
+        next((size for size in l1d if size in PLAUSIBLE_L1D), DEFAULT_CACHES[0]),
+        next((size for size in l2 if size in PLAUSIBLE_L2), DEFAULT_CACHES[1]),
+    )
+
+
+def read_sysconf(name: str) -> int:
+    """Value of a sysconf variable, 0 where the system does not know it."""
+    try:
+        return os.sysconf(name)
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def read_cache_directory(directory: Path) -> dict[int, int]:
+    """Bytes of the data or unified cache of each level, as Linux lists them below /sys."""
+    listed = (read_cache_index(index) for index in sorted(directory.glob("index*")))
+    return dict(entry for entry in listed if entry is not None)
+
+
+def read_cache_index(index: Path) -> tuple[int, int] | None:
+    """Level and bytes of one listed cache; None for an instruction cache or an unreadable entry."""
+    try:
+        if (index / "type").read_text().strip() == "Instruction":
+            return None
+        level = int((index / "level").read_text())
+        size = (index / "size").read_text().strip()
+        return level, int(size.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(size[-1:], 0)
+    except (OSError, ValueError):
+        return None

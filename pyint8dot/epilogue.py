@@ -1,0 +1,147 @@
+"""What happens to an int32 product before a user sees it, in numpy.
+
+These functions are the definition: the native epilogues give the same bits. Every step is one float32 operation, rounded once, in the order
+written here, so nothing may be contracted into a fused multiply-add.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pyint8dot import floats
+from pyint8dot.arguments import RANGES, Quantized, Values
+
+Activation = Literal["relu", "gelu"] | None
+
+ACTIVATIONS: tuple[Activation, ...] = (None, "relu", "gelu")
+
+
+def requantize(
+    acc: npt.NDArray[np.int32],
+    scale: npt.ArrayLike,
+    zero_point: int = 0,
+    dtype: npt.DTypeLike = np.int8,
+    *,
+    out: Quantized | None = None,
+) -> Quantized:
+    """Scale, round and saturate an int32 product to int8 or uint8.
+
+    ``y = clip(rint(float32(acc) * scale), lo - zero_point, hi - zero_point) + zero_point``, ties to even, with `lo` and `hi` the limits of
+    `dtype`. On Arm that is ``scvtf``, ``fmul``, ``fcvtns``, a saturating add and a saturating narrowing.
+
+    Parameters
+    ----------
+    acc : ndarray of int32
+        The product, any shape.
+    scale : array_like of float32
+        Finite; a scalar or any shape that broadcasts to that of `acc`: ``(n,)`` per column, ``(m, 1)`` per row.
+    zero_point : int
+        Added after the rounding; within the range of `dtype`.
+    dtype : dtype
+        int8 or uint8.
+    out : ndarray, optional
+        Where to write, of `dtype` and the shape of `acc`.
+
+    Returns
+    -------
+    ndarray of `dtype`
+        Shape of `acc`.
+
+    Raises
+    ------
+    TypeError
+        If `dtype` is neither int8 nor uint8.
+    ValueError
+        If a scale is not finite or `zero_point` does not fit `dtype`.
+
+    Examples
+    --------
+    >>> requantize(np.array([-300, 5, 7, 300], np.int32), np.float32(0.5))
+    array([-128,    2,    4,  127], dtype=int8)
+    """
+    kind = np.dtype(dtype)
+    if kind not in RANGES:
+        raise TypeError(f"dtype must be int8 or uint8, got {kind}")
+    low, high = RANGES[kind]
+    if not low <= zero_point <= high:
+        raise ValueError(f"zero_point must be within {low}..{high} for {kind}, got {zero_point}")
+    factor = np.asarray(scale, np.float32)
+    if not np.isfinite(factor).all():
+        raise ValueError("scale must be finite, got nan or infinity")
+    y: Values = acc.astype(np.float32)
+    with np.errstate(over="ignore"):  # a product past float32's range saturates below
+        y *= factor
+    np.rint(y, out=y)
+    np.maximum(y, np.float32(low - zero_point), out=y)
+    np.minimum(y, np.float32(high - zero_point), out=y)
+    y += np.float32(zero_point)
+    if out is None:
+        return y.astype(kind)
+    np.copyto(out, y, casting="unsafe")
+    return out
+
+
+def dequantize(
+    acc: npt.NDArray[np.int32],
+    row_scale: npt.ArrayLike,
+    col_scale: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    act: Activation = None,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Turn an int32 product into float32: ``act((float32(acc) * col_scale) * row_scale + bias)``.
+
+    Parameters
+    ----------
+    acc : ndarray of int32, shape (m, n)
+        The product.
+    row_scale : array_like of float32, shape () or (m,)
+        One factor a row.
+    col_scale : array_like of float32, shape () or (n,)
+        One factor a column.
+    bias : array_like of float32, shape (n,), optional
+        Added after both factors, with a rounding of its own.
+    act : {None, "relu", "gelu"}
+        Applied last.
+    out : ndarray of float32, shape (m, n), optional
+        Where to write.
+
+    Returns
+    -------
+    ndarray of float32, shape (m, n)
+
+    Raises
+    ------
+    ValueError
+        If `act` is unknown.
+
+    Examples
+    --------
+    >>> dequantize(np.array([[10, -20]], np.int32), [0.5], [1.0, 0.25], [1.0, 0.0])
+    array([[ 6. , -2.5]], dtype=float32)
+    """
+    if act not in ACTIVATIONS:
+        raise ValueError(f'act must be None, "relu" or "gelu", got {act!r}')
+    y = acc.astype(np.float32) if out is None else out
+    if out is not None:
+        np.copyto(out, acc, casting="same_kind")
+    y *= np.asarray(col_scale, np.float32)
+    rows = np.asarray(row_scale, np.float32)
+    y *= rows[:, None] if rows.ndim else rows
+    if bias is not None:
+        y += np.asarray(bias, np.float32)
+    return activate(y, act)
+
+
+def activate(y: npt.NDArray[np.float32], act: Activation) -> npt.NDArray[np.float32]:
+    """Apply the activation `act` to `y` in place and return it."""
+    if act == "relu":
+        # Not maximum(): -0.0 must become +0.0 on every machine.
+        np.copyto(y, np.float32(0), where=y <= 0)
+    elif act == "gelu":
+        floats.gelu(y, out=y)
+    return y

@@ -1,0 +1,288 @@
+"""Quantising and dequantising float arrays, with ONNX's names and semantics, and the per-row quantisation of `linear`.
+
+All rounding is to the nearest, ties to even, and each step is one float operation, so the results are the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyint8dot.arguments import RANGES, Quantized, Values, output_dtype, zero_points
+
+FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+
+
+def quantize_linear(
+    x: npt.ArrayLike,
+    y_scale: npt.ArrayLike,
+    y_zero_point: npt.ArrayLike | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    dtype: npt.DTypeLike | None = None,
+) -> Quantized:
+    """Quantise to int8 or uint8: ``y = saturate(rint(x / y_scale) + y_zero_point)`` (ONNX QuantizeLinear).
+
+    Parameters
+    ----------
+    x : array_like of float16, float32, float64 or int32
+        Any shape.
+    y_scale : array_like of float
+        A scalar, one value along `axis`, or with `block_size` one a block. Its type is the precision of the division.
+    y_zero_point : array_like of int8 or uint8, optional
+        A scalar or the shape of `y_scale`. Its type is the type of the result.
+    axis : int
+        The axis that a 1-D scale runs along. Not used with a scalar.
+    block_size : int
+        If not 0, the scale has the shape of `x` but one value for every `block_size` elements of `axis`.
+    dtype : dtype, optional
+        int8 or uint8; where `y_zero_point` has a type of its own it must be the same. Without either, uint8.
+
+    Returns
+    -------
+    ndarray of int8 or uint8
+        Shape of `x`. Infinity saturates; NaN becomes the zero point.
+
+    Raises
+    ------
+    TypeError
+        If an argument has another type than those above.
+    ValueError
+        If shapes do not fit, `axis` is out of range or a zero point does not fit the type.
+
+    Examples
+    --------
+    >>> quantize_linear(np.float32([-1, 0.25, 0.75, 300]), np.float32(0.5), np.uint8(10))
+    array([  8,  10,  12, 255], dtype=uint8)
+    """
+    values: Values = np.asarray(x)
+    if values.dtype not in (*FLOATS, np.dtype(np.int32)):
+        raise TypeError(f"x must be float16, float32, float64 or int32, got {values.dtype}")
+    kind = _target_dtype(y_zero_point, dtype)
+    low, high = RANGES[kind]
+    divisor: Values = np.asarray(y_scale)
+    if divisor.dtype.kind != "f":
+        raise TypeError(f"y_scale must be floats, got {divisor.dtype}")
+    divisor = _along_axis("y_scale", divisor, values.shape, axis, block_size)
+    zero = _along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
+    with np.errstate(all="ignore"):  # a zero scale, infinity and NaN have the results documented above
+        y: Values = np.asarray(values.astype(divisor.dtype) / divisor)
+    np.rint(y, out=y)
+    shift = zero.astype(y.dtype)
+    y = np.asarray(np.clip(y, y.dtype.type(low) - shift, y.dtype.type(high) - shift))
+    np.copyto(y, 0, where=np.isnan(y))
+    return np.asarray(y + shift).astype(kind)
+
+
+def dequantize_linear(
+    x: npt.ArrayLike,
+    x_scale: npt.ArrayLike,
+    x_zero_point: npt.ArrayLike | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+) -> Values:
+    """Turn quantised values into floats: ``y = (x - x_zero_point) * x_scale`` (ONNX DequantizeLinear).
+
+    Parameters
+    ----------
+    x : array_like of int8, uint8 or int32
+        Any shape.
+    x_scale : array_like of float
+        A scalar, one value along `axis`, or with `block_size` one a block.
+    x_zero_point : array_like of integers, optional
+        A scalar or the shape of `x_scale`; must fit the type of `x`.
+    axis : int
+        The axis that a 1-D scale runs along. Not used with a scalar.
+    block_size : int
+        If not 0, the scale has the shape of `x` but one value for every `block_size` elements of `axis`.
+
+    Returns
+    -------
+    ndarray
+        Shape of `x`, type of `x_scale` (computed in float32 where that is narrower).
+
+    Raises
+    ------
+    TypeError
+        If an argument has another type than those above.
+    ValueError
+        If shapes do not fit, `axis` is out of range or a zero point does not fit the type.
+
+    Examples
+    --------
+    >>> dequantize_linear(np.uint8([8, 10, 255]), np.float32(0.5), np.uint8(10))
+    array([ -1. ,   0. , 122.5], dtype=float32)
+    """
+    values: Values = np.asarray(x)
+    if values.dtype not in (*RANGES, np.dtype(np.int32)):
+        raise TypeError(f"x must be int8, uint8 or int32, got {values.dtype}")
+    factor: Values = np.asarray(x_scale)
+    if factor.dtype.kind != "f":
+        raise TypeError(f"x_scale must be floats, got {factor.dtype}")
+    if values.dtype == np.int32:
+        zero: Values = np.asarray(0 if x_zero_point is None else x_zero_point)
+        if zero.dtype.kind not in "iu":
+            raise TypeError(f"x_zero_point must be integers, got {zero.dtype}")
+        wide: Values = values.astype(np.int64)
+    else:
+        zero = zero_points("x_zero_point", x_zero_point, values.dtype)
+        wide = values.astype(np.int32)
+    zero = _along_axis("x_zero_point", zero, values.shape, axis, block_size)
+    work = np.promote_types(np.float32, factor.dtype)
+    y = np.asarray(
+        (wide - zero).astype(work) * _along_axis("x_scale", factor, values.shape, axis, block_size).astype(work)
+    )
+    return y.astype(factor.dtype, copy=False)
+
+
+def dynamic_quantize_linear(x: npt.ArrayLike) -> tuple[npt.NDArray[np.uint8], np.float32, np.uint8]:
+    """Quantise to uint8 with the scale and zero point that `x` itself asks for (ONNX DynamicQuantizeLinear).
+
+    The range is that of `x` widened to hold 0; ``y_scale = (max - min) / 255`` and ``y_zero_point = rint(-min / y_scale)``.
+
+    Parameters
+    ----------
+    x : array_like of float32
+        Any shape; finite.
+
+    Returns
+    -------
+    y : ndarray of uint8
+        Shape of `x`.
+    y_scale : float32
+        1 where `x` is empty or all zeros.
+    y_zero_point : uint8
+
+    Raises
+    ------
+    TypeError
+        If `x` is not float32.
+    ValueError
+        If `x` holds NaN or infinity, or its range is wider than float32 can hold.
+
+    Examples
+    --------
+    >>> y, scale, zero_point = dynamic_quantize_linear(np.float32([0, 2, -3, -2.5, 1.34, 0.5]))
+    >>> y, int(zero_point)
+    (array([153, 255,   0,  26, 221, 179], dtype=uint8), 153)
+    """
+    values = float32("x", x)
+    high = values.max(initial=np.float32(0))
+    low = values.min(initial=np.float32(0))
+    with np.errstate(all="ignore"):
+        scale = np.float32(np.float32(high - low) / np.float32(255))
+    if not np.isfinite(scale):
+        raise ValueError(f"x must be finite and its range within float32, got {low}..{high}")
+    if scale == 0:
+        scale = np.float32(1)
+    zero_point = np.rint(np.clip(np.float32(-low / scale), np.float32(0), np.float32(255)))
+    y: Values = np.asarray(values / scale)
+    np.rint(y, out=y)
+    y += zero_point
+    np.clip(y, np.float32(0), np.float32(255), out=y)
+    return y.astype(np.uint8), scale, np.uint8(zero_point)
+
+
+def quantize_rows(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Quantise each row symmetrically to int8, so that its largest magnitude becomes 127.
+
+    ``absmax = max(abs(row))``, ``scale = absmax / 127`` and ``q = rint(row * (127 / absmax))``, each step in float32. There is no zero
+    point, and -128 is never used.
+
+    Parameters
+    ----------
+    x : array_like of float32, shape (..., k)
+        Rows run along the last axis; finite.
+
+    Returns
+    -------
+    q : ndarray of int8, shape (..., k)
+    scale : ndarray of float32, shape (...)
+        ``q * scale[..., None]`` approximates `x`. It is 0 for a row of zeros. A row whose largest magnitude is too small for
+        ``127 / absmax`` to be a float32 (below 3.8e-37) becomes a row of zeros.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not float32.
+    ValueError
+        If `x` is 0-d, or holds NaN or infinity.
+
+    Examples
+    --------
+    >>> q, scale = quantize_rows(np.float32([[1, -2, 0.5]]))
+    >>> q, scale * 127
+    (array([[  64, -127,   32]], dtype=int8), array([2.], dtype=float32))
+    """
+    values = float32("x", x)
+    if values.ndim == 0:
+        raise ValueError("x must have at least one dimension, got a 0-d array")
+    absmax = np.maximum(values.max(axis=-1, initial=np.float32(0)), -values.min(axis=-1, initial=np.float32(0)))
+    if not np.isfinite(absmax).all():
+        where = np.argwhere(~np.isfinite(absmax))[0]
+        raise ValueError(
+            f"x must be finite, got nan or infinity in row {where.tolist() if where.size != 1 else int(where[0])}"
+        )
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.asarray(np.float32(127) / absmax)
+    np.copyto(inverse, 0, where=np.isinf(inverse))
+    y = values * inverse[..., None]
+    # |x * inverse| exceeds 127 by two roundings at most, so there is nothing to clip.
+    return np.rint(y, out=y).astype(np.int8), np.asarray(absmax / np.float32(127))
+
+
+def float32(name: str, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """`value` as a float32 array; TypeError for any other type."""
+    array: Values = np.asarray(value)
+    if array.dtype != np.float32:
+        raise TypeError(f"{name} must be float32, got {array.dtype}")
+    return array
+
+
+def _target_dtype(zero_point: npt.ArrayLike | None, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """The type quantize_linear produces, from its two arguments that can say so."""
+    given = np.dtype(dtype) if dtype is not None else None
+    if given is not None and given not in RANGES:
+        raise TypeError(f"dtype must be int8 or uint8, got {given}")
+    if isinstance(zero_point, (np.ndarray, np.generic)) and zero_point.dtype not in RANGES:
+        raise TypeError(f"y_zero_point must be int8 or uint8, got {zero_point.dtype}")
+    kind = output_dtype(zero_point, given or np.dtype(np.uint8))
+    if given is not None and kind != given:
+        raise TypeError(f"dtype must be the type of y_zero_point, {kind}, got {given}")
+    return kind
+
+
+def _along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
+    """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
+    if value.size == 1 and not block_size:
+        return value.reshape(())
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis must be within -{len(shape)}..{len(shape) - 1} for x of shape {shape}, got {axis}")
+    axis %= len(shape)
+    length = shape[axis]
+    if block_size:
+        return _blocks(name, value, shape, axis, block_size)
+    if value.shape != (length,):
+        raise ValueError(
+            f"{name} must be a scalar or have shape {(length,)}, one value along axis {axis} of x, got {value.shape}"
+        )
+    return value.reshape([length if i == axis else 1 for i in range(len(shape))])
+
+
+def _blocks(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
+    """Repeat one value a block to one value an element of `axis`."""
+    if block_size < 0:
+        raise ValueError(f"block_size must not be negative, got {block_size}")
+    if value.ndim == 0:
+        return value
+    length = shape[axis]
+    wanted = (*shape[:axis], -(-length // block_size), *shape[axis + 1 :])
+    if value.shape != wanted:
+        raise ValueError(
+            f"{name} must have shape {wanted}, one value a block of {block_size} along axis {axis}, got {value.shape}"
+        )
+    return np.take(np.repeat(value, block_size, axis=axis), range(length), axis=axis)
