@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from pyint8dot import fuse
+from pyint8dot.conv import PackedWeights, conv_integer, pack_conv, qlinear_conv
 from pyint8dot.errors import Int8DotError, KernelError, LibraryError
 from pyint8dot.kernels import kernel_info, use_kernel
 from pyint8dot.linear import linear
@@ -19,6 +20,8 @@ __all__ = [
     "PackedFormat",
     "PackedI8K4",
     "PackedMatrix",
+    "PackedWeights",
+    "conv_integer",
     "dequantize_linear",
     "dynamic_quantize_linear",
     "fuse",
@@ -30,6 +33,8 @@ __all__ = [
     "mmm",
     "num_threads",
     "pack",
+    "pack_conv",
+    "qlinear_conv",
     "qlinear_matmul",
     "quantize_linear",
     "quantize_rows",
