@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyint8dot import library
-from pyint8dot.fuse import BinOp, BinScalar
 from pyint8dot.layouts import FLIP
 from pyint8dot.library import address
 from pyint8dot.native import END, IN_SCRATCH, NO_HEAD, record, run_blocks, take
-from pyint8dot.rounding import QScale, RoundingShiftRight, Scaler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from pyint8dot.native import Bound
-    from pyint8dot.operands import FusedOp
 
-__all__ = ["ACTIVATIONS", "linear", "q_scale_fields", "q_scaled", "requantized"]
+__all__ = ["ACTIVATIONS", "linear", "q_scaled", "requantized"]
 
 #: The activations of the entry ``dequantize``.
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2}
@@ -168,26 +165,6 @@ def q_scaled(
         return record(q_scale, acc, out, ld_acc, y.strides[0], rows, columns, *fields)
 
     _to_bytes(bound, b, a, y, row_start, col_start, count, epilogue)
-
-
-def q_scale_fields(ops: Sequence[FusedOp]) -> tuple[int, int, int, int, int, int] | None:
-    """Arguments of the entry ``q_scale`` for ops that `fuse.requantize_ops` makes; None for any others."""
-    if len(ops) != 4:
-        return None
-    scale, *rest = ops
-    if isinstance(scale, Scaler):
-        scale = scale.as_op()
-    if isinstance(scale, QScale):
-        multiplier, shift = scale.multiplier, 31 + scale.shift
-    elif isinstance(scale, RoundingShiftRight):
-        multiplier, shift = 1, scale.shift
-    else:
-        return None
-    scalars = [op for op in rest if isinstance(op, BinScalar)]
-    if [op.op for op in scalars] != [BinOp.Add, BinOp.Max, BinOp.Min] or not 1 <= shift <= 62:
-        return None
-    zero_point, low, high = (op.v for op in scalars)
-    return multiplier, shift, scale.policy.value, zero_point, low, high
 
 
 def _to_bytes(

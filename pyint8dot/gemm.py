@@ -11,7 +11,6 @@ others are added afterwards as outer products.
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from pyint8dot import layouts, native, portable, settings
 from pyint8dot.library import address
 from pyint8dot.packing import PackedMatrix, moved_to_int8
+from pyint8dot.settings import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,27 +33,6 @@ Int32: TypeAlias = npt.NDArray[np.int32]
 Quantized: TypeAlias = npt.NDArray[Any]
 
 UINT8 = np.dtype(np.uint8)
-
-
-class Tally:
-    """What products ran while it was open: calls and multiply-accumulates by kernel.
-
-    Attributes
-    ----------
-    calls, macs : dict of str to int
-        By name of kernel.
-    """
-
-    def __init__(self) -> None:
-        self.calls: dict[str, int] = {}
-        self.macs: dict[str, int] = {}
-        self._lock = threading.Lock()
-
-    def add(self, kernel: str, macs: int) -> None:
-        """Count one product."""
-        with self._lock:
-            self.calls[kernel] = self.calls.get(kernel, 0) + 1
-            self.macs[kernel] = self.macs.get(kernel, 0) + macs
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def select(name: str | None = None) -> Kernel:
     if name is not None:
         return _named(name)
     forced = settings.current().kernel
-    return forced if forced is not None else default()
+    return KERNELS[forced] if forced is not None else default()
 
 
 @functools.cache
@@ -154,7 +154,7 @@ def use_kernel(name: str) -> AbstractContextManager[Kernel]:
 
 @contextlib.contextmanager
 def _force(kernel: Kernel) -> Iterator[Kernel]:
-    with settings.within(kernel=kernel):
+    with settings.within(kernel=kernel.name):
         yield kernel
 
 
@@ -238,7 +238,7 @@ def kernel_info() -> dict[str, Any]:
     forced = settings.current().kernel
     chosen: str | None
     try:
-        kernel, why = (forced, "use_kernel() asks for it") if forced is not None else _default()
+        kernel, why = (KERNELS[forced], "use_kernel() asks for it") if forced is not None else _default()
         chosen = kernel.name
     except KernelError as error:
         chosen, why = None, str(error)

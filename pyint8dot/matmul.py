@@ -9,7 +9,9 @@ import numpy as np
 
 from pyint8dot import chains, fuse, gemm, kernels, native, settings, threads
 from pyint8dot.arguments import check_out
+from pyint8dot.fuse import BinOp, BinScalar
 from pyint8dot.packing import PackedMatrix
+from pyint8dot.rounding import QScale, RoundingShiftRight, Scaler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,7 +234,7 @@ def _requantized(
     count: int,
 ) -> bool:
     """Run tract's chain to int8 block by block in the library, if it is that chain and the kernel is native."""
-    fields = chains.q_scale_fields(ops)
+    fields = q_scale_fields(ops)
     m, n = out.shape
     if (
         fields is None
@@ -250,3 +252,23 @@ def _requantized(
     at = gemm.Addresses(kernel, b, row_start, col_start)
     chains.q_scaled(native.bind(kernel), at.b, a, out, fields, at.row_start, at.col_start, count)
     return True
+
+
+def q_scale_fields(ops: Sequence[fuse.FusedOp]) -> tuple[int, int, int, int, int, int] | None:
+    """Arguments of the entry ``q_scale`` for ops that `fuse.requantize_ops` makes; None for any others."""
+    if len(ops) != 4:
+        return None
+    scale, *rest = ops
+    if isinstance(scale, Scaler):
+        scale = scale.as_op()
+    if isinstance(scale, QScale):
+        multiplier, shift = scale.multiplier, 31 + scale.shift
+    elif isinstance(scale, RoundingShiftRight):
+        multiplier, shift = 1, scale.shift
+    else:
+        return None
+    scalars = [op for op in rest if isinstance(op, BinScalar)]
+    if [op.op for op in scalars] != [BinOp.Add, BinOp.Max, BinOp.Min] or not 1 <= shift <= 62:
+        return None
+    zero_point, low, high = (op.v for op in scalars)
+    return multiplier, shift, scale.policy.value, zero_point, low, high

@@ -6,22 +6,42 @@ All of it sits in one context variable, so that a product asks once, and nothing
 from __future__ import annotations
 
 import contextlib
+import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyint8dot.gemm import Tally
-    from pyint8dot.kernels import Kernel
+__all__ = ["NOTHING", "Settings", "Tally", "current", "within"]
 
-__all__ = ["NOTHING", "Settings", "current", "within"]
+
+class Tally:
+    """What products ran while it was open: calls and multiply-accumulates by kernel.
+
+    Attributes
+    ----------
+    calls, macs : dict of str to int
+        By name of kernel.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self.macs: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, kernel: str, macs: int) -> None:
+        """Count one product."""
+        with self._lock:
+            self.calls[kernel] = self.calls.get(kernel, 0) + 1
+            self.macs[kernel] = self.macs.get(kernel, 0) + macs
 
 
 class Settings(NamedTuple):
     """What is set; None where nothing is."""
 
-    kernel: Kernel | None = None
+    #: Name of a kernel that this machine runs.
+    kernel: str | None = None
     num_threads: int | None = None
     tally: Tally | None = None
 

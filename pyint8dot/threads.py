@@ -48,7 +48,18 @@ settings.default_threads = from_environment(os.environ.get("OMP_NUM_THREADS"))
 
 
 def get_num_threads() -> int:
-    """How many threads a product uses here unless its ``num_threads=`` says otherwise."""
+    """Tell how many threads a product uses here unless its ``num_threads=`` says otherwise.
+
+    Returns
+    -------
+    int
+        That of the innermost `num_threads` block, else that of `set_num_threads`.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
+    """
     return settings.current().num_threads or settings.default_threads
 
 
@@ -74,6 +85,20 @@ def set_num_threads(count: int) -> None:
 
 def num_threads(count: int) -> AbstractContextManager[None]:
     """Use `count` threads inside a ``with`` block, in this thread and asynchronous task only.
+
+    Parameters
+    ----------
+    count : int
+        From 1 to 1024.
+
+    Returns
+    -------
+    context manager
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `count` is not an int, or not from 1 to 1024.
 
     Examples
     --------
