@@ -1,0 +1,59 @@
+"""Command line: ``python -m pyint8dot COMMAND``. Each command is a module with a ``main(arguments) -> exit code``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "info": ("pyint8dot.info", "the kernels, which of them run here and why, as JSON"),
+    "demo": ("pyint8dot.demo", "sentences embedded by an int8 MiniLM, and the proof that all kernels agree"),
+    "bench": (
+        "pyint8dot.bench",
+        "speed of whole calls on this machine, beside numpy and the libraries that are installed",
+    ),
+    "run": ("pyint8dot.run", "an ONNX model, with a table of time by operator and kernel"),
+}
+"""Name: module, and what it prints."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        The command and its own arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 where all is well, 1 where something differs or is missing, 2 for a command there is not.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    name, rest = (given[0], given[1:]) if given else ("--help", [])
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name not in COMMANDS:
+        print(f"pyint8dot: unknown command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module = import_module(COMMANDS[name][0])
+    code: int = module.main(rest)
+    return code
+
+
+def usage() -> str:
+    """Text of ``--help``."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: python -m pyint8dot COMMAND [ARGUMENTS]",
+            "",
+            *(f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

