@@ -1,0 +1,131 @@
+"""`python -m pyint8dot run MODEL.onnx`: run a model once or more, and say what each operator cost on what kernel."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyint8dot.errors import Int8DotError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyint8dot.onnx import InferenceSession, TensorInfo
+
+SEED = 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    found = argparse.ArgumentParser(
+        prog="python -m pyint8dot run",
+        description="Run an ONNX model, its int8 products on the kernels of this package.",
+        epilog="Inputs that are not given are filled with seeded noise (floats) or ones (integers).",
+    )
+    found.add_argument("model", metavar="MODEL.onnx")
+    found.add_argument("--input", action="append", default=[], metavar="NAME=FILE.npy", help="an input's values")
+    found.add_argument(
+        "--dim", action="append", default=[], metavar="NAME=SIZE", help="size of a symbolic dimension (1)"
+    )
+    found.add_argument(
+        "--output", action="append", default=[], metavar="NAME=FILE.npy", help="where to write an output"
+    )
+    found.add_argument("--kernel", help="name of the kernel; by default the best one of this machine")
+    found.add_argument("--threads", type=int, metavar="N", help="threads of one product")
+    found.add_argument(
+        "--repeat", type=int, default=1, metavar="N", help="runs, after one that is not counted if above 1"
+    )
+    found.add_argument("--profile", action="store_true", help="print time by operator and kernel, and each node")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after ``run``; by default those of the process.
+
+    Returns
+    -------
+    int
+        0, or 2 where the model, an input or a file is wrong; the reason is printed to the standard error.
+    """
+    arguments = parser().parse_args(argv)
+    try:
+        _run(arguments)
+    except (Int8DotError, ImportError, OSError, TypeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    # Only this command needs the onnx package.
+    from pyint8dot.onnx import InferenceSession  # noqa: PLC0415
+
+    if arguments.repeat < 1:
+        raise ValueError(f"--repeat must be at least 1, got {arguments.repeat}")
+    files, targets = _pairs("--input", arguments.input), _pairs("--output", arguments.output)
+    dims = {name: int(size) for name, size in _pairs("--dim", arguments.dim).items()}
+    session = InferenceSession(arguments.model, kernel=arguments.kernel, num_threads=arguments.threads)
+    known = {info.name for info in session.get_inputs()}
+    if unknown := set(files) - known:
+        raise ValueError(f"the model has no input {min(unknown)!r}; it has {', '.join(sorted(known))}")
+    feed = {
+        info.name: np.load(files[info.name], allow_pickle=False) if info.name in files else _filling(info, dims)
+        for info in session.get_inputs()
+    }
+    names = [info.name for info in session.get_outputs()]
+    if unknown := set(targets) - set(names):
+        raise ValueError(f"the model has no output {min(unknown)!r}; it has {', '.join(names)}")
+    if arguments.repeat > 1:
+        session.run(None, feed)
+        session.reset_report()
+    for _ in range(arguments.repeat):
+        results = session.run(None, feed)
+    for name, value in zip(names, results, strict=True):
+        print(f"output {name}: {_summary(value)}")
+        if name in targets:
+            np.save(Path(targets[name]), value)
+    _print_report(session, arguments.profile)
+
+
+def _print_report(session: InferenceSession, profile: bool) -> None:
+    report = session.report()
+    print(report.table(nodes=True) if profile else report.table().splitlines()[0])
+    if report.reference_ops():
+        print("by onnx's reference implementation, slowly: " + ", ".join(report.reference_ops()))
+
+
+def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for item in items:
+        name, sign, value = item.partition("=")
+        if not sign or not name or not value:
+            raise ValueError(f"{option} must be NAME=VALUE, got {item!r}")
+        found[name] = value
+    return found
+
+
+def _filling(info: TensorInfo, dims: dict[str, int]) -> np.ndarray:
+    if info.dtype is None or not info.ranked:
+        raise ValueError(f"input {info.name!r} of type {info.type} must be given with --input")
+    shape = [size if isinstance(size, int) else dims.get(size or "", 1) for size in info.shape]
+    if info.dtype.kind == "f":
+        return np.random.default_rng(SEED).standard_normal(shape).astype(info.dtype)
+    return np.ones(shape, info.dtype)
+
+
+def _summary(value: object) -> str:
+    if not isinstance(value, np.ndarray):
+        return type(value).__name__
+    text = f"{value.dtype} {list(value.shape)}"
+    if value.size and value.dtype.kind in "fiu":
+        text += f", {value.min():.6g} to {value.max():.6g}, mean {value.mean(dtype=np.float64):.6g}"
+    return text
