@@ -137,7 +137,8 @@ def starts(
             term = sums * np.int32(-za)
             col_start = term if col_start is None else col_start + term
     if _present(zb):
-        rows = _sums(a, 1) - np.int32(a.shape[1]) * np.asarray(za, np.int32)
+        # In 64 bits first: a row so long that this wraps must wrap without a warning.
+        rows = (_sums(a, 1) - a.shape[1] * np.asarray(za, np.int64)).astype(np.int32)
         if np.ndim(zb):
             outers.append((rows, -zb))
         else:
@@ -212,4 +213,6 @@ def _unpacked(kernel: Kernel, b: Quantized | PackedMatrix) -> npt.NDArray[np.int
 def _sums(x: Quantized, axis: int) -> Int32:
     """Sums of `x` moved to int8 along `axis`."""
     sums: Int32 = np.add.reduce(x, axis=axis, dtype=np.int32)
-    return sums - np.int32(128 * x.shape[axis]) if x.dtype == UINT8 else sums
+    if x.dtype == UINT8:
+        sums -= np.array(128 * x.shape[axis]).astype(np.int32)
+    return sums

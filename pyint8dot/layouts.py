@@ -83,6 +83,8 @@ class Layout:
             raise TypeError(f"r must be an int, got {type(self.r).__name__}")
         if self.r < 1:
             raise ValueError(f"r must be at least 1, got {self.r}")
+        # The sizes that follow from a numpy integer would overflow.
+        object.__setattr__(self, "r", int(self.r))
 
     @property
     def name(self) -> str:

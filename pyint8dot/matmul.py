@@ -142,7 +142,9 @@ def _matmul(
             right = stack if isinstance(stack, PackedMatrix) else stack[index]
             gemm.product(kernel, left[index], right, c[index], num_threads=count)
     if out is None:
-        return c.reshape(shape)
+        # As numpy's, the product of two vectors is a scalar.
+        result: NDArray[np.int32] = c.reshape(shape) if shape else c.reshape(())[()]
+        return result
     if not direct:
         out[...] = c.reshape(shape)
     return out

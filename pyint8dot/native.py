@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from pyint8dot.kernels import Kernel
 
-__all__ = ["Bound", "bind", "multiply", "multiply_packed", "record"]
-
+__all__ = ["Bound", "bind", "multiply", "record", "run_blocks", "take"]
 
 #: Bytes of scratch that a program finds on the stack; the first 8 are the status that ``run`` returns.
 SCRATCH = 4096
@@ -38,6 +37,9 @@ SCRATCH = 4096
 #: What every program begins with, here unused: words that its arguments may refer to.
 NO_HEAD = bytes(48)
 END = bytes(8)
+
+#: Multiply-accumulates below which another thread takes longer to wake than to help.
+LEAST_WORK = 1 << 20
 
 # Kinds of argument: an offset into the scratch, head word j itself, a pointer kept where head word j says.
 IN_SCRATCH = 1
@@ -77,16 +79,19 @@ def bind(kernel: Kernel) -> Bound:
 class _Workspace(threading.local):
     """A thread's scratch memory: reused by its next product, so a small product allocates nothing but its result."""
 
-    size = 0
-    at = 0
+    #: Its bytes, its address, and what has to stay alive for it.
+    room: tuple[int, int, Any] = (0, 0, None)
 
     def take(self, size: int) -> int:
-        """Address of `size` bytes on a cache line, good until the thread's next call of `take`."""
-        if size > self.size:
-            self.size = size + 4096
-            self._store = np.empty(self.size + 64, np.int8)
-            self.at = -(-address(self._store) // 64) * 64
-        return self.at
+        """Address of `size` bytes on a cache line, whose contents are good until the thread's next call of `take`."""
+        room = self.room
+        if size > room[0]:
+            # A signal handler or a finalizer may take more before the caller has used what it took, so smaller rooms
+            # stay. Each is half of the next at most.
+            size = max(size + 4096, 2 * room[0])
+            store = np.empty(size + 64, np.int8)
+            self.room = room = (size, -(-address(store) // 64) * 64, (store, room))
+        return room[1]
 
 
 _workspace = _Workspace()
@@ -153,13 +158,13 @@ def run_blocks(block: Callable[[int, int, int, int], None], m: int, n: int, row_
     """Call ``block(row, rows, column, columns)`` over an (m, n) result, on `count` threads.
 
     Blocks have as many rows as their `row_bytes` each let stay in the cache. Threads share the rows in whole panels, or
-    the columns where there are too few rows for that.
+    the columns where there are too few rows for that; too little work for so many is left to fewer.
     """
     most = max(8, _budget() // max(row_bytes, 1) // 8 * 8)
     if count == 1 and m <= most:
         block(0, m, 0, n)
         return
-    count = min(count, max(1, m * n // 64))
+    count = min(count, max(1, m * n * row_bytes // LEAST_WORK))
 
     def span(row: int, end: int, column: int, columns: int) -> None:
         for start in range(row, end, most):
@@ -181,13 +186,3 @@ def shares(length: int, count: int) -> list[tuple[int, int]]:
     count = min(count, panels)
     cuts = [8 * (panels * i // count) for i in range(count)] + [length]
     return list(itertools.pairwise(cuts))
-
-
-def multiply_packed(
-    bound: Bound, a: int, b: int, c: NDArray[np.int32], k: int, row_start: int = 0, col_start: int = 0
-) -> None:
-    """Compute the same with A, of depth `k`, packed already at the address `a`."""
-    m, n = c.shape
-    packed_k = k if bound.kr == 1 else k + 3 & -4
-    multiply = record(bound.entry, a, b, address(c), c.strides[0], m, n, packed_k, row_start, col_start)
-    bound.run(NO_HEAD + multiply + END)

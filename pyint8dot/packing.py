@@ -5,14 +5,12 @@ The layouts themselves are defined in `pyint8dot.layouts` and offered here too.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyint8dot import kernels, layouts, native
 from pyint8dot.layouts import Layout, PackedFormat, PackedI8K4, RowMajor, Writer, moved_to_int8, pack_into
-from pyint8dot.library import address
 from pyint8dot.short import NO_WAYS, Ways, ways
 
 if TYPE_CHECKING:
@@ -31,9 +29,6 @@ __all__ = [
     "pack",
     "pack_into",
 ]
-
-# One lock serves all matrices: it is taken only to convert to another layout, which is rare.
-_converting = threading.Lock()
 
 
 def _moved_back(moved: NDArray[np.int8], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -76,22 +71,23 @@ class PackedMatrix:
     ((3, 3), array([1, 1, 1], dtype=int32))
     """
 
-    __slots__ = ("_packed", "_sums", "address", "data", "dtype", "layout", "shape", "short")
+    __slots__ = ("_packed", "_sums", "data", "dtype", "layout", "shape", "short")
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     layout: str
-    #: Packed bytes in `layout`, and where they lie.
+    #: Packed bytes in `layout`.
     data: NDArray[np.int8]
-    address: int
     #: The short ways of the commonest calls, where this is int8 packed for the default kernel.
     short: Ways
     # The column sums, once somebody has asked for them.
     _sums: NDArray[np.int32] | None
-    # Packed bytes by name of layout, and their address.
-    _packed: dict[str, tuple[NDArray[np.int8], int]]
+    # Packed bytes by name of layout.
+    _packed: dict[str, NDArray[np.int8]]
 
     def __init__(self, b: ArrayLike, layout: str | None = None) -> None:
+        if hasattr(self, "data"):
+            raise AttributeError("a PackedMatrix is immutable: it cannot be initialised again")
         array = np.asarray(b)
         if array.dtype not in (np.int8, np.uint8):
             raise TypeError(f"b must be int8 or uint8, got {array.dtype}")
@@ -109,9 +105,8 @@ class PackedMatrix:
             "dtype": np.dtype(dtype),
             "layout": layout,
             "data": data,
-            "address": address(data),
             "_sums": None,
-            "_packed": {layout: (data, address(data))},
+            "_packed": {layout: data},
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -123,7 +118,7 @@ class PackedMatrix:
         kernel = kernels.default()
         made = NO_WAYS
         if kernel.native and kernel.layout == self.layout and self.dtype == np.int8:
-            made = ways(native.bind(kernel), self.address, *self.shape)
+            made = ways(native.bind(kernel), self.data, *self.shape)
         object.__setattr__(self, "short", made)
         return made
 
@@ -141,7 +136,7 @@ class PackedMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes held: the packed values in every layout in use, and room for the column sums."""
-        return sum(data.nbytes for data, _ in tuple(self._packed.values())) + 4 * self.shape[1]
+        return sum(data.nbytes for data in tuple(self._packed.values())) + 4 * self.shape[1]
 
     @property
     def column_sums(self) -> NDArray[np.int32]:
@@ -157,20 +152,11 @@ class PackedMatrix:
     def for_kernel(self, kernel: Kernel) -> NDArray[np.int8]:
         """Return the packed bytes in the layout of `kernel`, converted at the first use and kept."""
         found = self._packed.get(kernel.layout)
-        return found[0] if found is not None else self._convert(kernel.layout)[0]
-
-    def address_for(self, kernel: Kernel) -> int:
-        """Return the address of `for_kernel(kernel)`; it stays valid as long as this matrix lives."""
-        found = self._packed.get(kernel.layout)
-        return found[1] if found is not None else self._convert(kernel.layout)[1]
-
-    def _convert(self, layout: str) -> tuple[NDArray[np.int8], int]:
-        with _converting:
-            found = self._packed.get(layout)
-            if found is None:
-                data = layouts.layout(layout).pack(self._unpack_moved(), k_axis=0, mn_axis=1)
-                data.setflags(write=False)
-                found = self._packed[layout] = (data, address(data))
+        if found is None:
+            # Here too two threads may make the same, of which one is kept.
+            data = layouts.layout(kernel.layout).pack(self._unpack_moved(), k_axis=0, mn_axis=1)
+            data.setflags(write=False)
+            found = self._packed.setdefault(kernel.layout, data)
         return found
 
     def _unpack_moved(self) -> NDArray[np.int8]:

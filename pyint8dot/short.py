@@ -61,8 +61,8 @@ def never(*_: object) -> None:
 NO_WAYS = Ways(never, never, never)
 
 
-def ways(bound: Bound, b: int, k: int, n: int) -> Ways:
-    """Make the short ways of the matrix of shape (k, n) that is packed for `bound` at the address `b`."""
+def ways(bound: Bound, b: NDArray[np.int8], k: int, n: int) -> Ways:
+    """Make the short ways of the matrix of shape (k, n) whose bytes, packed for `bound`, are `b`; they keep it alive."""
     if not library.LAYOUT_KNOWN or n == 0:
         return NO_WAYS
     return Ways(_multiply(bound, b, k, n), _linear(bound, b, k, n), _requantize(bound, b, k, n))
@@ -72,9 +72,10 @@ def _packed(k: int, kr: int) -> int:
     return k if kr == 1 else k + 3 & -4
 
 
-def _multiply(bound: Bound, b: int, k: int, n: int) -> Callable[[Any], NDArray[np.int32] | None]:
+def _multiply(bound: Bound, packed_b: NDArray[np.int8], k: int, n: int) -> Callable[[Any], NDArray[np.int32] | None]:
     """Make ``multiply(a)``: a is int8, shape (m, k), any strides; the result is a new int32 array of shape (m, n)."""
     run, entry, pack, kr = bound
+    b = address(packed_b)
     packed_k = _packed(k, kr)
     most = (SCRATCH - 64) // max(packed_k, 1)
     array_type, int8, int32, empty, identity, head = _ARRAY, _INT8, _INT32, np.empty, id, _HEAD
@@ -105,15 +106,18 @@ def _multiply(bound: Bound, b: int, k: int, n: int) -> Callable[[Any], NDArray[n
             stride_m, stride_k = a.strides
             run(head(identity(a), identity(c), m, stride_k, stride_m, 0) + program)
         else:
-            multiply(bound, b, a, c, 0, 0, settings.default_threads)
+            multiply(bound, address(packed_b), a, c, 0, 0, settings.default_threads)
         return c
 
     return multiply_by
 
 
-def _linear(bound: Bound, b: int, k: int, n: int) -> Callable[[Any, Any, Any, Any], NDArray[np.float32] | None]:
+def _linear(
+    bound: Bound, packed_b: NDArray[np.int8], k: int, n: int
+) -> Callable[[Any, Any, Any, Any], NDArray[np.float32] | None]:
     """Make ``linear(x, w_scale, bias, act)``: x is float32, shape (m, k), in contiguous rows, w_scale and bias float32, shape (n,)."""
     run, entry, pack, kr = bound
+    b = address(packed_b)
     packed_k = _packed(k, kr)
     addresses = library.load().addresses
     # Scales, packed rows, and the product (before it, the quantised rows), each for as many rows as there is room for.
@@ -152,7 +156,7 @@ def _linear(bound: Bound, b: int, k: int, n: int) -> Callable[[Any, Any, Any, An
     columns, steps = (n,), (4,)
 
     def linear(x: Any, w_scale: Any, bias: Any, act: Any) -> NDArray[np.float32] | None:
-        if type(x) is not array_type or x.dtype is not float32:
+        if type(x) is not array_type or x.dtype is not float32 or (act is not None and type(act) is not str):
             return None
         if type(w_scale) is not array_type or w_scale.dtype is not float32 or w_scale.shape != columns:
             return None
@@ -172,13 +176,13 @@ def _linear(bound: Bound, b: int, k: int, n: int) -> Callable[[Any, Any, Any, An
         if m <= most:
             wrong = run(head(identity(x), identity(y), m, strides[0], identity(w_scale), bias_at) + program)
         else:
-            wrong = not large(bound, b, x, y, w_scale, bias, act, settings.default_threads)
+            wrong = not large(bound, address(packed_b), x, y, w_scale, bias, act, settings.default_threads)
         return None if wrong else y
 
     return linear
 
 
-def _requantize(bound: Bound, b: int, k: int, n: int) -> Callable[..., NDArray[Any] | None]:
+def _requantize(bound: Bound, packed_b: NDArray[np.int8], k: int, n: int) -> Callable[..., NDArray[Any] | None]:
     """Make ``requantize(a, prepare, *parameters)``: a is int8, shape (m, k), any strides.
 
     The parameters are the scales and zero points of `qlinear_matmul`. While they are the very objects of the call before,
@@ -186,6 +190,7 @@ def _requantize(bound: Bound, b: int, k: int, n: int) -> Callable[..., NDArray[A
     `matrix` is the packed matrix itself, for `prepare`: a way must not keep alive what keeps it.
     """
     run, entry, pack, kr = bound
+    b = address(packed_b)
     packed_k = _packed(k, kr)
     most = (SCRATCH - 64 - 64) // max(packed_k + 4 * n, 1)
     packed = 64
@@ -252,7 +257,7 @@ def _requantize(bound: Bound, b: int, k: int, n: int) -> Callable[..., NDArray[A
             run(head(identity(a), identity(y), m, stride_k, stride_m, 0) + program)
         else:
             start = 0 if what.col_start is None else address(what.col_start)
-            large(bound, b, a, y, what.scale, what.zero_point, 0, start, settings.default_threads)
+            large(bound, address(packed_b), a, y, what.scale, what.zero_point, 0, start, settings.default_threads)
         return y
 
     return requantize

@@ -7,6 +7,7 @@ the bits. There is no pool before a product first asks for a second thread, and 
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import threading
@@ -138,18 +139,69 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+class _Work:
+    """Tasks that threads take one by one until none is left."""
+
+    def __init__(self, tasks: Sequence[Callable[[], None]]) -> None:
+        self._left = list(reversed(tasks))
+        self._changed = threading.Condition(threading.Lock())
+        #: Tasks that helpers are at.
+        self._running = 0
+        self.errors: list[BaseException] = []
+
+    def take(self) -> Callable[[], None] | None:
+        """The next task for the thread that waits for them all."""
+        with self._changed:
+            return self._left.pop() if self._left else None
+
+    def help(self) -> None:
+        """Do tasks in a thread of the pool."""
+        while True:
+            with self._changed:
+                if not self._left:
+                    return
+                task = self._left.pop()
+                self._running += 1
+            try:
+                task()
+            except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
+                self.errors.append(error)
+            finally:
+                with self._changed:
+                    self._running -= 1
+                    self._changed.notify()
+
+    def wait(self) -> None:
+        """Drop the tasks that nobody has begun and wait for the others, whatever a signal handler raises meanwhile."""
+        raised: BaseException | None = None
+        while True:
+            try:
+                with self._changed:
+                    self._left.clear()
+                    self._changed.wait_for(lambda: not self._running)
+                break
+            except BaseException as error:  # noqa: BLE001 - raised below
+                raised = error
+        if raised is not None:
+            raise raised
+
+
 def run(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run every task, the first in this thread and the others in the pool, and wait for all of them."""
+    """Run every task, in this thread and in the pool, and wait for all of them."""
     if len(tasks) == 1:
         tasks[0]()
         return
-    executor = _pool.executor(len(tasks) - 1)
-    pending = [executor.submit(task) for task in tasks[1:]]
+    work = _Work(tasks)
     try:
-        tasks[0]()
+        # Where no thread can be started any more, this one does what is left.
+        with contextlib.suppress(RuntimeError):
+            executor = _pool.executor(len(tasks) - 1)
+            for _ in tasks[1:]:
+                executor.submit(work.help)
+        while (task := work.take()) is not None:
+            task()
     finally:
         # Nobody may return while a thread still writes: errors are raised after the last has ended.
-        done = [future.exception() for future in pending]
-    for error in done:
-        if error is not None:
-            raise error
+        work.wait()
+    if work.errors:
+        raise work.errors[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +62,6 @@ class PackedWeights:
         self.rows.setflags(write=False)
         self.row_sums: npt.NDArray[np.int32] = self.rows.sum(axis=2, dtype=np.int32).reshape(-1)
         self._packed: dict[str, list[npt.NDArray[np.int8]]] = {}
-        self._packing = threading.Lock()
         #: Native programs made for these weights, by what else they depend on; see `native_conv`.
         self.programs: dict[Any, Any] = {}
 
@@ -74,10 +72,11 @@ class PackedWeights:
 
     def for_kernel(self, kernel: Kernel) -> list[npt.NDArray[np.int8]]:
         """The left operand of each group, packed for `kernel`."""
-        with self._packing:
-            if kernel.layout not in self._packed:
-                self._packed[kernel.layout] = [pack_rows(kernel, rows, self.taps) for rows in self.rows]
-            return self._packed[kernel.layout]
+        found = self._packed.get(kernel.layout)
+        if found is None:
+            # Two threads that come first together make the same, of which one is kept.
+            found = self._packed.setdefault(kernel.layout, [pack_rows(kernel, rows, self.taps) for rows in self.rows])
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.unpack(), self.group)
