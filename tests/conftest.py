@@ -1,0 +1,142 @@
+"""What every test file shares: the kernels of this machine, the seed, and what is left out here and where it runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import zlib
+from collections import Counter
+
+import hypothesis
+import numpy as np
+import pytest
+from support.checked import Checker
+
+from pyint8dot import cpu, kernels
+
+NATIVE = [row for row in kernels.KERNELS.values() if row.native]
+
+# The emulator reads its processor model from this variable; under it Python runs some thirty times slower.
+EMULATED = "QEMU_CPU" in os.environ and cpu.is_aarch64()
+
+# A benchmark of more multiplications than this is no part of a plain run.
+QUICK_MACS = 20_000_000
+
+hypothesis.settings.register_profile("native", max_examples=60, deadline=None)
+hypothesis.settings.register_profile(
+    "emulated",
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
+hypothesis.settings.load_profile("emulated" if EMULATED else "native")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="seed of all random data; a new one each run, printed at the start")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "native: needs an AArch64 processor with the feature of its kernel")
+    config.addinivalue_line("markers", "static: looks at sources and built files only, the same on every processor")
+    if config.option.seed is None:
+        config.option.seed = secrets.randbelow(2**32)
+    if getattr(config.option, "hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = config.option.seed
+    if not _measuring(config):
+        # Run once as a test, do not measure.
+        config.option.benchmark_disable = True
+
+
+def _measuring(config: pytest.Config) -> bool:
+    return any(getattr(config.option, f"benchmark_{name}", False) for name in ("only", "enable"))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    info = kernels.kernel_info()
+    model = f", emulated {os.environ['QEMU_CPU']}" if EMULATED else ""
+    lines = [
+        f"pyint8dot: {info['chosen']} because {info['why']} ({platform.system()} {platform.machine()}{model})",
+        f"pyint8dot: seed {config.option.seed}; --seed {config.option.seed} repeats this run",
+    ]
+    missing = [row.name for row in NATIVE if not runs_here(row)]
+    if missing:
+        where = "`make test` and `make bench` run them on an AArch64 interpreter"
+        lines.append(f"pyint8dot: {', '.join(missing)} cannot run here; {where}")
+    return lines
+
+
+def runs_here(row: kernels.Kernel) -> bool:
+    """Whether the processor has what a kernel needs; a library that is missing is a failure and no reason to leave out."""
+    return cpu.is_aarch64() and row.feature in cpu.features()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what another run does: each reason is counted and told at the end."""
+    reasons = {item: reason for item in items if (reason := _why_not(item, config))}
+    config.stash[LEFT_OUT] = Counter(reasons.values())
+    if reasons:
+        config.hook.pytest_deselected(items=list(reasons))
+        items[:] = [item for item in items if item not in reasons]
+
+
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+def _why_not(item: pytest.Item, config: pytest.Config) -> str:
+    """Why a test is left out, or nothing."""
+    if not _has_processor(item):
+        return "tests of native kernels need another processor: `make test` runs them"
+    if EMULATED and item.get_closest_marker("static"):
+        return "tests look at files only, which the run outside the emulator does"
+    if not _measuring(config) and _macs(item) > QUICK_MACS:
+        return "large benchmarks: `pytest --benchmark-only` or `make bench` runs them"
+    return ""
+
+
+def _has_processor(item: pytest.Item) -> bool:
+    if item.get_closest_marker("native") is None:
+        return True
+    callspec = getattr(item, "callspec", None)
+    name = callspec.params.get("native_kernel") if callspec else None
+    return runs_here(kernels.KERNELS[name]) if name else cpu.is_aarch64()
+
+
+def _macs(item: pytest.Item) -> int:
+    callspec = getattr(item, "callspec", None)
+    shape = callspec.params.get("bench_shape") if callspec else None
+    return int(np.prod(shape, dtype=np.int64)) if shape else 0
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for reason, count in config.stash.get(LEFT_OUT, Counter()).items():
+        terminalreporter.write_line(f"left out: {count} {reason}")
+    if terminalreporter.stats.get("failed"):
+        # The header, which says the same, is not printed by -q.
+        terminalreporter.write_line(f"--seed {config.option.seed} repeats this run")
+
+
+@pytest.fixture(scope="session", params=kernels.supported())
+def kernel(request: pytest.FixtureRequest) -> str:
+    """The name of every kernel that this machine runs, the portable one included."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", params=[pytest.param(row.name, marks=pytest.mark.native) for row in NATIVE])
+def native_kernel(request: pytest.FixtureRequest) -> str:
+    """The name of every native kernel; left out where the processor lacks its feature."""
+    return str(request.param)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers of this test alone: the same for the same --seed, whatever else is run."""
+    return np.random.default_rng([request.config.option.seed, zlib.crc32(request.node.nodeid.encode())])
+
+
+@pytest.fixture(scope="session")
+def checker(request: pytest.FixtureRequest) -> Checker:
+    """The checked call; a test that asks for it must be marked `native`."""
+    return Checker(request.config.option.seed)

@@ -1,0 +1,196 @@
+"""``make icount``: count the instructions of whole calls under emulation and compare with the goldens.
+
+A count covers everything a Python call does: argument checks, the output's allocation, packing, the
+kernel. It is exact, the same on every host up to a few instructions of the memory allocator, and so
+may be kept in the repository; ``--update`` writes new goldens, which a change has to justify.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from emulation import layout
+from icount import calls
+
+HERE = Path(__file__).resolve().parent
+GOLDENS = HERE / "goldens.json"
+KERNELS = ["sdot_8x8", "smlal_8x8"]
+CPU = "neoverse-n1"
+# Counts repeat to about this part of themselves; small calls are mostly Python, whose dictionaries
+# and allocator see addresses that differ from run to run.
+TOLERANCE, SMALL_TOLERANCE, SMALL = 0.005, 0.03, 1_000_000
+NEWEST_API = 9
+
+
+class CannotCountError(Exception):
+    """This machine cannot count; the message is one line that says why."""
+
+
+def tolerance(count: int) -> float:
+    """Return the part by which a count may differ from its golden."""
+    return SMALL_TOLERANCE if count < SMALL else TOLERANCE
+
+
+def plugin() -> Path:
+    """Compile the plugin for this machine's qemu and return its path."""
+    qemu, compiler = layout.tool("qemu-aarch64"), shlex.split(os.environ.get("HOSTCC", "cc"))
+    if layout.kind() != "emulated" or not layout.PYTHON.exists() or qemu is None:
+        raise CannotCountError("instructions are counted under emulation: on x86-64 Debian, after `make setup`")
+    if shutil.which(compiler[0]) is None:
+        raise CannotCountError("counting needs a C compiler for this machine (on Debian: apt-get install gcc)")
+    folder = layout.HOME / "icount"
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / "probe"
+    said = "it is built without them"
+    # qemu takes a plugin only where it claims a version of the interface it knows.
+    for api in range(1, NEWEST_API + 1):
+        path = compiled(compiler, folder / f"plugin-{api}.so", api)
+        probe.unlink(missing_ok=True)
+        done = guest(path, probe, ["-c", "pass"], check=False)
+        if done.returncode == 0 and probe.exists():
+            return path
+        said = done.stderr.strip().rpartition("\n")[2] or said
+    raise CannotCountError(f"{qemu} takes no plugins: {said}")
+
+
+def compiled(compiler: list[str], path: Path, api: int) -> Path:
+    """Compile the plugin for a version of the interface, unless that is done, and return its path."""
+    source = HERE / "plugin.c"
+    if path.exists() and path.stat().st_mtime > source.stat().st_mtime:
+        return path
+    flags = ["-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden", f"-DPLUGIN_API={api}"]
+    with tempfile.TemporaryDirectory(dir=path.parent) as work:
+        made = Path(work, path.name)
+        command = [*compiler, *flags, str(source), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CannotCountError(f"the counting plugin does not compile: {done.stderr.strip().partition(chr(10))[0]}")
+        made.replace(path)
+    return path
+
+
+def guest(
+    library: Path, out: Path, arguments: list[str], *, check: bool = True, kernel: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the emulated Python with the plugin, on one thread and with nothing random that can be fixed."""
+    drop = ("PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE", "PYTHONPATH")
+    environment = {key: value for key, value in os.environ.items() if key not in drop}
+    environment.update(QEMU_CPU=CPU, QEMU_PLUGIN=str(library), ICOUNT_OUT=str(out), PYTHONHASHSEED="0")
+    environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    if kernel is not None:
+        environment["PYINT8DOT_KERNEL"] = kernel
+    return subprocess.run(
+        [str(layout.PYTHON), *arguments], env=environment, capture_output=True, text=True, check=check
+    )
+
+
+def measure(kernels: list[str] = KERNELS, largest: int = calls.EVERYTHING) -> dict[str, int]:
+    """Count every call of `calls.CALLS` on the kernels, up to `largest` multiply-accumulates.
+
+    Returns
+    -------
+    dict of str to int
+        Instructions of one call, by the keys of `calls.keys`.
+
+    Raises
+    ------
+    CannotCountError
+        There is no emulator, or no compiler for its plugin, on this machine.
+    """
+    library = plugin()
+    counts: dict[str, int] = {}
+    for kernel in kernels:
+        counts |= measure_kernel(library, kernel, largest)
+    return counts
+
+
+def measure_kernel(library: Path, kernel: str, largest: int) -> dict[str, int]:
+    """Count every call on one kernel, chosen by the environment so that the calls themselves say nothing of it."""
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        out = Path(folder, "counts")
+        done = guest(library, out, [str(HERE / "calls.py"), kernel, str(largest)], check=False, kernel=kernel)
+        if done.returncode:
+            raise RuntimeError(f"the counted program failed with status {done.returncode}:\n{done.stderr}")
+        marks = [int(line) for line in out.read_text().split()]
+    # Markers come in pairs, one before and one after each call.
+    spans = iter([after - before for before, after in zip(marks[::2], marks[1::2], strict=True)])
+    marker = min(itertools.islice(spans, calls.IDLE))
+    counts = {}
+    for name in json.loads(done.stdout):
+        call, _, shape = split(name)
+        counts[name] = min(itertools.islice(spans, calls.passes(call, shape)[1])) - marker
+    if list(spans):
+        raise RuntimeError("more markers than calls: something else calls getppid()")
+    return counts
+
+
+def split(name: str) -> tuple[str, str, calls.Shape]:
+    """Return the call, the kernel and the shape of a key."""
+    call, kernel, shape = name.rsplit(" ", 2)
+    m, k, n = map(int, shape.split("x"))
+    return call, kernel, (m, k, n)
+
+
+def compare(counts: dict[str, int], goldens: dict[str, int]) -> list[str]:
+    """Return one line for each count that differs from its golden, lacks one, or is no longer counted."""
+    lines = [f"{name}: counted, but not in the goldens" for name in counts if name not in goldens]
+    lines += [f"{name}: in the goldens, but not counted" for name in goldens if name not in counts]
+    for name, count in counts.items():
+        golden = goldens.get(name, count)
+        change = count / golden - 1
+        if abs(change) > tolerance(golden):
+            lines.append(f"{name}: {count:,} instructions, {change:+.1%} against the golden {golden:,}")
+    return lines
+
+
+def table(counts: dict[str, int], goldens: dict[str, int]) -> str:
+    """Return the counts as text, with the work they do and the goldens beside them."""
+    lines = [f"{'call':24}{'kernel':12}{'m x k x n':16}{'instructions':>14}{'a unit':>10}  {'unit':6}{'golden':>9}"]
+    for name, count in counts.items():
+        call, kernel, shape = split(name)
+        unit = calls.CALLS[call].unit
+        # Of a whole run there is no smaller unit than itself.
+        each = "" if unit == "run" else f"{count / calls.work(call, shape):.4f}"
+        change = f"{count / goldens[name] - 1:+.2%}" if name in goldens else "new"
+        lines.append(f"{call:24}{kernel:12}{'x'.join(map(str, shape)):16}{count:14,}{each:>10}  {unit:6}{change:>9}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Count the instructions of whole calls under emulation.")
+    parser.add_argument("--update", action="store_true", help="write the counts as the new goldens")
+    options = parser.parse_args()
+    try:
+        counts = measure()
+    except CannotCountError as error:
+        print(f"icount: {error}", file=sys.stderr)
+        return 1
+    goldens = json.loads(GOLDENS.read_text()) if GOLDENS.exists() else {}
+    print(table(counts, goldens))
+    if options.update:
+        # Counts within the tolerance keep their golden, so that an update shows only what changed.
+        same = {name for name in counts if name in goldens and not compare({name: counts[name]}, {name: goldens[name]})}
+        kept = {name: goldens[name] if name in same else count for name, count in counts.items()}
+        GOLDENS.write_text(json.dumps(kept, indent=2) + "\n")
+        print(f"goldens updated: {len(kept) - len(same)} of {len(kept)} changed")
+        return 0
+    complaints = compare(counts, goldens)
+    for line in complaints:
+        print(f"CHANGED {line}")
+    if complaints:
+        print("A changed count needs a reason: `make icount UPDATE=1` takes it over, the commit says why.")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""An entry of the native library together with what its contract promises."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from support import banner
+from support.checked import Checker
+
+from pyint8dot import library
+
+ASM = Path(__file__).resolve().parents[2] / "asm"
+
+
+@functools.cache
+def contract(stem: str) -> dict[str, str]:
+    """The contract at the head of the file that defines an entry."""
+    return banner.parse((ASM / f"{stem}.S").read_text(encoding="utf-8"))
+
+
+class Entry:
+    """One entry: ``call`` runs it through the checked call and holds it to the registers and the stack of its contract."""
+
+    def __init__(self, stem: str) -> None:
+        self.stem = stem
+        self.address = library.load().addresses[stem]
+        # x16 carries the call and x30 the way back, x18 is Apple's on Apple's systems: none of the three is comparable.
+        self.unused = sorted(banner.registers(contract(stem)["Unused"]) - {"x16", "x18", "x30"})
+        self.stack = int(contract(stem)["Stack"])
+
+    def call(self, checker: Checker, argument: int) -> list[str]:
+        """Call the entry with the address of its fields; return what it broke."""
+        return checker.call(self.address, argument, unused=self.unused, stack=self.stack)

@@ -1,0 +1,92 @@
+"""Runs one native kernel on one product with everything watched: guard pages, canaries, registers, stack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from support import layouts
+from support.checked import Checker
+from support.entry import Entry
+from support.guard import Guarded, Rectangle, guarded_input
+from support.shapes import Row
+
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+
+
+class Call:
+    """One call of a kernel: A (m, k) and B (k, n) packed into guarded inputs, C a rectangle among canaries.
+
+    Everything lies flush with a guard page at its end or at its start, as ``place`` says. ``padding`` is how many cells
+    lie between two rows of C; ``upward`` hands C over from its last row, with a negative row stride.
+    """
+
+    def __init__(
+        self,
+        row: Row,
+        a: Int8,
+        b: Int8,
+        *,
+        row_start: Int32 | None = None,
+        col_start: Int32 | None = None,
+        padding: int = 0,
+        place: str = "end",
+        upward: bool = False,
+    ) -> None:
+        (m, k), n = a.shape, b.shape[1]
+        self.c = Rectangle(m, n, n + padding, place)
+        self.upward = upward
+        self._kept: list[Guarded] = []
+        columns = None
+        if col_start is not None:
+            # The contract lets a kernel read this vector to the end of the last panel.
+            columns = np.zeros(-(-n // row.nr) * row.nr, np.int32)
+            columns[:n] = col_start
+        fields = [
+            self._input(layouts.pack_a(a, row.mr, row.kr), place),
+            self._input(layouts.pack_b(np.ascontiguousarray(b.T), row.nr, row.kr), place),
+            self.c.address + (4 * self.c.stride * (m - 1) if upward and m else 0),
+            4 * self.c.stride * (-1 if upward else 1),
+            m,
+            n,
+            layouts.padded_k(k, row.kr),
+            self._input(row_start, place),
+            self._input(columns, place),
+        ]
+        self.fields = np.array(fields, np.int64)
+        self.argument = self._input(self.fields, place)
+
+    def _input(self, array: npt.NDArray[np.generic] | None, place: str) -> int:
+        """The address of a guarded copy of ``array``, 0 for None."""
+        if array is None:
+            return 0
+        self._kept.append(guarded_input(array, place))
+        return self._kept[-1].address
+
+    @property
+    def result(self) -> Int32:
+        return self.c.values[::-1] if self.upward else self.c.values
+
+
+def expected(a: Int8, b: Int8, row_start: Int32 | None = None, col_start: Int32 | None = None) -> Int32:
+    """A @ B + starts in 64-bit integers, taken mod 2^32 at the end."""
+    total = a.astype(np.int64) @ b.astype(np.int64)
+    if row_start is not None:
+        total += row_start[:, None]
+    if col_start is not None:
+        total += col_start
+    return total.astype(np.int32)
+
+
+def check(checker: Checker, row: Row, a: Int8, b: Int8, **options: Any) -> None:
+    """Run the kernel ``row`` on A and B and fail on a wrong cell, a cell outside C, a spoilt register."""
+    call = Call(row, a, b, **options)
+    problems = Entry(row.name).call(checker, call.argument) + call.c.damage()
+    want = expected(a, b, options.get("row_start"), options.get("col_start"))
+    wrong = np.argwhere(call.result != want)
+    if wrong.size:
+        i, j = map(int, wrong[0])
+        problems.append(f"{len(wrong)} wrong cells, the first C[{i}][{j}]: {call.result[i, j]} instead of {want[i, j]}")
+    assert not problems, "\n".join([row.name, *problems])

@@ -1,0 +1,63 @@
+"""Runs a native packer with guard pages around the source and the packed bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from support import layouts
+from support.checked import Checker
+from support.entry import Entry
+from support.guard import Guarded, guarded_input
+
+Bytes = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
+
+# The K group of the layout that each packer makes; all of them make panels of 8.
+GROUPS = {"pack_i8": 1, "pack_i8k4": 4}
+PANEL = 8
+
+# The word that moves uint8 to int8 while packing, and the one that does not.
+FLIPS = {np.dtype(np.uint8): 0x80808080, np.dtype(np.int8): 0}
+
+
+class Call:
+    """Packing ``x``, a view of shape (mn, k) of any strides whose last element ends its buffer, or begins it.
+
+    ``split`` packs the rest of the rows in smaller panels (A), else the last panel is filled up with zeros (B).
+    """
+
+    def __init__(self, stem: str, x: Bytes, *, split: bool, place: str = "end") -> None:
+        group = GROUPS[stem]
+        moved = (x ^ np.uint8(0x80)).view(np.int8) if x.dtype == np.uint8 else x
+        self.want = layouts.pack_a(moved, PANEL, group) if split else layouts.pack_b(moved, PANEL, group)
+        self.packed = Guarded(self.want.size, place)
+        (mn, k), (stride_mn, stride_k) = x.shape, x.strides
+        # The bytes from the lowest element to the highest one, and where element (0, 0) lies among them.
+        reach = [stride * (size - 1) for stride, size in zip(x.strides, x.shape, strict=True)] if x.size else []
+        origin = -sum(step for step in reach if step < 0)
+        source = np.zeros(sum(map(abs, reach)) + 1 if reach else 0, x.dtype)
+        if x.size:
+            np.lib.stride_tricks.as_strided(source[origin:], x.shape, x.strides)[...] = x
+        self._kept = [guarded_input(source, place)]
+        fields = [
+            self._kept[0].address + origin,
+            self.packed.address,
+            k,
+            mn,
+            stride_k,
+            stride_mn,
+            int(split),
+            FLIPS[x.dtype],
+        ]
+        self._kept.append(guarded_input(np.array(fields, np.int64), place))
+        self.argument = self._kept[1].address
+
+
+def check(checker: Checker, stem: str, x: Bytes, *, split: bool, place: str = "end") -> None:
+    """Pack ``x`` and fail on a wrong byte, a byte outside, a spoilt register."""
+    call = Call(stem, x, split=split, place=place)
+    problems = Entry(stem).call(checker, call.argument)
+    problems += [f"overwrite {where} the packed bytes at {byte}" for where, byte in call.packed.damage()]
+    wrong = np.flatnonzero(call.packed.data.view(np.int8) != call.want)
+    if wrong.size:
+        problems.append(f"{wrong.size} wrong bytes of {call.want.size}, the first at {wrong[0]}")
+    assert not problems, "\n".join([f"{stem} of {x.shape}, strides {x.strides}, {x.dtype}, split {split}", *problems])

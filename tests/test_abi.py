@@ -1,0 +1,195 @@
+"""The calling convention: what every entry of the library leaves alone.
+
+The checker comes first: it has to catch every saboteur before its verdict on the library counts, so the tests of the
+entries ask for the checker by way of `proven`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+from support import checked, child, epilogue, float_call, gather, gemm, packer
+from support.banner import registers
+from support.checked import Checker
+from support.entry import Entry, contract
+from support.program import Program, Record
+
+from pyint8dot import kernels, library
+
+pytestmark = pytest.mark.native
+
+
+class Prepared(Protocol):
+    """Memory laid out for one call; ``argument`` is the address of its fields."""
+
+    argument: int
+
+
+def product(name: str, rng: np.random.Generator, **options: Any) -> gemm.Call:
+    """A product whose tiles are whole and cut, of several turns of the loops, with start values."""
+    a = rng.integers(-128, 128, (15, 70), dtype=np.int8)
+    b = rng.integers(-128, 128, (70, 23), dtype=np.int8)
+    row_start = rng.integers(-1000, 1000, 15, dtype=np.int32)
+    col_start = rng.integers(-1000, 1000, 23, dtype=np.int32)
+    return gemm.Call(kernels.KERNELS[name], a, b, row_start=row_start, col_start=col_start, **options)
+
+
+def packing(name: str, rng: np.random.Generator) -> packer.Call:
+    return packer.Call(name, rng.integers(0, 256, (15, 70), dtype=np.uint8), split=True)
+
+
+def gathering(name: str, rng: np.random.Generator) -> gather.Call:
+    return gather.Call(name, rng.integers(-128, 128, (72, 29), dtype=np.int8))
+
+
+def block(rng: np.random.Generator) -> np.ndarray:
+    """An accumulator of whole and cut turns of eight columns."""
+    return rng.integers(-(2**20), 2**20, (3, 21), dtype=np.int32)
+
+
+def floats(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.standard_normal(count).astype(np.float32)
+
+
+class TwoProducts(Program):
+    """One of the baseline kernel and one of the best."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        names = ("smlal_8x8", next(name for name in kernels.supported() if kernels.KERNELS[name].native))
+        self.calls = [product(name, rng) for name in names]
+        addresses = library.load().addresses
+        super().__init__(
+            [Record(addresses[name], call.fields.tolist()) for name, call in zip(names, self.calls, strict=True)]
+        )
+
+
+# A representative call of every entry of the library; an entry without one fails test_every_entry_is_called.
+CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
+    "run": TwoProducts,
+    **{row.name: (lambda rng, name=row.name: product(name, rng)) for row in kernels.KERNELS.values() if row.native},
+    **{name: (lambda rng, name=name: packing(name, rng)) for name in packer.GROUPS},
+    **{name: (lambda rng, name=name: gathering(name, rng)) for name in gather.GROUPS},
+    "requantize": lambda rng: epilogue.requantize(block(rng), floats(rng, 21), "column", 3, np.uint8),
+    "dequantize": lambda rng: epilogue.dequantize(block(rng), floats(rng, 3), floats(rng, 21), floats(rng, 21), "gelu"),
+    "q_scale": lambda rng: epilogue.q_scale(block(rng), 2**30 + 1, 35, 5, 3, -128, 127, np.int8),
+    "quantize_rows": lambda rng: epilogue.QuantizeRows(floats(rng, 63).reshape(3, 21)),
+    "exp2_terms": lambda rng: float_call.Exp2Terms(floats(rng, 63).reshape(3, 21), np.float32(1)),
+    "layer_norm": lambda rng: float_call.layer_norm(
+        floats(rng, 63).reshape(3, 21), floats(rng, 21), floats(rng, 21), 1e-5
+    ),
+}
+
+
+def _call(checker: Checker, stem: str, argument: int) -> list[str]:
+    return checker.call(checker.address(stem), argument)
+
+
+@pytest.fixture(scope="module")
+def proven(checker: Checker) -> Checker:
+    """The checker, after it has caught every saboteur and has let the innocent pass."""
+    trouble = [*_registers_missed(checker), *_canaries_missed(checker), *_faults_missed(checker)]
+    if trouble:
+        pytest.fail("the checker cannot be trusted:\n" + "\n".join(trouble))
+    return checker
+
+
+def _registers_missed(checker: Checker) -> list[str]:
+    found = {name: _call(checker, name, 0) for name in ("saboteur_none", *checked.REGISTER_SABOTEURS)}
+    innocent = found.pop("saboteur_none")
+    missed = [f"saboteur_none did nothing and is accused of {innocent}"] if innocent else []
+    for name, problems in found.items():
+        word = checked.REGISTER_SABOTEURS[name]
+        if len(problems) != 1 or word not in problems[0]:
+            missed.append(f"{name} should be accused of {word} alone, is accused of {problems}")
+    return missed
+
+
+def _canaries_missed(checker: Checker) -> list[str]:
+    missed = []
+    for name, side in checked.CANARY_SABOTEURS.items():
+        call = product("smlal_8x8", np.random.default_rng(0), padding=3, place="start" if side == "below" else "end")
+        _call(checker, name, call.argument)
+        report = "\n".join(call.c.damage())
+        if f"overwrite {side} of C" not in report or report.count("X") != 1:
+            missed.append(f"{name} wrote one cell {side} of C, and the report is {report!r}")
+    return missed
+
+
+def _faults_missed(checker: Checker) -> list[str]:
+    missed = []
+    for name, place in checked.FAULT_SABOTEURS.items():
+        # No rest of rows in K, so that the packed length is m * k whatever the layout.
+        call = product("smlal_8x8", np.random.default_rng(0), place=place)
+        outcome = child.run(lambda _, name=name, call=call: _call(checker, name, call.argument))
+        if outcome.signal not in ("SIGSEGV", "SIGBUS"):
+            missed.append(f"{name} touched a forbidden page and ended with {outcome}")
+    return missed
+
+
+def test_checker_catches_register_saboteurs(checker):
+    assert _registers_missed(checker) == []
+
+
+def test_checker_catches_writes_around_c(checker):
+    assert _canaries_missed(checker) == []
+
+
+def test_checker_catches_faults(checker):
+    assert _faults_missed(checker) == []
+
+
+def test_checker_catches_a_broken_promise(checker):
+    """A register that the convention lets a function change, but that its contract calls unused."""
+    call = product("smlal_8x8", np.random.default_rng(0), padding=1)
+    stem = "saboteur_write_right"
+    assert _call(checker, stem, call.argument) == []
+    problems = checker.call(checker.address(stem), call.argument, unused=["x9", "x13", "v0", "v31"])
+    assert [problem.split()[0] for problem in problems] == ["x9"]
+
+
+def test_child_reports_an_illegal_instruction(checker):
+    outcome = child.run(lambda _: _call(checker, "saboteur_illegal", 0))
+    assert outcome.signal == "SIGILL"
+
+
+def test_child_reports_exceptions_and_notes():
+    def body(note):
+        note("the first thing")
+        note("the second thing")
+        raise KeyError("lost")
+
+    outcome = child.run(body)
+    assert outcome.signal is None
+    assert "KeyError: 'lost'" in outcome.error
+    assert outcome.note == "the second thing"
+    assert child.run(lambda note: note("fine")) == (None, "", "fine")
+
+
+def test_every_entry_is_called():
+    assert set(CASES) == set(library.ENTRIES)
+
+
+@pytest.mark.parametrize("stem", sorted(set(CASES) - {row.name for row in kernels.KERNELS.values()}))
+def test_entry_keeps_the_convention(proven, stem, rng):
+    prepared = CASES[stem](rng)
+    child.check(lambda _: _clean(Entry(stem).call(proven, prepared.argument)))
+
+
+def test_kernel_keeps_the_convention(proven, native_kernel, rng):
+    prepared = CASES[native_kernel](rng)
+    child.check(lambda _: _clean(Entry(native_kernel).call(proven, prepared.argument)))
+
+
+def test_kernel_clobbers_no_more_than_it_says(proven, native_kernel):
+    """Every register is either clobbered or unused, so the checked call sees each one that the contract does not list."""
+    words = contract(native_kernel)
+    named = registers(words["Clobbers"]) | registers(words["Unused"])
+    assert named | {"x0"} == {f"x{i}" for i in range(31)} | {f"v{i}" for i in range(32)}
+    assert not registers(words["Clobbers"]) & registers(words["Unused"])
+
+
+def _clean(problems: list[str]) -> None:
+    assert not problems, "\n".join(problems)

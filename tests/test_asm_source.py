@@ -1,0 +1,197 @@
+"""The assembly sources as text: contracts that parse and agree with the table of kernels, and the rules of the house."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support import banner
+
+from pyint8dot import kernels, library
+
+pytestmark = pytest.mark.static
+
+ROOT = Path(__file__).resolve().parents[1]
+ASM = ROOT / "asm"
+SUPPORT = ROOT / "tests" / "support"
+
+SOURCES = {path.stem: path for path in sorted(ASM.glob("*.S"))}
+EVERY_FILE = [path for folder in (ASM, SUPPORT) for path in sorted(folder.glob("*.[Sh]"))]
+ROWS = {row.name: row for row in kernels.KERNELS.values() if row.native}
+
+# The one entry that calls others, and so the one with a frame, a call and a callee-saved register in it.
+CALLER = "run"
+
+MOST_LINES = 400
+
+# What the contract calls the features of the table, and how a file switches one on.
+REQUIRES = {"asimd": "Advanced SIMD (every AArch64)", "dotprod": "FEAT_DotProd", "i8mm": "FEAT_I8MM"}
+SWITCHES = {"asimd": "", "dotprod": "armv8.2-a+dotprod", "i8mm": "armv8.2-a+i8mm"}
+
+
+def code(text: str) -> str:
+    """A source without comments; lines keep their places."""
+    blank = re.sub(r"/\*.*?\*/", lambda comment: "\n" * comment[0].count("\n"), text, flags=re.DOTALL)
+    return re.sub(r"//[^\n]*", "", blank)
+
+
+def with_headers(path: Path) -> str:
+    """The code of a file with that of the headers it includes before it."""
+    text = code(path.read_text())
+    headers = [ASM / name for name in re.findall(r'#include "(.*?)"', text)]
+    return "\n".join([*map(with_headers, headers), text])
+
+
+@pytest.fixture(params=SOURCES)
+def stem(request):
+    return request.param
+
+
+def test_there_are_sources():
+    assert {CALLER, *ROWS} <= set(SOURCES)
+
+
+def test_contract_has_every_key_in_order(stem):
+    assert tuple(banner.parse(SOURCES[stem].read_text())) == banner.KEYS
+
+
+def test_contract_values(stem):
+    contract = banner.parse(SOURCES[stem].read_text())
+    assert contract["Kernel"] == stem
+    assert re.fullmatch(rf"(void|int64_t) {library.PREFIX}{stem}\(const int64_t \w+\[\d*\]\)", contract["Prototype"])
+    assert contract["Over-read"] == "none"
+    clobbered, unused = (banner.registers(contract[key]) for key in ("Clobbers", "Unused"))
+    assert not clobbered & unused
+    assert not clobbered & {f"v{i}" for i in range(8, 16)}
+    assert int(contract["Stack"]) == 0 or stem == CALLER
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - {CALLER}))
+def test_contract_lists_every_argument(name):
+    """The fields are numbered from 0 and are as many as the prototype says."""
+    contract = banner.parse(SOURCES[name].read_text())
+    numbers = [int(number) for number in re.findall(r"^\[(\d+)\] ", contract["Arguments"], re.MULTILINE)]
+    size = re.search(r"\[(\d+)\]\)", contract["Prototype"])[1]
+    assert numbers == list(range(int(size)))
+
+
+def test_file_defines_the_entry_of_its_name(stem):
+    text = code(SOURCES[stem].read_text())
+    assert re.findall(r"^function (\w+)", text, re.MULTILINE) == [stem]
+    assert re.findall(r"^endfunction (\w+)", text, re.MULTILINE) == [stem]
+
+
+def test_files_are_the_exported_entries():
+    assert set(SOURCES) == set(library.ENTRIES)
+    assert len(set(library.ENTRIES)) == len(library.ENTRIES)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_contract_agrees_with_the_table(name):
+    row, contract = ROWS[name], banner.parse(SOURCES[name].read_text())
+    assert contract["Requires"] == REQUIRES[row.feature]
+    assert contract["Tile"] == f"{row.mr} x {row.nr}"
+    assert contract["Packing"] == f"{row.packing}({row.nr}), K group {row.kr}"
+    assert re.search(r"exact for k <= (\d+)\b", contract["Bound"])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_bound_is_the_largest_exact_k(name):
+    """The sum that grows fastest is that of -128 x -128."""
+    bound = int(re.search(r"exact for k <= (\d+)\b", banner.parse(SOURCES[name].read_text())["Bound"])[1])
+    assert bound * 128 * 128 < 2**31 <= (bound + 1) * 128 * 128
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.name)
+def test_text(path):
+    text = path.read_text(encoding="ascii")
+    lines = text.split("\n")
+    assert "\t" not in text
+    assert "\r" not in text
+    assert [number for number, line in enumerate(lines, 1) if line != line.rstrip()] == []
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+    assert len(lines) - 1 <= MOST_LINES
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.name)
+def test_no_encoded_instruction(path):
+    """An instruction has a name that a reader and an assembler know, never a number."""
+    text = code(path.read_text())
+    assert re.findall(r"\.inst\b", text) == []
+    # Words are for notes and data, which lie in sections of their own.
+    sections = re.split(r"(?m)^\s*\.?(text|data|section|constants)\b", text)
+    in_text = [
+        sections[0],
+        *(part for kind, part in zip(sections[1::2], sections[2::2], strict=True) if kind == "text"),
+    ]
+    assert re.findall(r"\.(?:word|long|hword|short|byte|[248]byte|int|xword|quad|octa)\b", "".join(in_text)) == []
+
+
+def test_portability_is_in_the_header(stem):
+    """No file but asm.h speaks of object formats; of the assemblers, a kernel names only its feature's switch."""
+    text = code(SOURCES[stem].read_text())
+    assert '#include "asm.h"' in text
+    assert not re.search(r"__ELF__|_WIN32|\.section|\.globl|\.type|\.size|@PAGE|:lo12:", text)
+
+
+def test_leaf(stem):
+    """One way out, no call, no stack, no register that the caller or the platform owns.
+
+    Macros put register numbers together, which a text does not show: test_elf.py looks at the same in the built library.
+    """
+    text = re.sub(r"(?m)^#define [xw]18 .*", "", with_headers(SOURCES[stem]))
+    returns, calls = (re.findall(rf"^\s+({word})\b", text, re.MULTILINE) for word in ("ret", "bl|blr|br"))
+    general = {f"x{number}" for number in re.findall(r"\b[xw](\d+)\b", text) if int(number) >= 18}
+    vector = {f"v{number}" for number in re.findall(r"\b[vqd](\d+)\b", text) if 8 <= int(number) <= 15}
+    assert returns == ["ret"]
+    assert vector == set()
+    if stem == CALLER:
+        assert calls == ["blr"]
+        assert general & ({"x18"} | banner.registers(banner.parse(SOURCES[stem].read_text())["Unused"])) == set()
+    else:
+        assert calls == []
+        assert general == set()
+        assert re.findall(r"\bsp\b", text) == []
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_features_are_off_by_default(name):
+    """A file switches on what its kernel needs, once and in front of its own code; headers switch nothing on."""
+    wanted = SWITCHES[ROWS[name].feature] if name in ROWS else ""
+    text = code(SOURCES[name].read_text())
+    switches = re.findall(r"^\s+\.(?:arch|cpu)\s+(\S+)", text, re.MULTILINE)
+    extensions = re.findall(r"^\s+\.arch_extension\s+(\S+)", text, re.MULTILINE)
+    assert switches == ([wanted] if wanted else [])
+    assert extensions == ([wanted.split("+")[1]] if wanted else [])
+    if wanted:
+        assert text.rindex("#include") < text.index(".arch")
+
+
+def test_headers_switch_no_feature_on():
+    for path in ASM.glob("*.h"):
+        switches = re.findall(r"^\s+\.(?:arch|cpu|arch_extension)\s+(\S+)", code(path.read_text()), re.MULTILINE)
+        assert switches in ([], ["armv8-a"]), path.name
+
+
+def test_x18_is_poisoned():
+    """Naming the platform's register must not assemble in any file of the product."""
+    text = (ASM / "asm.h").read_text()
+    assert re.search(r"^#define x18 \w+$", text, re.MULTILINE)
+    assert re.search(r"^#define w18 \w+$", text, re.MULTILINE)
+    assert [stem for stem, path in SOURCES.items() if "#undef" in path.read_text()] == []
+
+
+def test_labels_are_local_and_unique(stem):
+    """Every label goes through L(), which keeps it out of the symbol table, and none is defined twice in a file."""
+    text = with_headers(SOURCES[stem])
+    assert re.findall(r"^(?!_?pyint8dot_\\name)[A-Za-z_.0-9]+:", text, re.MULTILINE) == []
+    labels = re.findall(r"^L\(([^)]*\)?[^)]*)\):", code(SOURCES[stem].read_text()), re.MULTILINE)
+    assert len(labels) == len(set(labels))
+
+
+def test_code_is_commented(stem):
+    """A sentence stands before the code of an entry and every macro: not one block of a file is without a word."""
+    text = SOURCES[stem].read_text()
+    assert re.search(r"^/\* [A-Z].*?\. ?\*/|^        // [A-Z]", text, re.MULTILINE | re.DOTALL)

@@ -1,0 +1,217 @@
+"""build.py: what it builds, when it builds again, how it fails, and the wheels it makes."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import build
+from pyint8dot import library
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+# Building runs programs of this machine, whatever Python is emulated: the host's run covers it.
+pytestmark = pytest.mark.skipif(
+    "QEMU_CPU" in os.environ and platform.machine() == "aarch64", reason="builds are tested outside the emulator"
+)
+
+ENTRY = """
+        .arch armv8-a
+        .globl pyint8dot_{name}
+        .type pyint8dot_{name}, %function
+pyint8dot_{name}:
+        hint #34
+        {body}
+        ret
+        .size pyint8dot_{name}, . - pyint8dot_{name}
+        .section .note.gnu.property, "a"
+        .p2align 3
+        .word 4, 16, 5, 0x00554e47, 0xc0000000, 4, 1, 0
+"""
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A checkout with one small source of its own."""
+    (tmp_path / "asm").mkdir()
+    (tmp_path / "asm" / "small.h").write_text("#define NOTHING nop\n")
+    (tmp_path / "asm" / "one.S").write_text('#include "small.h"\n' + ENTRY.format(name="one", body="NOTHING"))
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def linux():
+    """The Linux target, where this machine can build for it."""
+    if build.find_compiler("linux-aarch64") is None:
+        pytest.skip("no compiler for linux-aarch64 on this machine")
+    return "linux-aarch64"
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A checkout with the real sources of the assembly."""
+    shutil.copytree(CHECKOUT / "asm", tmp_path / "asm")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_builds_again_only_after_a_change(tree, linux):
+    path = build.build(target=linux)
+    assert path == tree / "pyint8dot" / "lib" / "libpyint8dot.so"
+    first = path.stat().st_mtime_ns
+    assert build.build(target=linux).stat().st_mtime_ns == first
+    (tree / "asm" / "small.h").write_text("#define NOTHING yield\n")
+    second = build.build(target=linux).stat().st_mtime_ns
+    assert second > first
+    path.write_bytes(b"damaged")
+    assert build.build(target=linux).read_bytes() != b"damaged"
+    assert build.build(target=linux, force=True).stat().st_mtime_ns > second
+
+
+def test_what_the_assembler_cannot_encode_is_an_error_with_command_and_output(tree, linux):
+    before = build.build(target=linux).read_bytes()
+    (tree / "asm" / "two.S").write_text(ENTRY.format(name="two", body="sdot v0.4s, v1.16b, v2.16b"))
+    with pytest.raises(build.BuildError) as caught:
+        build.build(target=linux)
+    message = str(caught.value)
+    assert "-x assembler-with-cpp" in message
+    assert "asm/two.S" in message
+    assert "sdot" in message
+    # The library that was there is untouched, and nothing half-made lies about.
+    folder = tree / "pyint8dot" / "lib"
+    assert (folder / "libpyint8dot.so").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == [".libpyint8dot.so.json", "libpyint8dot.so"]
+
+
+def test_a_source_without_the_bti_note_does_not_link(tree, linux):
+    without = ENTRY.format(name="one", body="nop").partition("        .section .note.gnu.property")[0]
+    (tree / "asm" / "one.S").write_text(without)
+    with pytest.raises(build.BuildError, match="BTI"):
+        build.build(target=linux)
+
+
+def test_an_undefined_symbol_does_not_link(tree, linux):
+    (tree / "asm" / "one.S").write_text(ENTRY.format(name="one", body="bl memcpy"))
+    with pytest.raises(build.BuildError, match="memcpy"):
+        build.build(target=linux)
+
+
+def test_the_same_sources_give_the_same_bytes_anywhere(copy, linux, monkeypatch):
+    first = build.build(target=linux).read_bytes()
+    other = copy / "elsewhere" / "deeper"
+    shutil.copytree(copy / "asm", other / "asm")
+    monkeypatch.setattr(build, "ROOT", other)
+    assert build.build(target=linux).read_bytes() == first
+
+
+def test_no_toolchain_is_a_warning_and_an_error_where_one_is_required(tree, monkeypatch, capsys):
+    monkeypatch.setattr(build, "compilers", lambda _target: [["no-such-compiler"]])
+    assert build.build(target="linux-aarch64") is None
+    monkeypatch.setattr(sys, "argv", ["build.py", "--target", "linux-aarch64"])
+    assert build.main() == 0
+    monkeypatch.setattr(sys, "argv", ["build.py", "--target", "linux-aarch64", "--require"])
+    assert build.main() == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all("no-such-compiler" in line and "portable" in line for line in said)
+    assert not (tree / "pyint8dot").exists()
+
+
+def test_a_compiler_for_another_machine_is_not_taken(monkeypatch):
+    monkeypatch.setattr(build, "compilers", lambda _target: [["cc"], ["right"]])
+    monkeypatch.setattr(build.shutil, "which", lambda name: name)
+    monkeypatch.setattr(build, "answers", lambda command: {"cc": "x86_64-linux-gnu", "right": "aarch64"}[command[0]])
+    assert build.find_compiler("linux-aarch64") == ["right"]
+
+
+def test_an_unknown_target_lists_the_known_ones(monkeypatch):
+    monkeypatch.setenv("PYINT8DOT_TARGET", "vax")
+    with pytest.raises(build.BuildError, match=r"'vax'.*linux-aarch64, macos-arm64"):
+        build.default_target()
+
+
+def test_the_macos_library_exports_the_table(copy):
+    lief = pytest.importorskip("lief")
+    if sys.platform != "darwin":
+        pytest.importorskip("ziglang")
+    path = build.build(target="macos-arm64")
+    assert path == copy / "pyint8dot" / "lib" / "libpyint8dot.dylib"
+    binary = lief.MachO.parse(path).at(0)
+    assert binary.header.cpu_type == lief.MachO.Header.CPU_TYPE.ARM64
+    assert binary.header.file_type == lief.MachO.Header.FILE_TYPE.DYLIB
+    # Every linker adds these two names to a dylib.
+    exported = {symbol.name for symbol in binary.exported_symbols} - {"___dso_handle", "__mh_dylib_header"}
+    assert exported == {f"_{library.PREFIX}{stem}" for stem in library.ENTRIES}
+    assert binary.get(lief.MachO.LoadCommand.TYPE.ID_DYLIB).name == "@rpath/libpyint8dot.dylib"
+
+
+def wheel(folder, **environment):
+    """Make a wheel of this checkout as pip would, and return its path and the names in it."""
+    pytest.importorskip("hatchling")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=CHECKOUT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return path, set(archive.namelist())
+
+
+def test_a_wheel_with_the_library_is_tagged_by_its_platform(tmp_path, linux):
+    path, names = wheel(tmp_path, PYINT8DOT_TARGET=linux)
+    assert path.stem.endswith("-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64")
+    assert "pyint8dot/lib/libpyint8dot.so" in names
+    assert "pyint8dot/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests", "asm", "build"))]
+
+
+@pytest.mark.skipif(build.host_target() is not None, reason="this machine's wheel holds the library")
+def test_a_wheel_of_a_machine_without_kernels_is_pure(tmp_path):
+    path, names = wheel(tmp_path)
+    assert path.stem.endswith("-py3-none-any")
+    assert not [name for name in names if name.startswith("pyint8dot/lib/")]
+
+
+def hook(monkeypatch, host):
+    """Run the wheel hook as on another machine; return what it did to the wheel and its warnings."""
+    monkeypatch.delenv("PYINT8DOT_TARGET", raising=False)
+    monkeypatch.setattr(build, "host_target", lambda: host)
+    warnings = []
+    data = {"force_include": {}}
+    app = SimpleNamespace(display_warning=warnings.append)
+    build.CustomBuildHook.initialize(SimpleNamespace(app=app), "standard", data)
+    return data, "\n".join(warnings)
+
+
+@pytest.mark.usefixtures("tree")
+def test_an_arm_machine_without_compiler_gets_a_portable_wheel_and_is_told_so(monkeypatch):
+    monkeypatch.setattr(build, "find_compiler", lambda _target: None)
+    data, warnings = hook(monkeypatch, "linux-aarch64")
+    assert data == {"force_include": {}}
+    assert "portable" in warnings
+    assert "Install a C compiler" in warnings
+
+
+def test_an_arm_machine_whose_assembler_is_too_old_gets_no_wheel(tree, linux, monkeypatch):
+    (tree / "asm" / "two.S").write_text(ENTRY.format(name="two", body="no_such_instruction x0"))
+    with pytest.raises(build.BuildError, match="no_such_instruction"):
+        hook(monkeypatch, linux)
+
+
+def test_python_m_build_is_the_tool_of_that_name():
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--version"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("build ") or done.stderr.startswith("No module named build")

@@ -1,0 +1,212 @@
+"""Convolutions as objects and functions: constants kept, weights packed, `out`, threads, what reaches the kernels, and errors."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from support.convolution import exact, requantized
+from support.quantized import operand
+
+from pyint8dot import conv, gemm, im2col, kernels, layouts, native_conv
+from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
+
+
+def test_constants_once_images_often(kernel, rng):
+    """One `Convolution` for images of many sizes, layouts and zero points."""
+    for group, inner in ((1, 3), (2, 2), (4, 1)):
+        w = operand(rng, np.uint8, (group * 2, inner, 3, 2))
+        zw, bias = operand(rng, np.uint8, (group * 2,)), rng.integers(-999, 999, group * 2).astype(np.int32)
+        attributes = {"strides": [2, 1], "pads": [1, 0, 1, 1], "group": group}
+        scale = conv.Quantization(0.02, 0.03, 0.5, np.int8(-7))
+        sums = conv.Convolution(w, np.int8, 5, zw, bias=bias, **attributes)
+        bytes_ = conv.Convolution(
+            pack_conv(w, group=group), np.int8, 5, zw, bias=bias, quantization=scale, **attributes
+        )
+        for size in ((4, 5), (9, 9), (4, 5), (1, 2)):
+            x = operand(rng, np.int8, (2, group * inner, *size))
+            for image in (x, np.asfortranarray(x), x[::-1], x[:, :, ::-1, ::-1]):
+                for zx in (None, -128, 17):
+                    wanted = exact(image, w, 5 if zx is None else zx, zw, **attributes) + bias[:, None, None]
+                    np.testing.assert_array_equal(sums(image, zx, kernel=kernel), wanted)
+                    y = requantized(wanted, np.float32(0.02) * np.float32(0.03) / np.float32(0.5), -7, np.int8)
+                    np.testing.assert_array_equal(bytes_(image, zx, kernel=kernel), y)
+    with pytest.raises(TypeError, match="x must be int8, got uint8"):
+        sums(x.view(np.uint8))
+    with pytest.raises(ValueError, match=r"x_zero_point must be within -128\.\.127"):
+        sums(x, 128)
+    with pytest.raises(TypeError, match="x must be int8 or uint8, got float32"):
+        conv.Convolution(w, np.float32)
+
+
+def test_programs_do_not_pile_up(rng):
+    """However many sizes of images come, the weights keep a bounded number of programs for them."""
+    w = pack_conv(operand(rng, np.int8, (3, 2, 2)))
+    for size in range(2, 80):
+        x = operand(rng, np.int8, (1, 2, size))
+        np.testing.assert_array_equal(conv_integer(x, w), exact(x, w.unpack()))
+    assert len(w.programs) <= native_conv.MOST_PROGRAMS
+
+
+def test_column_operand_is_the_matrix_of_windows(rng):
+    """What reaches the kernel is the packed matrix of windows, though no such matrix was made."""
+    x = operand(rng, np.int8, (5, 6, 7))
+    for attributes in ({}, {"strides": [2, 1], "pads": [1, 2, 0, 1]}, {"dilations": [2, 2]}):
+        geo = im2col.geometry((6, 7), (3, 2), **attributes)
+        laid = im2col.grids(x, geo, 77)
+        padded = np.pad(x, [(0, 0), *zip(geo.begin, geo.end, strict=True)], constant_values=77)
+        (down, across), (high, wide) = geo.dilations, geo.out
+        seen = [
+            padded[:, i * down :: geo.strides[0], j * across :: geo.strides[1]][:, :high, :wide]
+            for i, j in itertools.product(range(3), range(2))
+        ]
+        matrix = np.concatenate(seen)
+        for name in ("RowMajor", "PackedI8K4(8)", "PackedFormat(8)"):
+            layout = layouts.layout(name)
+            data = im2col.columns(laid, geo, slice(1, geo.out[0]), layout)
+            count = geo.columns(geo.out[0] - 1)
+            unpacked = layout.unpack(data, 30, count)
+            for p in range(geo.out[0] - 1):
+                row = unpacked[:, p * geo.pitch :][:, : geo.out[1]]
+                np.testing.assert_array_equal(row, matrix[:, p + 1])
+        sums = im2col.column_sums(laid, geo)
+        for p in range(geo.out[0]):
+            wanted = matrix[:, p].sum(axis=0, dtype=np.int32)
+            np.testing.assert_array_equal(sums[p * geo.pitch :][: geo.out[1]], wanted)
+
+
+def test_pointwise_copies_nothing(rng):
+    """With a 1x1 window and stride 1 the packer reads the image itself."""
+    for dtype in (np.int8, np.uint8):
+        x = operand(rng, dtype, (6, 4, 5))
+        laid = im2col.grids(x, im2col.geometry((4, 5), (1, 1)), 0)
+        assert np.shares_memory(laid, x)
+        assert laid.shape == (1, 6, 20)
+
+
+def test_packed_weights(kernel, rng):
+    x, w = operand(rng, np.uint8, (2, 6, 8, 8)), operand(rng, np.uint8, (10, 3, 3, 2))
+    packed = pack_conv(w, group=2, kernel=kernel)
+    assert (packed.shape, packed.dtype, packed.group) == (w.shape, w.dtype, 2)
+    np.testing.assert_array_equal(packed.unpack(), w)
+    wanted = exact(x, w, 3, 130, group=2)
+    restored = pickle.loads(pickle.dumps(packed))
+    assert repr(restored) == repr(packed) == "PackedWeights(shape=(10, 3, 3, 2), dtype=uint8, group=2)"
+    for weights in (packed, restored):
+        for name in kernels.supported():
+            np.testing.assert_array_equal(conv_integer(x, weights, 3, 130, kernel=name), wanted)
+            np.testing.assert_array_equal(conv_integer(x, weights, 3, 130, group=2, kernel=name), wanted)
+    w[:] = 0
+    np.testing.assert_array_equal(conv_integer(x, packed, 3, 130), wanted)
+
+
+def test_packed_weights_in_many_threads(rng):
+    x, w = operand(rng, np.int8, (1, 4, 9, 9)), operand(rng, np.int8, (8, 4, 3, 3))
+    packed, wanted, wrong = conv.PackedWeights(w, 1), exact(x, w, 5), []
+
+    def work():
+        for name in kernels.supported() * 5:
+            equal = np.array_equal(conv_integer(x, packed, 5, kernel=name), wanted)
+            wrong.extend([name] * (not equal))
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_out(kernel, rng):
+    x, w = operand(rng, np.int8, (2, 3, 6, 6)), operand(rng, np.int8, (4, 3, 3, 3))
+    wanted = exact(x, w, 2)
+    out = np.zeros((2, 4, 4, 8), np.int32)[..., ::2]
+    assert conv_integer(x, w, 2, out=out, kernel=kernel) is out
+    np.testing.assert_array_equal(out, wanted)
+    same = operand(rng, np.int8, (1, 3, 6, 6))
+    square = operand(rng, np.int8, (3, 3, 1, 1))
+    wanted = qlinear_conv(same, 1.0, 0, square, 1.0, 0, 50.0, 0)
+    assert qlinear_conv(same, 1.0, 0, square, 1.0, 0, 50.0, 0, out=same, kernel=kernel) is same
+    np.testing.assert_array_equal(same, wanted)
+
+
+def test_inputs_are_left_alone(rng):
+    x, w = operand(rng, np.uint8, (1, 2, 5, 5)), operand(rng, np.uint8, (3, 2, 1, 1))
+    before = x.copy(), w.copy()
+    for array in (x, w):
+        array.flags.writeable = False
+    conv_integer(x, w, 1, 2)
+    np.testing.assert_array_equal(x, before[0])
+    np.testing.assert_array_equal(w, before[1])
+
+
+def test_products_are_counted(kernel, rng):
+    """The kernel that was asked for ran, and the work is that of the convolution."""
+    with gemm.tally() as counted:
+        conv_integer(operand(rng, np.int8, (2, 4, 6, 6)), operand(rng, np.int8, (6, 2, 3, 3)), group=2, kernel=kernel)
+    assert counted.macs == {kernel: 2 * 6 * 4 * 4 * 2 * 9}
+
+
+X = np.zeros((1, 4, 5, 6), np.int8)
+W = np.zeros((2, 4, 3, 3), np.int8)
+BAD = [
+    (TypeError, "x must be int8 or uint8, got float32", {"x": X.astype(np.float32)}),
+    (TypeError, "w must be int8 or uint8, got int32", {"w": W.astype(np.int32)}),
+    (ValueError, r"w must have shape \(channels out, channels in / group, \*kernel\), got \(2, 4\)", {"w": W[:, :, 0, 0]}),
+    (ValueError, "w must have no empty kernel axis", {"w": W[:, :, :0]}),
+    (ValueError, r"x must have 4 dimensions, as many as w, got shape \(4, 5, 6\)", {"x": X[0]}),
+    (ValueError, r"x must have 4 channels for w of shape \(2, 4, 3, 3\) and group 1, got shape", {"x": X[:, :3]}),
+    (ValueError, "group must divide the 2 output channels of w, got 3", {"group": 3}),
+    (ValueError, "group must divide the 2 output channels of w, got 0", {"group": 0}),
+    (TypeError, "group must be an int, got float", {"group": 1.0}),
+    (ValueError, "x must have 8 channels", {"group": 2}),
+    (ValueError, "group must be 1, as w was packed, got 2", {"group": 2, "w": conv.PackedWeights(W, 1)}),
+    (ValueError, r"strides must hold 2 integers, got shape \(1,\)", {"strides": [1]}),
+    (ValueError, r"strides must be at least 1, got \[0, 1\]", {"strides": [0, 1]}),
+    (TypeError, "dilations must be integers, got float64", {"dilations": [1.0, 1.0]}),
+    (ValueError, r"pads must hold 4 integers, got shape \(2,\)", {"pads": [1, 1]}),
+    (ValueError, r"pads must be at least 0, got \[-1, 0, 0, 0\]", {"pads": [-1, 0, 0, 0]}),
+    (ValueError, "auto_pad must be one of NOTSET, SAME_UPPER, SAME_LOWER, VALID, got 'SAME'", {"auto_pad": "SAME"}),
+    (ValueError, "pads must be left out with auto_pad='VALID'", {"auto_pad": "VALID", "pads": [1, 1, 1, 1]}),
+    (ValueError, "kernel_shape must be that of w, \\[3, 3\\], got \\[1, 1\\]", {"kernel_shape": [1, 1]}),
+    (ValueError, "along spatial axis 0 the window spans 7 and x with its padding 5", {"dilations": [3, 1]}),
+    (ValueError, r"x_zero_point must be a scalar, got shape \(4,\)", {"x_zero_point": [0] * 4}),
+    (ValueError, r"x_zero_point must be within -128\.\.127, the range of int8, got 200", {"x_zero_point": 200}),
+    (ValueError, r"w_zero_point must be a scalar or one an output channel, shape \(2,\), got \(3,\)", {"w_zero_point": [0] * 3}),
+    (TypeError, "w_zero_point must be integers that fit int8, got float64", {"w_zero_point": 0.0}),
+    (ValueError, r"out must have shape \(1, 2, 3, 4\)", {"out": np.zeros((1, 2, 3, 3), np.int32)}),
+    (TypeError, "out must be int32, got int8", {"out": np.zeros((1, 2, 3, 4), np.int8)}),
+    (kernels.KernelError, "no such kernel", {"kernel": "avx"}),
+    (ValueError, "num_threads must be from 1", {"num_threads": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "message", "changes"), BAD, ids=[message[:45] for _, message, _ in BAD])
+def test_errors(error, message, changes):
+    with pytest.raises(error, match=message):
+        conv_integer(**{"x": X, "w": W} | changes)
+
+
+def test_qlinear_errors():
+    def call(sx=1.0, sw=1.0, sy=1.0, zy=0, bias=None):
+        return qlinear_conv(X, sx, 0, W, sw, 0, sy, zy, bias)
+
+    with pytest.raises(ValueError, match=r"x_scale must be a scalar, got shape \(4,\)"):
+        call(sx=np.ones(4))
+    with pytest.raises(
+        ValueError, match=r"w_scale must be a scalar or one an output channel, shape \(2,\), got \(4,\)"
+    ):
+        call(sw=np.ones(4))
+    with pytest.raises(TypeError, match="y_scale must be floats, got int64"):
+        call(sy=np.int64(1))
+    with pytest.raises(ValueError, match=r"x_scale \* w_scale / y_scale must be finite in float32, got inf"):
+        call(sy=0.0)
+    with pytest.raises(ValueError, match=r"y_zero_point must be within -128\.\.127"):
+        call(zy=300)
+    with pytest.raises(TypeError, match="bias must be int32, got int64"):
+        call(bias=np.zeros(2, np.int64))
+    with pytest.raises(ValueError, match=r"bias must have shape \(2,\), got \(4,\)"):
+        call(bias=np.zeros(4, np.int32))

@@ -1,0 +1,372 @@
+"""Which kernel is chosen, by whom, and how the choice is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import pyint8dot
+from pyint8dot import cpu, kernels, library, packing
+from pyint8dot.errors import Int8DotError, KernelError
+from pyint8dot.kernels import KERNELS
+
+WEAK = frozenset({"asimd"})
+STRONG = frozenset({"asimd", "dotprod"})
+ALL = tuple(KERNELS)
+
+
+def runs(features, library_status=None):
+    """Kernels that a machine with these features runs."""
+    return tuple(name for name, row in KERNELS.items() if kernels.obstacle(row, features, library_status) is None)
+
+
+# The table.
+
+
+def test_names_are_their_own_keys():
+    assert all(name == row.name for name, row in KERNELS.items())
+    assert list(KERNELS)[-1] == "portable"
+
+
+@pytest.mark.parametrize("row", KERNELS.values(), ids=KERNELS)
+def test_every_kernel_computes_two_dimensional_tiles(row):
+    """No row is a matrix-vector kernel, so that no product can fall to one."""
+    if row.native:
+        assert row.mr > 1
+        assert row.nr > 1
+        assert f"{row.mr}x{row.nr}" in row.name
+        assert row.feature in {"asimd", "dotprod", "i8mm"}
+        assert row.layout == f"{row.packing}({row.nr})"
+    else:
+        assert (row.name, row.layout, row.feature) == ("portable", "RowMajor", "")
+    assert row.summary
+
+
+def test_rows_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        KERNELS["portable"].mr = 2
+
+
+def test_every_native_kernel_has_an_entry():
+    assert {row.name for row in KERNELS.values() if row.native} <= set(library.ENTRIES)
+
+
+# What runs where.
+
+
+@pytest.mark.parametrize(
+    ("features", "status", "expected"),
+    [
+        (frozenset(), "no library", ("portable",)),
+        # Not even a library that loads makes native code run on another machine.
+        (frozenset(), None, ("portable",)),
+        (WEAK, None, ("smlal_8x8", "portable")),
+        (STRONG, None, ("sdot_8x8", "smlal_8x8", "portable")),
+        (STRONG | {"i8mm"}, None, ALL),
+        (STRONG, "no library", ("portable",)),
+    ],
+)
+def test_what_a_machine_runs(features, status, expected):
+    assert runs(features, status) == expected
+
+
+@pytest.mark.parametrize(
+    ("features", "status", "words"),
+    [
+        (frozenset(), None, "it is AArch64 code and this process runs on"),
+        (WEAK, None, "this processor has no dotprod"),
+        (STRONG, "the native library is missing", "the native library is missing"),
+    ],
+)
+def test_why_sdot_does_not_run(features, status, words):
+    assert words in kernels.obstacle(KERNELS["sdot_8x8"], features, status)
+
+
+def test_this_machine_runs_portable_and_what_its_processor_has():
+    assert kernels.supported() == runs(cpu.features(), library.status())
+    assert kernels.supported()[-1] == "portable"
+
+
+# The choice.
+
+
+@pytest.mark.parametrize(
+    ("environment", "features", "expected"),
+    [
+        ({}, frozenset(), "portable"),
+        ({}, WEAK, "smlal_8x8"),
+        ({}, STRONG, "sdot_8x8"),
+        ({"TRACT_DOTPROD_DISABLE": "1"}, STRONG, "smlal_8x8"),
+        ({"TRACT_DOTPROD_DISABLE": "1"}, STRONG | {"i8mm"}, "smlal_8x8"),
+        ({"TRACT_DOTPROD_DISABLE": "1"}, WEAK, "smlal_8x8"),
+        ({"TRACT_DOTPROD_DISABLE": "1"}, frozenset(), "portable"),
+        ({"TRACT_DOTPROD_DISABLE": "0"}, STRONG, "sdot_8x8"),
+        ({"TRACT_DOTPROD_DISABLE": ""}, STRONG, "sdot_8x8"),
+        ({"PYINT8DOT_KERNEL": ""}, STRONG, "sdot_8x8"),
+        ({"PYINT8DOT_KERNEL": "smlal_8x8"}, STRONG, "smlal_8x8"),
+        ({"PYINT8DOT_KERNEL": " portable "}, STRONG, "portable"),
+        ({"PYINT8DOT_KERNEL": "portable"}, frozenset(), "portable"),
+        # The variable with the name in it is the more particular wish of the two.
+        ({"PYINT8DOT_KERNEL": "sdot_8x8", "TRACT_DOTPROD_DISABLE": "1"}, STRONG, "sdot_8x8"),
+    ],
+)
+def test_the_environment_decides(environment, features, expected):
+    row, why = kernels.choose(runs(features), environment)
+    assert row is KERNELS[expected]
+    assert all(name in why for name, value in environment.items() if name == "PYINT8DOT_KERNEL" and value)
+
+
+def test_the_reason_names_the_switch():
+    assert kernels.choose(runs(STRONG), {})[1] == "it is the best kernel that runs on this machine"
+    assert "TRACT_DOTPROD_DISABLE" in kernels.choose(runs(STRONG), {"TRACT_DOTPROD_DISABLE": "1"})[1]
+
+
+@pytest.mark.parametrize(("name", "features"), [("sdot_8x8", WEAK), ("smlal_8x8", frozenset()), ("avx512", STRONG)])
+def test_a_wrong_name_in_the_environment_is_an_error_that_names_the_variable(name, features):
+    with pytest.raises(KernelError) as caught:
+        kernels.choose(runs(features), {"PYINT8DOT_KERNEL": name})
+    message = str(caught.value)
+    assert "PYINT8DOT_KERNEL" in message
+    assert repr(name) in message
+    assert all(runnable in message for runnable in runs(features))
+
+
+def test_error_families():
+    assert issubclass(KernelError, Int8DotError)
+    assert issubclass(KernelError, ValueError)
+
+
+def test_an_explicit_name_wins(kernel):
+    with kernels.use_kernel("portable"):
+        assert kernels.select(kernel) is KERNELS[kernel]
+    assert kernels.select(kernel) is KERNELS[kernel]
+
+
+@pytest.mark.parametrize("name", ["", "sdot", "SDOT_8X8", "portable ", "smmla_9x9"])
+@pytest.mark.parametrize("way", [kernels.select, kernels.use_kernel])
+def test_an_unknown_name_is_an_error_that_lists_what_runs(way, name):
+    with pytest.raises(KernelError, match="there is no such kernel") as caught:
+        way(name)
+    assert repr(name) in str(caught.value)
+    assert all(runnable in str(caught.value) for runnable in kernels.supported())
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_that_does_not_run_is_an_error_with_the_reason(name):
+    """On every machine each name either works or is refused with its reason; never a crash later."""
+    if name in kernels.supported():
+        assert kernels.select(name).name == name
+        return
+    reason = kernels.why_not(KERNELS[name])
+    for way in (kernels.select, kernels.use_kernel):
+        with pytest.raises(KernelError) as caught:
+            way(name)
+        assert reason in str(caught.value)
+        assert "this machine runs " in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [1, b"portable", ["portable"], KERNELS["portable"]])
+def test_a_name_must_be_a_string(wrong):
+    with pytest.raises(TypeError, match="kernel must be the name of a kernel"):
+        kernels.select(wrong)
+
+
+def test_the_choice_knows_no_shapes():
+    """A matrix-vector shape must get the same kernel as a square one: the choice has no shape to go by."""
+    assert list(inspect.signature(kernels.select).parameters) == ["name"]
+
+
+SHAPES = [(1, 1, 1), (1, 64, 64), (64, 64, 1), (1, 1, 512), (2, 3, 1), (8, 8, 8), (64, 1, 64), (100, 33, 7)]
+
+
+@pytest.mark.parametrize("way", ["keyword", "context", "default"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def test_a_product_of_any_shape_runs_on_the_chosen_kernel(kernel, shape, way):
+    """What a matrix has been converted to betrays the kernel that read it: one row or column makes no difference."""
+    m, k, n = shape
+    a = np.ones((m, k), np.int8)
+    b = packing.PackedMatrix(np.ones((k, n), np.int8), "PackedFormat(3)")
+    if way == "keyword":
+        product = pyint8dot.matmul(a, b, kernel=kernel)
+    elif way == "context":
+        with kernels.use_kernel(kernel):
+            product = pyint8dot.matmul(a, b)
+    else:
+        kernel = kernels.kernel_info()["chosen"]
+        product = pyint8dot.matmul(a, b)
+    assert np.array_equal(product, np.full((m, n), k, np.int32))
+    assert set(b._packed) == {"PackedFormat(3)", KERNELS[kernel].layout}
+
+
+# use_kernel.
+
+
+def test_use_kernel_nests_and_ends(kernel):
+    before = kernels.select()
+    with kernels.use_kernel(kernel) as entered:
+        assert entered is KERNELS[kernel]
+        with kernels.use_kernel("portable"):
+            assert kernels.select().name == "portable"
+        assert kernels.select() is entered
+    assert kernels.select() is before
+
+
+def test_use_kernel_ends_when_the_block_fails():
+    before = kernels.select()
+    with pytest.raises(ZeroDivisionError), kernels.use_kernel("portable"):
+        _ = 1 // 0
+    assert kernels.select() is before
+
+
+def test_use_kernel_refuses_before_the_block():
+    with pytest.raises(KernelError):
+        kernels.use_kernel("none")
+
+
+def test_use_kernel_as_a_decorator():
+    @kernels.use_kernel("portable")
+    def chosen():
+        return kernels.select().name
+
+    assert chosen() == chosen() == "portable"
+
+
+def test_threads_do_not_see_each_other():
+    """Every thread holds its own kernel at the same moment as all the others."""
+    names = kernels.supported()
+    count = 8
+    together = threading.Barrier(count)
+
+    def work(i):
+        name = names[i % len(names)]
+        seen = set()
+        for _ in range(50):
+            with kernels.use_kernel(name):
+                seen.add(kernels.select().name)
+            seen.add(("outside", kernels.select().name))
+        with kernels.use_kernel(name):
+            together.wait(60)
+            seen.add(kernels.select().name)
+            together.wait(60)
+        return seen == {name, ("outside", default)}
+
+    default = kernels.select().name
+    with ThreadPoolExecutor(count) as pool:
+        assert all(pool.map(lambda i: contextvars.Context().run(work, i), range(count)))
+
+
+def test_tasks_do_not_see_each_other():
+    async def task(name):
+        with kernels.use_kernel(name):
+            await asyncio.sleep(0)
+            first = kernels.select().name
+            await asyncio.sleep(0)
+        return first
+
+    async def main():
+        return await asyncio.gather(*(task(name) for name in kernels.supported() * 3))
+
+    assert asyncio.run(main()) == list(kernels.supported() * 3)
+
+
+# The environment of real processes.
+
+
+def child(code, **variables):
+    """Run `code` in a new interpreter with these environment variables and no other switches of ours."""
+    clean = {
+        name: value for name, value in os.environ.items() if name not in ("PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE")
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], env=clean | variables, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+INFO = "import json; from pyint8dot import kernels; print(json.dumps(kernels.kernel_info()))"
+
+
+def test_a_child_process_chooses_the_best():
+    done = child(INFO)
+    assert done.returncode == 0, done.stderr
+    info = json.loads(done.stdout)
+    assert info["chosen"] == kernels.supported()[0]
+    assert info["environment"] == {"PYINT8DOT_KERNEL": None, "TRACT_DOTPROD_DISABLE": None}
+    model = os.environ.get("QEMU_CPU")
+    if cpu.is_aarch64() and model in ("cortex-a72", "neoverse-n1"):
+        assert info["chosen"] == {"cortex-a72": "smlal_8x8", "neoverse-n1": "sdot_8x8"}[model]
+
+
+def test_a_child_process_obeys_both_variables():
+    baseline = [name for name in kernels.supported() if KERNELS[name].feature in ("", "asimd")]
+    done = child(
+        f"{INFO}\nprint(kernels.select().name)\nwith kernels.use_kernel(kernels.supported()[0]) as k: print(k.name)",
+        TRACT_DOTPROD_DISABLE="1",
+    )
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert json.loads(first)["environment"]["TRACT_DOTPROD_DISABLE"] == "1"
+    # The switch changes what is chosen, not what may be asked for.
+    assert rest == [baseline[0], kernels.supported()[0]]
+
+
+def test_a_child_process_obeys_a_name(kernel):
+    done = child(INFO, PYINT8DOT_KERNEL=kernel)
+    assert done.returncode == 0, done.stderr
+    info = json.loads(done.stdout)
+    assert info["chosen"] == kernel
+    assert "PYINT8DOT_KERNEL" in info["why"]
+
+
+def test_a_child_process_with_a_wrong_name_fails_at_the_first_choice_only():
+    code = (
+        f"{INFO}\n"
+        "print(kernels.select('portable').name)\n"
+        "with kernels.use_kernel('portable'): print(kernels.select().name)\n"
+        "kernels.select()\n"
+    )
+    done = child(code, PYINT8DOT_KERNEL="no_such_kernel")
+    first, *rest = done.stdout.splitlines()
+    info = json.loads(first)
+    assert info["chosen"] is None
+    assert "PYINT8DOT_KERNEL" in info["why"]
+    assert rest == ["portable", "portable"]
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "KernelError" in last
+    assert "PYINT8DOT_KERNEL asks for 'no_such_kernel', but there is no such kernel" in last
+    assert f"this machine runs {kernels.listing(kernels.supported())}" in last
+
+
+# kernel_info.
+
+
+def test_kernel_info_is_plain_json():
+    info = kernels.kernel_info()
+    assert json.loads(json.dumps(info)) == info
+
+
+def test_kernel_info_tells_all_of_it(kernel):
+    with kernels.use_kernel(kernel):
+        info = kernels.kernel_info()
+    assert info["chosen"] == kernel
+    assert "use_kernel" in info["why"]
+    assert info["version"] == pyint8dot.__version__
+    assert info["features"] == sorted(cpu.features())
+    assert info["library"]["path"] == str(library.path())
+    assert info["library"]["loaded"] is (library.status() is None)
+    assert list(info["kernels"]) == list(KERNELS)
+    for name, row in info["kernels"].items():
+        assert row["runs"] is (name in kernels.supported())
+        assert row["why"] == (kernels.why_not(KERNELS[name]) or "it runs here")
+        assert row["tile"] == [KERNELS[name].mr, KERNELS[name].nr]
+        assert row["packing"] == KERNELS[name].packing

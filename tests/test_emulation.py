@@ -1,0 +1,194 @@
+"""The set-up and the driver of `make test`: that they survive interruption and cannot pass by accident."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from emulation import control, layout, run, setup
+
+
+def test_a_step_is_done_once_for_a_key(tmp_path):
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        (folder / "file").write_text(str(len(made)))
+
+    place = tmp_path / "place"
+    for key in ("one", "one", "two", "two"):
+        setup.step("thing", place, key, make)
+    assert len(made) == 2
+    assert (place / "file").read_text() == "2"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_an_interrupted_step_is_done_again(tmp_path, moves):
+    place = tmp_path / "place"
+
+    def interrupted(folder):
+        (folder / "half").write_text("")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        setup.step("thing", place, "key", interrupted, moves=moves)
+    setup.step("thing", place, "key", lambda folder: (folder / "whole").write_text(""), moves=moves)
+    assert sorted(path.name for path in place.iterdir()) == [".stamp", "whole"]
+
+
+def test_an_interrupted_renewal_leaves_the_old_one(tmp_path):
+    place = tmp_path / "place"
+    setup.step("thing", place, "old", lambda folder: (folder / "old").write_text(""))
+
+    def fails(_folder):
+        raise setup.SetupError("no network")
+
+    with pytest.raises(setup.SetupError):
+        setup.step("thing", place, "new", fails)
+    assert (place / "old").exists()
+
+
+def test_a_written_file_is_whole_and_keeps_its_mode(tmp_path):
+    path = tmp_path / "folder" / "tool"
+    setup.write(path, "#!/bin/sh\necho yes\n", 0o755)
+    assert subprocess.run([str(path)], capture_output=True, text=True, check=True).stdout == "yes\n"
+    before = path.stat().st_mtime_ns
+    setup.write(path, "#!/bin/sh\necho yes\n", 0o755)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_missing_pip_is_one_line_that_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(setup.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(setup.SetupError, match=r"has no pip \(on Debian: apt-get install python3-pip\)"):
+        setup.check_pip()
+
+
+def test_requirements_are_those_of_the_project():
+    wanted = setup.requirements("test")
+    assert any(item.startswith("numpy") for item in wanted)
+    assert any(item.startswith("pytest-benchmark") for item in wanted)
+    for name in setup.WITHOUT_DEPENDENCIES:
+        assert any(item.startswith(name) for item in setup.requirements("models"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "system", "distribution", "kind"),
+    [
+        ("aarch64", "linux", "debian", "native"),
+        ("arm64", "darwin", "", "native"),
+        ("x86_64", "linux", "debian", "emulated"),
+        ("x86_64", "linux", "fedora", "portable"),
+        ("x86_64", "darwin", "", "portable"),
+        ("riscv64", "linux", "debian", "portable"),
+    ],
+)
+def test_every_machine_has_a_kind(machine, system, distribution, kind, monkeypatch):
+    monkeypatch.setattr(layout.platform, "machine", lambda: machine)
+    monkeypatch.setattr(layout.sys, "platform", system)
+    monkeypatch.setattr(layout, "distribution", lambda: distribution)
+    assert layout.kind() == kind
+
+
+def test_the_weak_model_shows_no_dot_products():
+    assert "asimddp" not in layout.MODELS["cortex-a72"][0].split()
+    assert "asimddp" in layout.MODELS["neoverse-n1"][0].split()
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """Runs whose reports lie in a folder of this test."""
+    monkeypatch.setattr(run, "REPORTS", tmp_path)
+    return [run.Run(name, sys.executable) for name in ("first", "second", "third")]
+
+
+def test_what_no_run_carried_out_is_found(planned):
+    records = (
+        {"a": "passed", "b": "skipped", "c": "left out", "d": "left out", "e": "failed", "g": "unavailable: no cc"},
+        {"a": "skipped", "b": "left out", "c": "passed", "f": "skipped", "g": "skipped", "h": "unavailable: no cc"},
+        {"h": "passed"},
+    )
+    for one, record in zip(planned, records, strict=True):
+        one.record.write_text(json.dumps(record))
+    assert run.never_ran(planned) == (["b", "d", "f"], ["g: unavailable: no cc"])
+
+
+def test_closing_lines_are_counted_and_reports_of_failures_kept(planned):
+    text = "....F [100%]\n==== FAILURES ====\n__ test_x __\nassert 0\n1 failed, 4 passed, 2 errors in 1.00s\n"
+    planned[0].log.write_text(text)
+    assert run.count(planned[0]) == {"failed": 1, "passed": 4, "error": 2}
+    assert run.trouble(planned[0]).startswith("==== FAILURES ====")
+    assert run.progress(planned[0]) == "100%"
+    assert run.ending(planned[0], 1) == "1 failed, 4 passed, 2 errors in 1.00s"
+    planned[1].log.write_text("a warning\n....Fatal Python error: Segmentation fault\n\nthreads\n")
+    assert run.trouble(planned[1]) == "....Fatal Python error: Segmentation fault\n\nthreads\n"
+    assert run.ending(planned[1], -11) == "DIED with exit status -11 (Fatal Python error: Segmentation fault)"
+    assert run.progress(planned[1]) == "starting"
+
+
+def test_the_recorder_tells_passed_from_skipped_from_left_out(tmp_path):
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_collection_modifyitems(items):\n    items[:] = [i for i in items if i.name != 'test_out']\n"
+    )
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "def test_yes(): pass\n"
+        "def test_no(): assert 0\n"
+        "def test_out(): pass\n"
+        "def test_skip(): pytest.skip('reason')\n"
+        "@pytest.mark.optional\n"
+        "def test_tool(): pytest.skip('no tool')\n"
+    )
+    one = run.Run("one", layout.HOST_PYTHON)
+    environment = {
+        **one.environment(),
+        "PYINT8DOT_RECORD": str(tmp_path / "record"),
+        "PYTHONPATH": str(layout.CHECKOUT),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.emulation.record",
+        "-p",
+        "no:cacheprovider",
+        str(tmp_path),
+    ]
+    subprocess.run(
+        [*command, "--rootdir", str(tmp_path)], env=environment, cwd=tmp_path, capture_output=True, check=False
+    )
+    outcomes = json.loads((tmp_path / "record").read_text())
+    short = {name.partition("::")[2]: outcome for name, outcome in outcomes.items()}
+    assert short.pop("test_tool").startswith("unavailable:")
+    assert short == {"test_yes": "passed", "test_no": "failed", "test_out": "left out", "test_skip": "skipped"}
+
+
+def answers(table):
+    """A stand-in for the child processes of the controls."""
+    return lambda one, program: table.get((one.name, program), (0, "KernelError: no"))
+
+
+def test_the_controls_fail_where_the_weak_model_survives(monkeypatch, capsys):
+    weak = run.Run("weak", layout.PYTHON, "cortex-a72", "smlal_8x8")
+    strong = run.Run("strong", layout.PYTHON, "neoverse-n1", "sdot_8x8")
+    table = {
+        ("weak", control.CHOSEN): (0, "smlal_8x8"),
+        ("weak", control.FORCED): (-signal.SIGILL, ""),
+        ("strong", control.CHOSEN): (0, "sdot_8x8"),
+        ("strong", control.FORCED): (0, "right"),
+    }
+    monkeypatch.setattr(control, "child", answers(table))
+    assert control.check([weak, strong]) == []
+    assert "NO" not in capsys.readouterr().out
+    for key, bad in [
+        (("weak", control.CHOSEN), (0, "sdot_8x8")),
+        (("weak", control.FORCED), (0, "right")),
+        (("weak", control.FORCED), (1, "LibraryError")),
+        (("weak", control.FRIENDLY), (-signal.SIGILL, "")),
+        (("strong", control.FORCED), (0, "wrong")),
+    ]:
+        monkeypatch.setattr(control, "child", answers({**table, key: bad}))
+        assert len(control.check([weak, strong])) == 1

@@ -1,0 +1,368 @@
+"""Broken and hostile models: each is refused with a message that names what is wrong, and nothing is read or allocated."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.onnx_graphs import data, model, node
+
+from pyint8dot import Int8DotError
+from pyint8dot.onnx import InferenceSession, ModelError, NodeError
+
+F32 = np.float32
+
+
+def good():
+    w = np.arange(12, dtype=np.int8).reshape(4, 3)
+    return model(
+        [node("MatMulInteger", "x w", "p"), node("Cast", "p", "y", to=1)],
+        {"x": (np.int8, [2, 4])},
+        {"y": F32},
+        {"w": w},
+    )
+
+
+def refused(made, words, **options):
+    source = made if isinstance(made, (bytes, str)) else made.SerializeToString()
+    with pytest.raises(ModelError, match=words) as caught:
+        InferenceSession(source, **options)
+    assert isinstance(caught.value, Int8DotError)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_the_good_model_is_good():
+    [y] = InferenceSession(data(good())).run(None, {"x": np.ones((2, 4), np.int8)})
+    assert y.shape == (2, 3)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 10, 50, 100, -40, -20, -10, -3, -1])
+def test_file_cut_short(tmp_path, cut):
+    whole = data(good())
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(whole[:cut])
+    with pytest.raises(Int8DotError):
+        InferenceSession(path)
+
+
+@pytest.mark.static
+def test_every_place_of_a_cut_is_an_error_of_this_package():
+    whole = data(good())
+    for end in range(len(whole)):
+        with pytest.raises(Int8DotError):
+            InferenceSession(whole[:end]).run(None, {"x": np.ones((2, 4), np.int8)})
+
+
+@pytest.mark.static
+def test_flipped_bytes_never_crash(rng):
+    """A random byte changed: an error of this package or of the feed, or a model that still runs; nothing else."""
+    whole = data(good())
+    for _ in range(400):
+        broken = bytearray(whole)
+        for at in rng.integers(0, len(whole), rng.integers(1, 4)):
+            broken[at] = rng.integers(0, 256)
+        try:
+            session = InferenceSession(bytes(broken), max_bytes=1 << 24)
+            session.run(None, {"x": np.ones((2, 4), np.int8)})
+        except Int8DotError:
+            pass
+
+
+@pytest.mark.parametrize("source", [b"", b"\x00" * 100, b"GIF89a and so on", os.urandom(64)])
+def test_what_is_no_model(source):
+    refused(source, "not an ONNX model|ir_version|no operator set")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx"):
+        InferenceSession(tmp_path / "nowhere.onnx")
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        InferenceSession(tmp_path)
+    with pytest.raises(TypeError, match="file name or bytes, not int"):
+        InferenceSession(3)
+
+
+@pytest.mark.parametrize("version", [0, 99999])
+def test_unknown_versions(version):
+    made = good()
+    made.ir_version = version
+    refused(made, f"ir_version {version} is not known")
+    made = good()
+    made.opset_import[0].version = 4000 + version
+    refused(made, f"opset {4000 + version} is not known")
+    del made.opset_import[:]
+    refused(made, "imports no operator set")
+
+
+def test_missing_initialiser():
+    made = good()
+    del made.graph.initializer[:]
+    refused(made, r"node 'the MatMulInteger' \(MatMulInteger\): nothing makes its input 'w'")
+
+
+def test_missing_output():
+    made = good()
+    made.graph.output[0].name = "nobody"
+    refused(made, "nothing makes the output 'nobody'")
+
+
+def test_tensor_made_twice():
+    made = good()
+    made.graph.node[1].output[0] = "p"
+    refused(made, r"node 'the Cast' \(Cast\): tensor 'p' is made a second time")
+
+
+def test_cycle():
+    nodes = [node("Add", "x c", "a"), node("Relu", "a", "b"), node("Neg", "b", "c"), node("Neg", "a", "y")]
+    made = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "circle",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+        )
+    )
+    refused(
+        made, r"cycle: node 'the Add' \(Add\) <- node 'the Neg' \(Neg\) <- node 'the Relu' \(Relu\) <- node 'the Add'"
+    )
+    made.graph.node[0].input[1] = "a"
+    refused(made, r"cycle: node 'the Add' \(Add\) <- node 'the Add'")
+
+
+def test_nodes_out_of_order_are_put_in_order():
+    made = good()
+    nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in reversed(made.graph.node)]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    assert InferenceSession(data(made)).run(None, {"x": np.ones((2, 4), np.int8)})[0].shape == (2, 3)
+
+
+def test_functions_that_call_each_other():
+    opset = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
+    ping = helper.make_function("own", "Ping", ["a"], ["b"], [node("Pong", "a", "b", domain="own")], opset)
+    pong = helper.make_function("own", "Pong", ["a"], ["b"], [node("Ping", "a", "b", domain="own")], opset)
+    graph = helper.make_graph(
+        [node("Ping", "x", "y", domain="own")],
+        "circle",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+    )
+    refused(helper.make_model(graph, functions=[ping, pong], opset_imports=opset), "circle: Ping, Pong")
+
+
+def test_functions_that_grow_without_bound():
+    """Forty functions, each calling the one before twice: a million million nodes from a small file."""
+    opset = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
+    functions = [helper.make_function("own", "F0", ["a"], ["b"], [node("Neg", "a", "b")], opset)]
+    for i in range(1, 41):
+        calls = [node(f"F{i - 1}", "a", "m", domain="own"), node(f"F{i - 1}", "m", "b", domain="own")]
+        functions.append(helper.make_function("own", f"F{i}", ["a"], ["b"], calls, opset))
+    graph = helper.make_graph(
+        [node("F40", "x", "y", domain="own")],
+        "tower",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+    )
+    refused(helper.make_model(graph, functions=functions, opset_imports=opset), "expand to 1099511627776 nodes")
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "words"),
+    [
+        ("MatMulInteger", {"a": (F32, [2, 3]), "b": (F32, [3, 2])}, "MatMulInteger"),
+        ("Add", {"a": (F32, [2]), "b": (np.int32, [2])}, "Add"),
+        ("MatMul", {"a": (F32, [2, 3]), "b": (F32, [4, 2])}, "MatMul"),
+        ("QLinearMatMul", {"a": (np.int8, [2, 3]), "b": (np.int8, [3, 2])}, "QLinearMatMul"),
+    ],
+)
+def test_wrong_types_and_shapes(op, inputs, words):
+    graph = helper.make_graph(
+        [node(op, " ".join(inputs), "y")],
+        "wrong",
+        [
+            helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(np.dtype(t)), s)
+            for k, (t, s) in inputs.items()
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["a", "b"])],
+    )
+    refused(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), words)
+
+
+def test_type_of_an_initialiser_does_not_matter_to_its_bytes():
+    made = good()
+    made.graph.initializer[0].data_type = TensorProto.FLOAT
+    refused(made, r"initialiser 'w': shape \[4, 3\] needs 48 bytes, the model holds 12")
+    made.graph.initializer[0].data_type = 77
+    refused(made, "initialiser 'w': element type 77 is not known")
+
+
+@pytest.mark.parametrize(
+    ("dims", "words"),
+    [
+        ([4, 4], "needs 16 bytes, the model holds 12"),
+        ([-1, 3], "negative dimension"),
+        ([1 << 40, 1 << 40], "more than max_bytes"),
+        ([1 << 62, 4, 0], "needs 0 bytes, the model holds 12"),
+    ],
+)
+def test_shape_of_an_initialiser(dims, words):
+    made = good()
+    made.graph.initializer[0].dims[:] = dims
+    refused(made, f"initialiser 'w'.*{words}")
+
+
+@pytest.mark.parametrize("op", ["NoSuchOperator", "Conv3000"])
+@pytest.mark.parametrize("domain", ["", "com.example"])
+def test_unknown_operator(op, domain):
+    made = good()
+    made.graph.node[1].op_type, made.graph.node[1].domain = op, domain
+    made.opset_import.append(helper.make_opsetid("com.example", 1))
+    refused(made, op)
+
+
+ABSURD = {
+    "ConstantOfShape": ({"s": np.int64([1 << 20, 1 << 20, 1])}, {}),
+    "Expand": ({"x": np.ones(1, F32), "s": np.int64([1 << 40])}, {}),
+    "Tile": ({"x": np.ones(4, F32), "s": np.int64([1 << 38])}, {}),
+    "Range": ({"a": np.asarray(0, F32), "b": np.asarray(1e12, F32), "c": np.asarray(1, F32)}, {}),
+    "Pad": ({"x": np.ones(4, F32), "p": np.int64([0, 1 << 40])}, {}),
+    "Resize": ({"x": np.ones((1, 1, 4, 4), F32), "-": None, "f": np.array([1, 1, 1e5, 1e5], F32)}, {}),
+    "OneHot": ({"i": np.zeros(1000, np.int64), "d": np.array(1 << 33), "v": np.array([0, 1], F32)}, {}),
+    "RandomNormal": ({}, {"shape": [1 << 20, 1 << 20]}),
+    "Add": ({"x": np.ones((1 << 16, 1), F32), "y": np.ones((1, 1 << 16), F32)}, {}),
+    "MatMul": ({"x": np.ones((1 << 16, 1), F32), "y": np.ones((1, 1 << 16), F32)}, {}),
+    "Where": ({"c": np.ones(1, bool), "x": np.ones((1 << 16, 1), F32), "y": np.ones((1, 1 << 16), F32)}, {}),
+    "MatMulInteger": ({"x": np.ones((1 << 16, 1), np.int8), "y": np.ones((1, 1 << 16), np.int8)}, {}),
+    "ConvInteger": (
+        {"x": np.ones((1, 1, 4, 4), np.int8), "w": np.ones((1, 1, 2, 2), np.int8)},
+        {"pads": [0, 0, 1 << 18, 1 << 18]},
+    ),
+    "MaxPool": ({"x": np.ones((1, 1, 4, 4), F32)}, {"kernel_shape": [2, 2], "pads": [1 << 18] * 4}),
+    "Conv": ({"x": np.ones((1, 1, 4, 4), F32), "w": np.ones((1, 1, 2, 2), F32)}, {"pads": [0, 0, 1 << 18, 1 << 18]}),
+    "Gather": ({"x": np.ones((1, 1 << 16), F32), "i": np.zeros(1 << 18, np.int64)}, {}),
+}
+
+
+@pytest.fixture
+def little_memory():
+    """A bound on the address space: what gets past the checks ends in MemoryError, and the test fails."""
+    if sys.platform != "linux" or "QEMU_CPU" in os.environ:
+        yield  # macOS does not keep the bound, and an emulator's own memory counts
+        return
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    kept = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), kept[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, kept)
+
+
+@pytest.mark.parametrize("as_constants", [False, True])
+@pytest.mark.parametrize("op", list(ABSURD))
+def test_absurd_shapes_allocate_nothing(op, as_constants, little_memory):
+    values, attributes = ABSURD[op]
+    given = {name: value for name, value in values.items() if value is not None}
+    nodes = [node(op, " ".join(values), "r", **attributes), node("Size", "r", "size")]
+    made = model(nodes, {} if as_constants else given, {"size": np.int64}, given if as_constants else {})
+    with pytest.raises((ModelError, NodeError), match=rf"\({op}\)|{op}.*"):
+        InferenceSession(data(made), max_bytes=1 << 28).run(None, {} if as_constants else given)
+
+
+@pytest.mark.parametrize(
+    "op", ["ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "RandomNormal", "Add", "MatMul"]
+)
+def test_absurd_shapes_inside_a_branch(op, little_memory):
+    values, attributes = ABSURD[op]
+    given = {name: value for name, value in values.items() if value is not None}
+    result = [helper.make_tensor_value_info("size", TensorProto.INT64, [])]
+    nodes = [node(op, " ".join(values), "r", **attributes), node("Size", "r", "size")]
+    branch = helper.make_graph(nodes, "branch", [], result)
+    other = helper.make_graph([node("Size", "which", "size")], "other", [], result)
+    outer = helper.make_node("If", ["which"], ["out"], "the If", then_branch=branch, else_branch=other)
+    made = model([outer], {"which": np.array(True), **given}, {"out": (np.int64, [])})
+    session = InferenceSession(data(made), max_bytes=1 << 28)
+    with pytest.raises((ModelError, NodeError), match=r"max_bytes"):
+        session.run(None, {"which": np.array(True), **given})
+    assert session.run(None, {"which": np.array(False), **given})[0] == 1
+
+
+def test_negative_shape_at_run_time():
+    made = model([node("ConstantOfShape", "s", "y")], {"s": (np.int64, [2])}, {"y": (F32, [None, None])})
+    with pytest.raises(ModelError, match=r"\(ConstantOfShape\): output 'y': shape \[2, -1\] has a negative dimension"):
+        InferenceSession(data(made)).run(None, {"s": np.int64([2, -1])})
+
+
+def external(tmp_path, location, *, offset=None, length=None):
+    made = good()
+    tensor = made.graph.initializer[0]
+    raw = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        if value is not None:
+            tensor.external_data.add(key=key, value=str(value))
+    folder = tmp_path / "folder"
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.bin").write_bytes(b"####" + raw)
+    (tmp_path / "secret.bin").write_bytes(b"####" + raw)
+    (folder / "model.onnx").write_bytes(data(made))
+    return str(folder / "model.onnx")
+
+
+def test_external_data_in_the_folder_is_read(tmp_path):
+    path = external(tmp_path, "weights.bin", offset=4, length=12)
+    x = np.ones((2, 4), np.int8)
+    np.testing.assert_array_equal(
+        InferenceSession(path).run(None, {"x": x})[0], InferenceSession(data(good())).run(None, {"x": x})[0]
+    )
+
+
+def test_external_data_outside_the_folder_is_not(tmp_path):
+    refused(external(tmp_path, "../secret.bin", offset=4), "initialiser 'w': external data '../secret.bin' is outside")
+    refused(external(tmp_path, str(tmp_path / "secret.bin"), offset=4), "initialiser 'w': external data .* is outside")
+    refused(external(tmp_path, "", offset=4), "is outside the model's folder")
+    refused(external(tmp_path, ".", offset=4), "is outside the model's folder")
+    path = external(tmp_path, "link.bin", offset=4)
+    (tmp_path / "folder" / "link.bin").symlink_to(tmp_path / "secret.bin")
+    refused(path, "initialiser 'w': external data 'link.bin' is outside")
+
+
+def test_external_data_that_does_not_fit(tmp_path):
+    refused(external(tmp_path, "none.bin"), "external data 'none.bin' is not a file")
+    refused(
+        external(tmp_path, "weights.bin", offset=8, length=12),
+        "needs 12 bytes; external data .* of 16 bytes offers 12 at 8",
+    )
+    refused(external(tmp_path, "weights.bin", offset=-4, length=12), "at -4")
+    refused(external(tmp_path, "weights.bin", offset=4, length=1 << 60), "needs 12 bytes")
+    refused(external(tmp_path, "weights.bin", offset="four"), "no number")
+    refused(Path(external(tmp_path, "weights.bin", offset=4)).read_bytes(), "given as bytes has no folder")
+
+
+def test_external_data_inside_an_attribute(tmp_path):
+    made = good()
+    tensor = numpy_helper.from_array(np.ones(3, F32), "t")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../../etc/passwd")
+    made.graph.node.append(node("Constant", "", "k", value=tensor))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data(made))
+    refused(str(path), r"node 'the Constant' \(Constant\): attribute 'value'.*outside")
+
+
+def test_model_larger_than_allowed():
+    refused(good(), "'w': .* needs 12 bytes.*max_bytes=10", max_bytes=10)
+
+
+def test_sparse_tensors_are_refused_by_name():
+    made = good()
+    made.graph.sparse_initializer.add().values.name = "thin"
+    refused(made, "initialiser 'thin': sparse tensors are not supported")

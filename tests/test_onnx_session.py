@@ -1,0 +1,297 @@
+"""The session as a user meets it: inputs and outputs, feeds that do not fit, memory, threads, the report."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from support.onnx_graphs import data, model, node, reference
+
+from pyint8dot import KernelError
+from pyint8dot.onnx import InferenceSession, InputError, ModelError, NodeError, onnx_ops
+
+F32 = np.float32
+
+
+def linear(rng, k=12, n=5):
+    """An int8 product with a float tail, its batch symbolic."""
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "q s z"),
+        node("MatMulInteger", "q w z", "p"),
+        node("Cast", "p", "c", to=TensorProto.FLOAT),
+        node("Mul", "c s", "m"),
+        node("Softmax", "m", "y", axis=-1),
+        node("Shape", "x", "shape"),
+    ]
+    w = rng.integers(-128, 128, (k, n)).astype(np.int8)
+    return model(nodes, {"x": (F32, ["batch", "length", k])}, {"y": F32, "shape": np.int64}, {"w": w})
+
+
+def test_inputs_and_outputs_have_the_shape_of_onnxruntime(rng):
+    session = InferenceSession(data(linear(rng)))
+    [x] = session.get_inputs()
+    assert (x.name, x.type, x.shape) == ("x", "tensor(float)", ["batch", "length", 12])
+    assert [(o.name, o.type) for o in session.get_outputs()] == [("y", "tensor(float)"), ("shape", "tensor(int64)")]
+
+
+def test_outputs_are_returned_as_asked_for(rng):
+    session = InferenceSession(data(linear(rng)))
+    feed = {"x": rng.standard_normal((1, 2, 12)).astype(F32)}
+    y, shape = session.run(None, feed)
+    again, same = session.run(["shape", "y"], feed)
+    np.testing.assert_array_equal(again, shape)
+    np.testing.assert_array_equal(same, y)
+    assert session.run([], feed) == []
+    assert shape.tolist() == [1, 2, 12]
+
+
+def test_one_session_serves_every_size(rng, kernel):
+    made = linear(rng)
+    session = InferenceSession(data(made), kernel=kernel)
+    for batch, length in ((1, 1), (1, 7), (3, 4), (8, 1), (2, 0), (0, 3)):
+        feed = {"x": rng.standard_normal((batch, length, 12)).astype(F32)}
+        got, _ = session.run(None, feed)
+        assert got.shape == (batch, length, 5)
+        if got.size:
+            np.testing.assert_allclose(got, reference(made, feed)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("feed", "words"),
+    [
+        ({}, "lacks input 'x'"),
+        ({"x": np.zeros((1, 2, 12), F32), "z": np.zeros(1)}, "no input 'z'"),
+        ({"x": np.zeros((1, 2, 12))}, "'x' must be float32.*got float64"),
+        ({"x": np.zeros((2, 12), F32)}, r"'x' must have shape \['batch', 'length', 12\], got \[2, 12\]"),
+        ({"x": np.zeros((1, 2, 13), F32)}, r"'x' must have shape .* got \[1, 2, 13\]"),
+    ],
+)
+def test_feed_that_does_not_fit(rng, feed, words):
+    session = InferenceSession(data(linear(rng)))
+    with pytest.raises(InputError, match=words):
+        session.run(None, feed)
+    with pytest.raises(ValueError, match=words):
+        session.run(None, feed)
+
+
+def test_symbol_has_one_size():
+    shapes = {"a": (F32, ["n", 2]), "b": (F32, ["n", 2])}
+    session = InferenceSession(data(model([node("Add", "a b", "y")], shapes, {"y": F32})))
+    with pytest.raises(InputError, match="'n' is 3 elsewhere"):
+        session.run(None, {"a": np.zeros((3, 2), F32), "b": np.zeros((1, 2), F32)})
+
+
+def test_unknown_output(rng):
+    session = InferenceSession(data(linear(rng)))
+    with pytest.raises(InputError, match="no output 'w'; it has 'y', 'shape'"):
+        session.run(["w"], {"x": np.zeros((1, 1, 12), F32)})
+
+
+def test_unknown_kernel(rng):
+    with pytest.raises(KernelError, match="fast"):
+        InferenceSession(data(linear(rng)), kernel="fast")
+
+
+def test_the_kernel_is_named_in_the_report(rng, kernel):
+    session = InferenceSession(data(linear(rng)), kernel=kernel)
+    session.run(None, {"x": np.zeros((1, 1, 12), F32)})
+    report = session.report()
+    assert session.kernel == report.kernel == kernel
+    by = {row.op: row.by for row in report.rows}
+    assert by["MatMulFloat"] == kernel
+    assert by["Softmax"] == "numpy"
+    assert report.runs == 1
+    assert 0 < report.by_worker()[kernel][1] < report.seconds
+    assert f"kernel {kernel}" in str(report)
+    assert "MatMulInteger+Cast+Mul" in report.table(nodes=True)
+    session.reset_report()
+    assert session.report().seconds == session.report().runs == 0
+
+
+def test_failing_node_is_named(rng):
+    made = model(
+        [node("Reshape", "x shape", "y")], {"x": (F32, ["n"]), "shape": (np.int64, ["m"])}, {"y": (F32, [None, None])}
+    )
+    session = InferenceSession(data(made))
+    with pytest.raises(NodeError, match=r"node 'the Reshape' \(Reshape\): cannot reshape.*'x' is float32 \[6\]"):
+        session.run(None, {"x": np.zeros(6, F32), "shape": np.int64([4, 2])})
+    [y] = session.run(None, {"x": np.zeros(6, F32), "shape": np.int64([3, 2])})
+    assert y.shape == (3, 2)
+
+
+def test_inputs_and_constants_are_never_written(rng):
+    """Elementwise operators write over what nobody reads any more, and over nothing else."""
+    constant = rng.standard_normal((4, 4)).astype(F32)
+    nodes = [
+        node("Identity", "x", "a"), node("Reshape", "a shape", "b"), node("Relu", "b", "c"), node("Neg", "c", "d"),
+        node("Transpose", "k", "t"), node("Add", "t d", "e"), node("Exp", "e", "f"), node("Add", "f e", "y"),
+    ]  # fmt: skip
+    x = rng.standard_normal(16).astype(F32)
+    made = model(nodes, {"x": (F32, ["n"])}, {"y": F32, "a": F32}, {"k": constant, "shape": np.int64([4, 4])})
+    session = InferenceSession(data(made))
+    kept = x.copy()
+    first = session.run(None, {"x": x})
+    np.testing.assert_array_equal(x, kept)
+    for _ in range(2):
+        for got, wanted in zip(session.run(None, {"x": x}), reference(made, {"x": kept}), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    # What was returned belongs to the caller.
+    first[1][:] = 7
+    np.testing.assert_array_equal(x, kept)
+
+
+def test_a_view_keeps_what_it_shows(rng):
+    """A tensor that lives on in a view is not written over though its own name is dead."""
+    nodes = [
+        node("Exp", "x", "a"), node("Slice", "a start end", "head"), node("Neg", "a", "n"), node("Relu", "n", "r"),
+        node("Reshape", "head flat", "h"), node("Add", "h h", "twice"), node("Add", "r twice", "y"),
+    ]  # fmt: skip
+    constants = {"start": np.int64([0]), "end": np.int64([1]), "flat": np.int64([-1])}
+    x = rng.standard_normal((3, 5)).astype(F32)
+    made = model(nodes, {"x": x}, {"y": F32}, constants)
+    np.testing.assert_allclose(
+        InferenceSession(data(made)).run(None, {"x": x})[0], reference(made, {"x": x})[0], rtol=1e-6
+    )
+
+
+def test_random_graphs_of_elementwise_operators_and_views(rng):
+    """Many small graphs, so that every order of lives and deaths comes up."""
+    for _ in range(60):
+        names, nodes = ["x", "k"], []
+        for i in range(12):
+            op = rng.choice(["Add", "Mul", "Sub", "Relu", "Neg", "Abs", "Identity", "Transpose", "Max"])
+            count = 2 if op in ("Add", "Mul", "Sub", "Max") else 1
+            nodes.append(node(str(op), " ".join(rng.choice(names, count)), f"t{i}"))
+            names.append(f"t{i}")
+        outputs = dict.fromkeys(rng.choice(names[2:], 3, replace=False), F32)
+        x = rng.uniform(-1, 1, (4, 4)).astype(F32)
+        made = model(nodes, {"x": x}, outputs, {"k": rng.uniform(-1, 1, (4, 4)).astype(F32)})
+        session = InferenceSession(data(made))
+        wanted = reference(made, {"x": x})
+        for _ in range(2):
+            for a, b in zip(session.run(None, {"x": x}), wanted, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_intermediates_are_freed(rng):
+    """A long chain of large results takes the memory of a few of them: more would not be allowed here."""
+    nodes = [
+        node("Concat" if i == 0 else "Softmax", "x" if i == 0 else f"t{i}", f"t{i + 1}", axis=0) for i in range(30)
+    ]
+    x = rng.standard_normal((64, 64)).astype(F32)
+    made = model(nodes, {"x": x}, {"t30": F32})
+    [y] = InferenceSession(data(made), max_bytes=4 * x.nbytes).run(None, {"x": x})
+    assert y.shape == x.shape
+    # Eight of them alive at a time are too many.
+    nodes = [node("Softmax", "x", f"t{i}", axis=0) for i in range(8)] + [
+        node("Sum", " ".join(f"t{i}" for i in range(8)), "y")
+    ]
+    made = model(nodes, {"x": x}, {"y": F32})
+    with pytest.raises(ModelError, match="more than max_bytes"):
+        InferenceSession(data(made), max_bytes=4 * x.nbytes).run(None, {"x": x})
+
+
+def test_constants_are_folded(rng):
+    nodes = [
+        node("Constant", "", "two", value=onnx.numpy_helper.from_array(np.asarray(2, F32))),
+        node("Mul", "k two", "k2"),
+        node("Transpose", "k2", "k3"),
+        node("MatMul", "x k3", "y"),
+    ]
+    x, k = (rng.standard_normal((3, 3)).astype(F32) for _ in "xk")
+    session = InferenceSession(data(model(nodes, {"x": x}, {"y": F32}, {"k": k})))
+    assert [row.op for row in session.report().rows] == ["MatMul"]
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], x @ (2 * k).T, rtol=1e-5)
+
+
+def branches(op):
+    """A model whose If picks between x + k and x - k, k and x coming from the graph around the branches."""
+    value = [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)]
+    then, other = (helper.make_graph([node(name, "x k", "r")], name, [], value) for name in ("Add", "Sub"))
+    nodes = [node(op, "x", "x2"), helper.make_node("If", ["c"], ["y0"], "the If", then_branch=then, else_branch=other)]
+    nodes += [node("Add", "y0 x2", "y")]
+    return model(nodes, {"x": (F32, [3]), "c": (np.bool_, [])}, {"y": F32}, {"k": np.full(3, 2, F32)})
+
+
+def test_inner_graphs_see_the_graph_around_them():
+    made = branches("Neg")
+    session = InferenceSession(data(made))
+    assert session.report().reference_ops() == ["If"]
+    x = np.arange(3, dtype=F32)
+    for choice in (True, False):
+        [y] = session.run(None, {"x": x, "c": np.asarray(choice)})
+        np.testing.assert_array_equal(y, np.full(3, 2 if choice else -2, F32))
+
+
+def test_operators_of_the_reference_fill_the_gaps(rng):
+    made = model(
+        [node("Relu", "x", "a"), node("CumSum", "a axis", "y")], {"x": (F32, [2, 3])}, {"y": F32}, {"axis": np.int64(1)}
+    )
+    session = InferenceSession(data(made))
+    assert session.report().reference_ops() == ["CumSum"]
+    assert {row.op: row.by for row in session.report().rows} == {"Relu": "numpy", "CumSum": "onnx reference"}
+    x = rng.standard_normal((2, 3)).astype(F32)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], np.maximum(x, 0).cumsum(1), rtol=1e-6)
+
+
+def test_functions_of_the_model_are_lowered_too(rng):
+    twice = helper.make_function("own", "Twice", ["a"], ["b"], [node("Add", "a a", "b")], [helper.make_opsetid("", 21)])
+    nodes = [node("Relu", "x", "r"), node("Twice", "r", "y", domain="own")]
+    made = model(nodes, {"x": (F32, [4])}, {"y": F32}, functions=[twice])
+    session = InferenceSession(data(made))
+    assert [row.op for row in session.report().rows] == ["Relu", "Add"]
+    x = rng.standard_normal(4).astype(F32)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], 2 * np.maximum(x, 0))
+
+
+def test_many_threads_share_one_session(rng, kernel):
+    made = linear(rng, k=32, n=24)
+    session = InferenceSession(data(made), kernel=kernel)
+    feeds = [{"x": rng.standard_normal((1, 1 + i, 32)).astype(F32)} for i in range(8)]
+    wanted = [session.run(["y"], feed)[0] for feed in feeds]
+    wrong = []
+
+    def work(i):
+        results = [session.run(["y"], feeds[i])[0] for _ in range(10)]
+        wrong.extend(i for result in results if not np.array_equal(result, wanted[i]))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_file_and_bytes_are_the_same_model(rng, tmp_path):
+    made = linear(rng)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data(made))
+    feed = {"x": rng.standard_normal((1, 2, 12)).astype(F32)}
+    wanted = InferenceSession(data(made)).run(None, feed)
+    for source in (path, str(path)):
+        for a, b in zip(InferenceSession(source).run(None, feed), wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_plugged_operators_know_their_opset_and_hand_on_what_they_do_not_take(rng):
+    x = rng.standard_normal((2, 3, 4)).astype(F32)
+    made = model([node("Softmax", "x", "y", axis=1)], {"x": x}, {"y": F32}, opset=11)
+    wanted = np.exp(x) / np.exp(x).sum(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(ReferenceEvaluator(made, new_ops=onnx_ops()).run(None, {"x": x})[0], wanted, rtol=1e-5)
+    wide = {"s": np.asarray(0.5, F32), "z": np.asarray(7, np.int16)}
+    made = model([node("QuantizeLinear", "x s z", "y")], {"x": x}, {"y": np.int16}, wide)
+    got = ReferenceEvaluator(made, new_ops=onnx_ops()).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(got, np.rint(x / F32(0.5)).astype(np.int16) + 7)
+
+
+def test_plugged_operators_serve_a_whole_graph(rng, kernel):
+    made = linear(rng)
+    feed = {"x": rng.standard_normal((1, 3, 12)).astype(F32)}
+    got = ReferenceEvaluator(made, new_ops=onnx_ops(kernel=kernel)).run(None, feed)
+    np.testing.assert_allclose(got[0], InferenceSession(data(made), kernel=kernel).run(None, feed)[0], rtol=1e-6)
+    assert {op.__name__ for op in onnx_ops()} >= {"MatMulInteger", "QLinearConv", "Erf", "MaxPool"}
