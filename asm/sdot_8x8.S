@@ -21,6 +21,9 @@
  * Over-read:  none
  * Bound:      exact for k <= 131071, the sum of k products of -128 x -128; beyond it wraps like numpy's int32
  */
+#define GROUP_LOG2      2
+#define TURN_LOG2       2
+#define ROW_TURN_LOG2   3
 #include "asm.h"
 #include "tile.h"
 
@@ -135,36 +138,6 @@
         ldr     s0, [a_ptr], #4
         ld1     {v4.16b, v5.16b}, [b_ptr], #32
         dot     16, 17, 4, 5, 0, 0
-.endm
-
-/* The whole depth of one tile: turns of 4 K groups (8 for one row), then single groups. */
-.macro multiply n
-        clear_spare \n
-    .if \n == 1
-        lsr     counter, depth, #5
-    .else
-        lsr     counter, depth, #4
-    .endif
-        cbz     counter, L(rest_\n)
-L(main_\n):
-        main_\n
-        subs    counter, counter, #1
-        b.ne    L(main_\n)
-
-L(rest_\n):
-    .if \n == 1
-        ubfx    counter, depth, #2, #3
-    .else
-        ubfx    counter, depth, #2, #2
-    .endif
-        cbz     counter, L(multiplied_\n)
-L(single_\n):
-        rest_\n
-        subs    counter, counter, #1
-        b.ne    L(single_\n)
-
-L(multiplied_\n):
-        add_spare \n
 .endm
 
 function sdot_8x8

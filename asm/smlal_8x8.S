@@ -21,6 +21,9 @@
  * Over-read:  none
  * Bound:      exact for k <= 131071, the sum of k products of -128 x -128; beyond it wraps like numpy's int32
  */
+#define GROUP_LOG2      0
+#define TURN_LOG2       2
+#define ROW_TURN_LOG2   2
 #include "asm.h"
 #include "tile.h"
 
@@ -145,28 +148,6 @@
         sshll   v0.8h, v0.8b, #0
         sshll   v4.8h, v4.8b, #0
         mul     16, 17, 4, 0, 0
-.endm
-
-/* The whole depth of one tile: turns of 4 k, then single ones. */
-.macro multiply n
-        clear_spare \n
-        lsr     counter, depth, #2
-        cbz     counter, L(rest_\n)
-L(main_\n):
-        main_\n
-        subs    counter, counter, #1
-        b.ne    L(main_\n)
-
-L(rest_\n):
-        ands    counter, depth, #3
-        b.eq    L(multiplied_\n)
-L(single_\n):
-        rest_\n
-        subs    counter, counter, #1
-        b.ne    L(single_\n)
-
-L(multiplied_\n):
-        add_spare \n
 .endm
 
 function smlal_8x8

@@ -14,10 +14,13 @@
  * the bits of m say, so no multiply is spent on a row that does not exist.  B's
  * columns come in panels of 8, the last one filled up with zeros.
  *
- * A kernel file defines `multiply rows` for rows = 8, 4, 2, 1: it adds the whole
- * product of A's panel at a_ptr and B's panel at b_ptr to the tile, moves both
- * pointers to the panels' ends, and may use counter, t0, t1 and v0..v7 (and
- * v24..v31 where rows < 8).  `gemm_8x8` is then the body of the entry.
+ * A kernel file defines, before this header, the three numbers below and, after it, for
+ * rows = 8, 4, 2, 1, the macros
+ *   main_<rows>      add the product of one turn of k to the tile
+ *   rest_<rows>      the same for one K group
+ * which read A's panel at a_ptr and B's at b_ptr, move both on, and may use v0..v7 (and
+ * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, a turn 2^TURN_LOG2 groups, or
+ * 2^ROW_TURN_LOG2 for the tile of one row.  `gemm_8x8` is then the body of the entry.
  */
 #ifndef PYINT8DOT_TILE_H
 #define PYINT8DOT_TILE_H
@@ -116,6 +119,35 @@ L(started_\n):
         add     v16.4s, v16.4s, v18.4s
         add     v17.4s, v17.4s, v19.4s
     .endif
+.endm
+
+/* The whole depth of one tile: turns of 2^turn K groups, then single groups. */
+.macro depth_loops n, turn
+        lsr     counter, depth, #GROUP_LOG2 + \turn
+        cbz     counter, L(rest_\n)
+L(main_\n):
+        main_\n
+        subs    counter, counter, #1
+        b.ne    L(main_\n)
+
+L(rest_\n):
+        ubfx    counter, depth, #GROUP_LOG2, #\turn
+        cbz     counter, L(multiplied_\n)
+L(single_\n):
+        rest_\n
+        subs    counter, counter, #1
+        b.ne    L(single_\n)
+L(multiplied_\n):
+.endm
+
+.macro multiply n
+        clear_spare \n
+    .if \n == 1
+        depth_loops 1, ROW_TURN_LOG2
+    .else
+        depth_loops \n, TURN_LOG2
+    .endif
+        add_spare \n
 .endm
 
 .macro store_row low, high

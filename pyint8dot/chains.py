@@ -13,7 +13,7 @@ import numpy as np
 from pyint8dot import library
 from pyint8dot.layouts import FLIP
 from pyint8dot.library import address
-from pyint8dot.native import END, IN_SCRATCH, NO_HEAD, record, run_blocks, take
+from pyint8dot.native import END, IN_SCRATCH, NO_HEAD, packed_depth, record, run_blocks, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
     from pyint8dot.native import Bound
 
-__all__ = ["ACTIVATIONS", "linear", "q_scaled", "requantized"]
+__all__ = ["ACTIVATIONS", "dequantized", "linear", "q_scaled", "requantized"]
 
 #: The activations of the entry ``dequantize``.
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2}
+
+
+_ONE = np.ones(1, np.float32)
 
 
 def linear(
@@ -67,7 +70,7 @@ def linear(
     (m, k), n = x.shape, y.shape[1]
     if m == 0 or n == 0:
         return bool(np.isfinite(x).all())
-    packed_k = k if kr == 1 else k + 3 & -4
+    packed_k = packed_depth(k, kr)
     quantize, dequantize = library.load().addresses["quantize_rows"], library.load().addresses["dequantize"]
     x_at, y_at, scale_at, bias_at = address(x), address(y), address(col_scale), 0 if bias is None else address(bias)
     ld_x, ld_y, activation = x.strides[0], y.strides[0], ACTIVATIONS[act]
@@ -141,7 +144,46 @@ def requantized(
         at = scale_at + row * row_step + column * column_step
         return record(requantize, acc, out, ld_acc, y.strides[0], rows, columns, at, row_step, int(per_column), *tail)
 
-    _to_bytes(bound, b, a, y, row_start, col_start, count, epilogue)
+    _finished(bound, b, a, y, row_start, col_start, count, epilogue)
+
+
+def dequantized(
+    bound: Bound,
+    b: int,
+    a: NDArray[Any],
+    y: NDArray[np.float32],
+    col_scale: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    act: str | None,
+    row_start: int = 0,
+    col_start: int = 0,
+    count: int = 1,
+) -> None:
+    """Compute ``y = act(float32(A' @ B + row_start + col_start) * col_scale + bias)``; see `pyint8dot.epilogue.dequantize`.
+
+    Parameters
+    ----------
+    y : ndarray of float32, shape (m, n)
+        Contiguous rows; overwritten. It shares no memory with the operands.
+    col_scale : ndarray of float32, shape (n,)
+        Contiguous.
+    bias : ndarray of float32, shape (n,), optional
+        Contiguous.
+    act : {None, "relu", "gelu"}
+    bound, b, a, row_start, col_start, count
+        As in `pyint8dot.native.multiply`.
+    """
+    dequantize, activation = library.load().addresses["dequantize"], ACTIVATIONS[act]
+    scale_at, bias_at, one_at = address(col_scale), 0 if bias is None else address(bias), address(_ONE)
+
+    def epilogue(acc: int, ld_acc: int, out: int, rows: int, columns: int, _row: int, column: int) -> bytes:
+        # All rows have the scale 1, which changes no bit.
+        return record(
+            dequantize, acc, out, ld_acc, y.strides[0], rows, columns,
+            one_at, 0, scale_at + 4 * column, bias_at and bias_at + 4 * column, activation,
+        )  # fmt: skip
+
+    _finished(bound, b, a, y, row_start, col_start, count, epilogue)
 
 
 def q_scaled(
@@ -164,10 +206,10 @@ def q_scaled(
     def epilogue(acc: int, ld_acc: int, out: int, rows: int, columns: int, _row: int, _column: int) -> bytes:
         return record(q_scale, acc, out, ld_acc, y.strides[0], rows, columns, *fields)
 
-    _to_bytes(bound, b, a, y, row_start, col_start, count, epilogue)
+    _finished(bound, b, a, y, row_start, col_start, count, epilogue)
 
 
-def _to_bytes(
+def _finished(
     bound: Bound,
     b: int,
     a: NDArray[Any],
@@ -182,7 +224,7 @@ def _to_bytes(
     (m, k), n = a.shape, y.shape[1]
     if m == 0 or n == 0:
         return
-    packed_k = k if kr == 1 else k + 3 & -4
+    packed_k = packed_depth(k, kr)
     stride_m, stride_k = a.strides
     a_at, y_at, ld_y = address(a), address(y), y.strides[0]
     flip = FLIP if a.dtype.char == "B" else 0
@@ -198,7 +240,7 @@ def _to_bytes(
                 entry, packed, b + column * packed_k, acc, 4 * columns, rows, columns, packed_k,
                 row_start and row_start + 4 * row, col_start and col_start + 4 * column,
             )
-            + epilogue(acc, 4 * columns, y_at + row * ld_y + column, rows, columns, row, column)
+            + epilogue(acc, 4 * columns, y_at + row * ld_y + y.itemsize * column, rows, columns, row, column)
             + END
         )  # fmt: skip
 

@@ -135,7 +135,7 @@ def multiply(
     n = c.shape[1]
     if m == 0 or n == 0:
         return
-    packed_k = k if kr == 1 else k + 3 & -4
+    packed_k = packed_depth(k, kr)
     stride_m, stride_k = a.strides
     ldc = c.strides[0]
     flip = FLIP if a.dtype.char == "B" else 0
@@ -152,6 +152,11 @@ def multiply(
         )  # fmt: skip
 
     run_blocks(block, m, n, packed_k, count)
+
+
+def packed_depth(k: int, kr: int) -> int:
+    """Bytes of a packed row: `k` filled up to a whole K group."""
+    return -(-k // kr) * kr
 
 
 def run_blocks(block: Callable[[int, int, int, int], None], m: int, n: int, row_bytes: int, count: int) -> None:

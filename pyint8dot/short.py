@@ -68,15 +68,11 @@ def ways(bound: Bound, b: NDArray[np.int8], k: int, n: int) -> Ways:
     return Ways(_multiply(bound, b, k, n), _linear(bound, b, k, n), _requantize(bound, b, k, n))
 
 
-def _packed(k: int, kr: int) -> int:
-    return k if kr == 1 else k + 3 & -4
-
-
 def _multiply(bound: Bound, packed_b: NDArray[np.int8], k: int, n: int) -> Callable[[Any], NDArray[np.int32] | None]:
     """Make ``multiply(a)``: a is int8, shape (m, k), any strides; the result is a new int32 array of shape (m, n)."""
     run, entry, pack, kr = bound
     b = address(packed_b)
-    packed_k = _packed(k, kr)
+    packed_k = native.packed_depth(k, kr)
     most = (SCRATCH - 64) // max(packed_k, 1)
     array_type, int8, int32, empty, identity, head = _ARRAY, _INT8, _INT32, np.empty, id, _HEAD
     multiply = native.multiply
@@ -118,7 +114,7 @@ def _linear(
     """Make ``linear(x, w_scale, bias, act)``: x is float32, shape (m, k), in contiguous rows, w_scale and bias float32, shape (n,)."""
     run, entry, pack, kr = bound
     b = address(packed_b)
-    packed_k = _packed(k, kr)
+    packed_k = native.packed_depth(k, kr)
     addresses = library.load().addresses
     # Scales, packed rows, and the product (before it, the quantised rows), each for as many rows as there is room for.
     most = (SCRATCH - 64 - 128) // max(4 + packed_k + max(4 * n, k), 1)
@@ -191,7 +187,7 @@ def _requantize(bound: Bound, packed_b: NDArray[np.int8], k: int, n: int) -> Cal
     """
     run, entry, pack, kr = bound
     b = address(packed_b)
-    packed_k = _packed(k, kr)
+    packed_k = native.packed_depth(k, kr)
     most = (SCRATCH - 64 - 64) // max(packed_k + 4 * n, 1)
     packed = 64
     acc = packed + 64 * -(-most * packed_k // 64)
