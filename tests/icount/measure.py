@@ -25,9 +25,9 @@ HERE = Path(__file__).resolve().parent
 GOLDENS = HERE / "goldens.json"
 KERNELS = ["sdot_8x8", "smlal_8x8"]
 CPU = "neoverse-n1"
-# Counts repeat to about this part of themselves; small calls are mostly Python, whose dictionaries
-# and allocator see addresses that differ from run to run.
-TOLERANCE, SMALL_TOLERANCE, SMALL = 0.005, 0.03, 1_000_000
+# Counts repeat to about this part of themselves; small calls are mostly Python and the allocator, which
+# see addresses that differ from run to run and from machine to machine.
+TOLERANCE, SMALL_TOLERANCE, SMALL = 0.005, 0.05, 1_000_000
 NEWEST_API = 9
 
 
