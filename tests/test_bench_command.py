@@ -326,6 +326,7 @@ def result(contender: str, ours: bool, threads: int | None, seconds: float, shap
 
 
 def test_plot_writes_a_picture(tmp_path):
+    pytest.importorskip("matplotlib")
     target = tmp_path / "bench.png"
     assert command_line.main([*QUICK, "--shapes", "4x8x4", "--peers", "numpy_float32", "--plot", str(target)]) == 0
     assert target.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
@@ -334,6 +335,7 @@ def test_plot_writes_a_picture(tmp_path):
 
 
 def test_plot_shows_every_exact_result(tmp_path):
+    pytest.importorskip("matplotlib")
     found = [
         result("sdot_8x8", True, 1, 1e-6),
         result("sdot_8x8", True, 2, 5e-7),
@@ -359,6 +361,7 @@ def test_plot_shows_every_exact_result(tmp_path):
 
 
 def test_plot_of_nothing(tmp_path):
+    pytest.importorskip("matplotlib")
     plot.draw(tmp_path / "empty.png", "png", [], {**DESCRIBED, "emulated": None})
     assert (tmp_path / "empty.png").stat().st_size > 0
 
