@@ -81,12 +81,12 @@
 /* The tile starts from row_start[row] + col_start[column], either of them zero when null:
  * zero-point corrections and biases cost no pass of their own over C. */
 .macro start_tile n
-        cbnz    col_start, L(start_columns_\n)
-        do_rows \n, clear_row
-        b       L(start_rows_\n)
-L(start_columns_\n):
+        cbz     col_start, L(start_zero_\n)
         ldp     q0, q1, [col_start]
         do_rows \n, copy_columns
+        b       L(start_rows_\n)
+L(start_zero_\n):
+        do_rows \n, clear_row
 L(start_rows_\n):
         cbz     row_start, L(started_\n)
         do_rows \n, add_row_start
@@ -174,11 +174,11 @@ L(edge_end_\low\()_\@):
 
 .macro store_tile n
         cmp     columns, #8
-        b.lo    L(store_edge_\n)
-        do_rows \n, store_row
-        b       L(stored_\n)
-L(store_edge_\n):
+        b.hs    L(store_whole_\n)
         do_rows \n, store_row_edge
+        b       L(stored_\n)
+L(store_whole_\n):
+        do_rows \n, store_row
 L(stored_\n):
 .endm
 
@@ -231,9 +231,9 @@ L(last_one):
 L(columns_done):
         mov     b_base, b_ptr
         add     c_base, c_base, #32
-        add     t0, col_start, #32
-        cmp     col_start, #0
-        csel    col_start, col_start, t0, eq
+        cbz     col_start, L(columns_counted)
+        add     col_start, col_start, #32
+L(columns_counted):
         subs    columns, columns, #8
         b.hi    L(next_columns)
 

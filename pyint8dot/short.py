@@ -74,7 +74,7 @@ def _multiply(bound: Bound, packed_b: NDArray[np.int8], k: int, n: int) -> Calla
     b = address(packed_b)
     packed_k = native.packed_depth(k, kr)
     most = (SCRATCH - 64) // max(packed_k, 1)
-    array_type, int8, int32, empty, identity, head = _ARRAY, _INT8, _INT32, np.empty, id, _HEAD
+    kind, array_type, int8, int32, empty, identity, head = type, _ARRAY, _INT8, _INT32, np.empty, id, _HEAD
     multiply = native.multiply
     # Words of the head: the array objects of A and C, m, and A's strides along k and m.
     a_object, c_object, m_word, stride_k_word, stride_m_word = range(5)
@@ -91,12 +91,14 @@ def _multiply(bound: Bound, packed_b: NDArray[np.int8], k: int, n: int) -> Calla
     )  # fmt: skip
 
     def multiply_by(a: Any) -> NDArray[np.int32] | None:
-        if type(a) is not array_type or a.dtype is not int8:
+        if kind(a) is not array_type or a.dtype is not int8:
             return None
-        shape = a.shape
-        if len(shape) != 2 or shape[1] != k:
+        try:
+            m, depth = a.shape
+        except ValueError:
             return None
-        m = shape[0]
+        if depth != k:
+            return None
         c = empty((m, n), int32)
         if m <= most:
             stride_m, stride_k = a.strides
