@@ -217,7 +217,7 @@ def no_toolchain(target: str) -> str:
     )
 
 
-class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
+class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]  # untyped where hatchling is missing
     """Put the native library into a wheel where it can be built, and tag the wheel by it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

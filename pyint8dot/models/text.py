@@ -36,7 +36,7 @@ class Tokenizer:
 
     def __init__(self, path: str | Path | None = None) -> None:
         try:
-            import tokenizers  # noqa: PLC0415
+            import tokenizers  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:
             raise weights.missing("tokenizers") from error
         if path is None:

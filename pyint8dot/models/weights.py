@@ -138,8 +138,8 @@ def _read_onnx(path: Path) -> Tensors:
     that is added to its product.
     """
     try:
-        import onnx  # noqa: PLC0415
-        from onnx import numpy_helper  # noqa: PLC0415
+        import onnx  # noqa: PLC0415 - an extra
+        from onnx import numpy_helper  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise missing("onnx") from error
     graph = onnx.load(path).graph
