@@ -6,13 +6,13 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "info": ("pyint8dot.info", "the kernels, which of them run here and why, as JSON"),
-    "demo": ("pyint8dot.demo", "sentences embedded by an int8 MiniLM, and the proof that all kernels agree"),
+    "info": ("pyint8dot.cli.info", "the kernels, which of them run here and why, as JSON"),
+    "demo": ("pyint8dot.cli.demo", "sentences embedded by an int8 MiniLM, and the proof that all kernels agree"),
     "bench": (
-        "pyint8dot.bench",
+        "pyint8dot.cli.bench",
         "speed of whole calls on this machine, beside numpy and the libraries that are installed",
     ),
-    "run": ("pyint8dot.run", "an ONNX model, with a table of time by operator and kernel"),
+    "run": ("pyint8dot.cli.run", "an ONNX model, with a table of time by operator and kernel"),
 }
 """Name: module, and what it prints."""
 

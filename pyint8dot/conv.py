@@ -1,6 +1,6 @@
 """Quantised convolutions with ONNX's names and semantics: the checks and the public functions.
 
-`pyint8dot.lowering` does the work.
+`pyint8dot.convolution.lowering` does the work.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pyint8dot import kernels, threads
 from pyint8dot.arguments import (
     bias_vector,
     check_out,
@@ -20,9 +19,10 @@ from pyint8dot.arguments import (
     scales,
     zero_points,
 )
-from pyint8dot.im2col import known_geometry
-from pyint8dot.lowering import Lowered, Rescale
-from pyint8dot.weights import PackedWeights, pack_conv
+from pyint8dot.convolution.im2col import known_geometry
+from pyint8dot.convolution.lowering import Lowered, Rescale
+from pyint8dot.convolution.weights import PackedWeights, pack_conv
+from pyint8dot.engine import kernels, threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

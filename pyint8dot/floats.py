@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot import library
-from pyint8dot.library import address
+from pyint8dot.engine import library
+from pyint8dot.engine.library import address
 
 if TYPE_CHECKING:
-    from pyint8dot.library import Entry
+    from pyint8dot.engine.library import Entry
 
 FloatArray = npt.NDArray[np.float32]
 

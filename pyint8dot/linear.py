@@ -7,10 +7,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot import chains, gemm, kernels, native, settings, threads
 from pyint8dot.arguments import bias_vector, check_out, per_column, quantized, scales
+from pyint8dot.engine import chains, gemm, kernels, native, settings, threads
+from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.epilogue import ACTIVATIONS, Activation, dequantize
-from pyint8dot.packing import PackedMatrix
 from pyint8dot.quantize import float32, quantize_rows
 
 __all__ = ["linear"]

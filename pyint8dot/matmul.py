@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyint8dot import chains, fuse, gemm, kernels, native, settings, threads
+from pyint8dot import fuse
 from pyint8dot.arguments import check_out
+from pyint8dot.engine import chains, gemm, kernels, native, settings, threads
+from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.fuse import BinOp, BinScalar
-from pyint8dot.packing import PackedMatrix
-from pyint8dot.rounding import QScale, RoundingShiftRight, Scaler
+from pyint8dot.fuse.rounding import QScale, RoundingShiftRight, Scaler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from pyint8dot.kernels import Kernel
+    from pyint8dot.engine.kernels import Kernel
 
 __all__ = ["matmul", "mmm"]
 

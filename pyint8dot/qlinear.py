@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot import chains, gemm, kernels, native, settings, threads
 from pyint8dot.arguments import (
     Quantized,
     Values,
@@ -27,9 +26,10 @@ from pyint8dot.arguments import (
     scales,
     zero_points,
 )
+from pyint8dot.engine import chains, gemm, kernels, native, settings, threads
+from pyint8dot.engine.packing import PackedMatrix
+from pyint8dot.engine.short import Requantization
 from pyint8dot.epilogue import requantize
-from pyint8dot.packing import PackedMatrix
-from pyint8dot.short import Requantization
 
 Right = npt.ArrayLike | PackedMatrix
 

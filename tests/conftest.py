@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support.checked import Checker
 
-from pyint8dot import cpu, kernels
+from pyint8dot.engine import cpu, kernels
 
 NATIVE = [row for row in kernels.KERNELS.values() if row.native]
 

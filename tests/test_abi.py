@@ -17,7 +17,7 @@ from support.checked import Checker
 from support.entry import Entry, contract
 from support.program import Program, Record
 
-from pyint8dot import kernels, library
+from pyint8dot.engine import kernels, library
 
 pytestmark = pytest.mark.native
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import banner
 
-from pyint8dot import kernels, library
+from pyint8dot.engine import kernels, library
 
 pytestmark = pytest.mark.static
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pyint8dot import __main__ as command_line
-from pyint8dot import kernels
-from pyint8dot.bench import command, contenders, machine, measure, plot
-from pyint8dot.bench.contenders import PEERS, Contender, Problem
+from pyint8dot.cli.bench import command, contenders, machine, measure, plot
+from pyint8dot.cli.bench.contenders import PEERS, Contender, Problem
+from pyint8dot.engine import kernels
 
 DESCRIBED = {"processor": "Some core", "machine": "aarch64", "pyint8dot": "1.2", "emulated": "a reason"}
 QUICK = ["bench", "--seconds", "0.001"]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import build
-from pyint8dot import library
+from pyint8dot.engine import library
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

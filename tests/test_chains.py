@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import pyint8dot
-from pyint8dot import epilogue, fuse, kernels, native, packing, quantize
+from pyint8dot import epilogue, fuse, quantize
+from pyint8dot.engine import kernels, native, packing
 from pyint8dot.fuse import BinOp, BinScalar, RoundingPolicy, Scaler
 
 # m, k, n: the scratch on the stack and the workspace, edges of tiles, no values at all.
@@ -160,7 +161,7 @@ def test_a_second_product_runs_on_the_kernel_too(kernel, rng):
     (a, b), (a2, b2) = operands(rng, 9, 12, 11), operands(rng, 9, 5, 11)
     expected = product(a, b) * 3 + product(a2, b2)
     ops = [BinScalar(BinOp.Mul, 3), fuse.AddMatMul(a2, packing.pack(b2))]
-    with pyint8dot.gemm.tally() as counted:
+    with pyint8dot.engine.gemm.tally() as counted:
         same_bits(pyint8dot.mmm(a, b, ops, kernel=kernel), expected.astype(np.int32))
     assert counted.calls == {kernel: 2}
 

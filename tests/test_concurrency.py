@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from support import views
 
-from pyint8dot import gemm, kernels, matmul, native, pack, threads, use_kernel
+from pyint8dot import matmul, pack, use_kernel
+from pyint8dot.engine import gemm, kernels, native, threads
 
 WORKERS = 8
 ROUNDS = 6

@@ -9,8 +9,8 @@ import pytest
 from support.convolution import exact, random_case, requantized
 from support.quantized import KINDS, many, operand
 
-from pyint8dot import cpu
 from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
+from pyint8dot.engine import cpu
 
 
 def test_conv_integer_random(kernel, rng):

@@ -11,8 +11,10 @@ import pytest
 from support.convolution import exact, requantized
 from support.quantized import operand
 
-from pyint8dot import conv, gemm, im2col, kernels, layouts, native_conv
+from pyint8dot import conv
 from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
+from pyint8dot.convolution import im2col, native_conv
+from pyint8dot.engine import gemm, kernels, layouts
 
 
 def test_constants_once_images_often(kernel, rng):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from pyint8dot import cpu
+from pyint8dot.engine import cpu
 
 ASIMD, DOTPROD, I8MM = 1 << 1, 1 << 20, 1 << 13
 

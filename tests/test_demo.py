@@ -10,7 +10,9 @@ import onnx
 import pytest
 
 from pyint8dot import __main__ as command_line
-from pyint8dot import compare_models, demo, kernel_info, kernels, tables
+from pyint8dot import kernel_info
+from pyint8dot.cli import compare_models, demo, tables
+from pyint8dot.engine import kernels
 
 THREE = ("Rain is expected.", "It will rain tomorrow.", "My bicycle is broken.")
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import pyint8dot
-from pyint8dot import cpu, kernels, library, packing
+from pyint8dot.engine import cpu, kernels, library, packing
+from pyint8dot.engine.kernels import KERNELS
 from pyint8dot.errors import Int8DotError, KernelError
-from pyint8dot.kernels import KERNELS
 
 WEAK = frozenset({"asimd"})
 STRONG = frozenset({"asimd", "dotprod"})
@@ -292,7 +292,7 @@ def child(code, **variables):
     )
 
 
-INFO = "import json; from pyint8dot import kernels; print(json.dumps(kernels.kernel_info()))"
+INFO = "import json; from pyint8dot.engine import kernels; print(json.dumps(kernels.kernel_info()))"
 
 
 def test_a_child_process_chooses_the_best():

@@ -18,8 +18,8 @@ from icount import calls, measure
 
 import pyint8dot
 from pyint8dot import __main__ as command_line
-from pyint8dot import cpu, kernels
-from pyint8dot.packing import PackedFormat, PackedI8K4
+from pyint8dot.engine import cpu, kernels
+from pyint8dot.engine.packing import PackedFormat, PackedI8K4
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from support import banner
 from support.entry import contract
 
 import build
-from pyint8dot import kernels, library
+from pyint8dot.engine import kernels, library
 
 pytestmark = pytest.mark.static
 

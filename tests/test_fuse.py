@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fused import INT32_MAX, INT32_MIN, counted, wrap
 
-from pyint8dot import fuse, packing, rounding
+from pyint8dot import fuse
+from pyint8dot.engine import packing
 from pyint8dot.fuse import (
     AddMatMul,
     AddRowColProducts,
@@ -30,6 +31,7 @@ from pyint8dot.fuse import (
     ShiftLeft,
     Store,
     apply,
+    rounding,
 )
 
 # Each op in Python's integers, of the accumulator x and the operand v.
@@ -359,7 +361,7 @@ def test_every_op_of_the_module_is_public():
     assert {op.__name__ for op in ops} <= set(fuse.__all__)
 
 
-@pytest.mark.parametrize("module", [fuse, rounding])
+@pytest.mark.parametrize("module", [fuse.ops, rounding])
 def test_the_examples_of_the_documentation(module):
     failed, attempted = doctest.testmod(module)
     assert attempted > 5

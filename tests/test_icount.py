@@ -5,7 +5,7 @@ import json
 import pytest
 from icount import calls, measure
 
-from pyint8dot import kernels
+from pyint8dot.engine import kernels
 
 NATIVE = [row.name for row in kernels.KERNELS.values() if row.native]
 GOLDENS = json.loads(measure.GOLDENS.read_text())

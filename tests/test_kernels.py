@@ -11,7 +11,7 @@ import pytest
 from support import child, gemm, packer, shapes
 from support.shapes import Shape
 
-from pyint8dot import kernels
+from pyint8dot.engine import kernels
 
 pytestmark = pytest.mark.native
 

@@ -13,7 +13,7 @@ from ctypes.util import find_library
 import numpy as np
 import pytest
 
-from pyint8dot import cpu, library, native
+from pyint8dot.engine import cpu, library, native
 from pyint8dot.errors import Int8DotError, LibraryError
 
 on_aarch64 = pytest.mark.native
@@ -191,7 +191,7 @@ def test_importing_the_package_loads_nothing():
     """A broken or missing library must never keep the package from being imported."""
     code = (
         "import ctypes, sys\n"
-        "from pyint8dot import cpu, errors, kernels, library, packing, portable\n"
+        "from pyint8dot.engine import cpu, kernels, library, packing, portable\n"
         "import json; print(json.dumps(library._loaded.cache_info().currsize))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from support.quantized import KINDS, RANGE, operand, requantized
 
-from pyint8dot import epilogue, floats, gemm, linear, packing, quantize
+from pyint8dot import epilogue, floats, linear, quantize
+from pyint8dot.engine import gemm, packing
 
 W8 = np.zeros((3, 4), np.int8)
 

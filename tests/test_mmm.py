@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.fused import counted, scaled, wrap
 
-from pyint8dot import kernels, packing
+from pyint8dot.engine import kernels, packing
 from pyint8dot.fuse import (
     AddMatMul,
     AddRowColProducts,

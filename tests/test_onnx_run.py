@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support.onnx_graphs import data, model, node
 
-from pyint8dot import run
 from pyint8dot.__main__ import main
+from pyint8dot.cli import run
 
 F32 = np.float32
 

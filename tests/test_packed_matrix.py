@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from support.packed import defined, some
 
-from pyint8dot import kernels, layouts, packing
+from pyint8dot.engine import kernels, layouts, packing
+from pyint8dot.engine.kernels import KERNELS
+from pyint8dot.engine.packing import PackedFormat, PackedI8K4, PackedMatrix, RowMajor, pack
 from pyint8dot.errors import KernelError
-from pyint8dot.kernels import KERNELS
-from pyint8dot.packing import PackedFormat, PackedI8K4, PackedMatrix, RowMajor, pack
 
 LAYOUTS = [PackedI8K4(8), PackedFormat(8), RowMajor()]
 

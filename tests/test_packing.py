@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.packed import defined, some
 
-from pyint8dot import layouts
-from pyint8dot.packing import PackedFormat, PackedI8K4, RowMajor
+from pyint8dot.engine import layouts
+from pyint8dot.engine.packing import PackedFormat, PackedI8K4, RowMajor
 
 LAYOUTS = [PackedI8K4(8), PackedFormat(8), RowMajor()]
 OTHERS = [PackedI8K4(1), PackedI8K4(3), PackedI8K4(32), PackedFormat(1), PackedFormat(5), PackedFormat(64)]

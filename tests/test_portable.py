@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyint8dot import portable
+from pyint8dot.engine import portable
 
 
 def wrapped(a, b):

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fused import INT32_MAX, INT32_MIN, rounded, scaled, wrap
 
-from pyint8dot import rounding
 from pyint8dot.fuse import (
     QScale,
     RoundingPolicy,
@@ -20,6 +19,7 @@ from pyint8dot.fuse import (
     ShiftLeft,
     apply,
     requantize_ops,
+    rounding,
 )
 
 POLICIES = list(RoundingPolicy)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from support.quantized import KINDS, RANGE, many, operand, requantized
 
-from pyint8dot import gemm, kernels, packing, qlinear
+from pyint8dot import qlinear
+from pyint8dot.engine import gemm, kernels, packing
 
 
 def exact(a, b, za=0, zb=0):

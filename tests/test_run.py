@@ -9,7 +9,7 @@ from support.entry import Entry
 from support.guard import Guarded, guarded_input
 from support.program import Program, Record
 
-from pyint8dot import kernels, library
+from pyint8dot.engine import kernels, library
 
 pytestmark = pytest.mark.native
 

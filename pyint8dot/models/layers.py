@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pyint8dot import floats
+from pyint8dot.engine.packing import pack
 from pyint8dot.linear import linear
 from pyint8dot.matmul import matmul
-from pyint8dot.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyint8dot.floats import FloatArray
-    from pyint8dot.models.weights import Affine, Layer, Norm
+    from pyint8dot.models.checkpoint import Affine, Layer, Norm
 
 HEADS = 12
 EPS = 1e-12

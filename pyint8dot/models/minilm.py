@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyint8dot import floats
-from pyint8dot.models import weights as files
+from pyint8dot.models import checkpoint as files
 from pyint8dot.models.layers import EPS, EncoderLayer, FloatLinear, Int8Linear, Span
 from pyint8dot.models.text import Ids, Tokenizer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyint8dot.floats import FloatArray
-    from pyint8dot.models.weights import Weights
+    from pyint8dot.models.checkpoint import Weights
 
 MAX_LENGTH = 256
 """Tokens of a sentence the model was made for; the rest is cut off."""
@@ -34,7 +34,7 @@ class MiniLM:
     Parameters
     ----------
     weights : Weights
-        From `pyint8dot.models.weights.load`.
+        From `pyint8dot.models.checkpoint.load`.
     tokenizer : Tokenizer
         Turns sentences into token numbers.
     max_seq_length : int

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot.models import weights
+from pyint8dot.models import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +38,9 @@ class Tokenizer:
         try:
             import tokenizers  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:
-            raise weights.missing("tokenizers") from error
+            raise checkpoint.missing("tokenizers") from error
         if path is None:
-            path = weights.package_folder(weights.FLOAT_PACKAGE) / "model" / "tokenizer.json"
+            path = checkpoint.package_folder(checkpoint.FLOAT_PACKAGE) / "model" / "tokenizer.json"
         content = Path(path).read_bytes()
         try:
             self._tokenizer = tokenizers.Tokenizer.from_buffer(content)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-# The modules below enter their operators into the table when they are imported.
-from pyint8dot.onnx import elementwise, neural, quantized, shapes, windows
 from pyint8dot.onnx.graph import Graph, Node
+
+# The modules below enter their operators into the table when they are imported.
+from pyint8dot.onnx.ops import elementwise, neural, quantized, shapes, windows
 from pyint8dot.onnx.reference import lower_by_reference
-from pyint8dot.onnx.table import OPERATORS, VIEWS, Function, Site
+from pyint8dot.onnx.registry import OPERATORS, VIEWS, Function, Site
 
 __all__ = ["Program", "Step", "compile_graph", "lower"]
 _ROOMS = (elementwise, neural, quantized, shapes, windows)

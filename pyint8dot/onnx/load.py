@@ -14,8 +14,8 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 
+from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.errors import ModelError
-from pyint8dot.onnx.limits import check_shape
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 

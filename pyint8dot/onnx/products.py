@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot import chains, epilogue, gemm, native
-from pyint8dot.kernels import Kernel
-from pyint8dot.packing import PackedMatrix
+from pyint8dot import epilogue
+from pyint8dot.engine import chains, gemm, native
+from pyint8dot.engine.kernels import Kernel
+from pyint8dot.engine.packing import PackedMatrix
 
 
 def scaled_product(

@@ -13,11 +13,11 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import Graph, Node, TensorInfo
-from pyint8dot.onnx.limits import check_shape
 from pyint8dot.onnx.load import graphs_of
-from pyint8dot.onnx.table import OPERATORS, Function, Site
+from pyint8dot.onnx.registry import OPERATORS, Function, Site
 
 # The operators that are plugged into a ReferenceEvaluator: those whose own implementation there is slow.
 PLUGGED = (

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot import kernels
+from pyint8dot.engine import kernels
+from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
 from pyint8dot.onnx.compile import Program, compile_graph
 from pyint8dot.onnx.errors import InputError, ModelError, NodeError
 from pyint8dot.onnx.graph import Graph, TensorInfo
-from pyint8dot.onnx.limits import DEFAULT_MAX_BYTES
 from pyint8dot.onnx.load import Source, read_model
-from pyint8dot.onnx.patterns import fuse
 from pyint8dot.onnx.report import Report
+from pyint8dot.onnx.rewrite.patterns import fuse
 
 
 class InferenceSession:
@@ -29,7 +29,7 @@ class InferenceSession:
     path_or_bytes : str, path or bytes
         The model. Its external data is read only from files in its own folder.
     kernel : str, optional
-        Name of the kernel for integer products; by default the one `pyint8dot.kernels.select` chooses now.
+        Name of the kernel for integer products; by default the one `pyint8dot.engine.kernels.select` chooses now.
     num_threads : int, optional
         How many threads one product uses.
     max_bytes : int

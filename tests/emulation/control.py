@@ -20,7 +20,7 @@ CHOSEN = "import pyint8dot; print(pyint8dot.kernel_info()['chosen'])"
 FORCED = """
 import struct
 import numpy as np
-from pyint8dot import library
+from pyint8dot.engine import library
 ones, product = np.ones(32, np.int8), np.zeros((8, 8), np.int32)
 a, c = library.address(ones), library.address(product)
 library.load().function("sdot_8x8")(struct.pack("9q", a, a, c, 32, 8, 8, 4, 0, 0))

@@ -93,7 +93,7 @@ def model(name: str) -> Callable[[int, int, int], Callable[[], object]]:
     """Return what makes one run of an ONNX model of the demonstration, everything between its inputs and outputs."""
 
     def make(*_shape: int) -> Callable[[], object]:
-        from pyint8dot import compare_models
+        from pyint8dot.cli import compare_models
         from pyint8dot.onnx import InferenceSession
         from pyint8dot.onnx.zoo import model_path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from support import banner
 from support.checked import Checker
 
-from pyint8dot import library
+from pyint8dot.engine import library
 
 ASM = Path(__file__).resolve().parents[2] / "asm"
 

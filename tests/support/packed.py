@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyint8dot.packing import PackedFormat, PackedI8K4, RowMajor
+from pyint8dot.engine.packing import PackedFormat, PackedI8K4, RowMajor
 
 
 def defined(layout, x):

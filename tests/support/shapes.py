@@ -16,7 +16,7 @@ PRIME_PADDING = (1, 7, 13)
 
 
 class Row(Protocol):
-    """What is read of a row of ``pyint8dot.kernels.KERNELS``."""
+    """What is read of a row of ``pyint8dot.engine.kernels.KERNELS``."""
 
     @property
     def name(self) -> str: ...

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx
 
-from pyint8dot.models import weights
+from pyint8dot.models import checkpoint
 from pyint8dot.onnx.zoo.builder import Builder
 
 HIDDEN, HEADS, LAYERS = 384, 12, 6
@@ -30,7 +30,9 @@ def float_model() -> onnx.ModelProto:
     ModuleNotFoundError
         If the package with the weights is not installed.
     """
-    tensors = weights._read_safetensors(weights.package_folder(weights.FLOAT_PACKAGE) / "model" / "model.safetensors")  # noqa: SLF001
+    tensors = checkpoint.read_safetensors(
+        checkpoint.package_folder(checkpoint.FLOAT_PACKAGE) / "model" / "model.safetensors"
+    )
     g = Builder("all-MiniLM-L6-v2")
     ids, mask, kinds = (
         g.input(n, np.int64, ["batch", "sequence"]) for n in ("input_ids", "attention_mask", "token_type_ids")

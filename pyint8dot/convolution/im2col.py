@@ -1,0 +1,285 @@
+"""Where the pixels of a convolution lie: its geometry, and its windows as the columns of a matrix product.
+
+A convolution is the product of the weights, shape (channels out, K), and the columns of the image, shape (K, pixels). K runs over the
+offsets of the window and, innermost, over the channels.
+
+The padded image is first laid out on a grid: one grid for each remainder of the offsets by the stride, so that a step of the output is a
+step of one on its grid. Row p of the columns for the offset o is then a contiguous run of the grid, shifted by o: the matrix of columns
+need not exist, and nothing is gathered pixel by pixel. With stride 1, no padding and int8 values the grid is the image itself.
+
+The price is that the run goes on over the ends of the image's rows: the columns there (kernel width less one in each row) are computed
+and thrown away.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyint8dot.engine.layouts import aligned, pack_into
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyint8dot.arguments import Quantized, Values
+    from pyint8dot.engine.layouts import Layout
+
+TOP_BIT = np.uint8(0x80)
+
+#: Native code reads at least so many columns of a row; grids have so many bytes more than pixels.
+SLACK = 8
+
+AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The spatial side of one convolution; every tuple has one entry a spatial dimension."""
+
+    #: Of the image, and of the window.
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    #: Padding before and after each dimension.
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    out: tuple[int, ...]
+
+    @functools.cached_property
+    def grid(self) -> tuple[int, ...]:
+        """Size of each grid: the output, and as far beyond as the last offset of the window looks."""
+        return tuple(
+            n + (k - 1) * d // s for n, k, d, s in zip(self.out, self.kernel, self.dilations, self.strides, strict=True)
+        )
+
+    @functools.cached_property
+    def phases(self) -> list[tuple[int, ...]]:
+        """The remainders by the stride that offsets of the window have; there is a grid for each."""
+        each = [
+            sorted({o * d % s for o in range(k)})
+            for k, d, s in zip(self.kernel, self.dilations, self.strides, strict=True)
+        ]
+        return list(itertools.product(*each))
+
+    @functools.cached_property
+    def shifts(self) -> list[tuple[int, int]]:
+        """For each offset of the window, in the order of the weights: which grid, and how far along it flattened."""
+        found = []
+        for offset in itertools.product(*map(range, self.kernel)):
+            places = [o * d for o, d in zip(offset, self.dilations, strict=True)]
+            phase = tuple(p % s for p, s in zip(places, self.strides, strict=True))
+            shift = 0
+            for p, s, size in zip(places, self.strides, self.grid, strict=True):
+                shift = shift * size + p // s
+            found.append((self.phases.index(phase), shift))
+        return found
+
+    @functools.cached_property
+    def moves(self) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+        """For each grid the pixels of the image that lie on it, and where; both with all channels before them."""
+        found = []
+        for phase in self.phases:
+            source, target = [slice(None)], [slice(None)]
+            for axis, remainder in enumerate(phase):
+                step, size = self.strides[axis], self.size[axis]
+                # Pixel i lies at (i + before) / step, where that is whole.
+                before = self.begin[axis] - remainder
+                first = max(-(-before // step), 0)
+                last = min((size - 1 + before) // step, self.grid[axis] - 1)
+                count = max(0, last - first + 1)
+                pixel = first * step - before
+                source.append(slice(pixel, pixel + count * step, step))
+                target.append(slice(first, first + count))
+            found.append((tuple(source), tuple(target)))
+        return found
+
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether the image itself is the grid, and its runs are long enough to be gathered (see `SLACK`)."""
+        same = self.grid == self.size and set(self.strides) == {1}
+        return same and (len(self.shifts) == 1 or self.columns(1) >= SLACK)
+
+    @functools.cached_property
+    def pixels(self) -> int:
+        """Pixels of one output channel."""
+        return math.prod(self.out)
+
+    @functools.cached_property
+    def pitch(self) -> int:
+        """Columns from one output row (one index of the first dimension) to the next."""
+        return math.prod(self.grid[1:])
+
+    @functools.cached_property
+    def span(self) -> int:
+        """Columns from the first pixel of an output row to its last, inclusive."""
+        last = 0
+        for n, size in zip(self.out[1:], self.grid[1:], strict=True):
+            last = last * size + n - 1
+        return last + 1
+
+    @functools.cached_property
+    def dense(self) -> bool:
+        """Whether every column is a pixel of the output."""
+        return self.grid[1:] == self.out[1:]
+
+    def columns(self, rows: int) -> int:
+        """Columns that cover `rows` output rows."""
+        return (rows - 1) * self.pitch + self.span
+
+
+def geometry(
+    spatial: tuple[int, ...],
+    kernel: tuple[int, ...],
+    *,
+    strides: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    auto_pad: str = "NOTSET",
+) -> Geometry:
+    """Work out a convolution's geometry from ONNX's attributes, checking each.
+
+    Raises
+    ------
+    TypeError
+        If an attribute does not hold integers.
+    ValueError
+        If an attribute has the wrong length or an impossible value, or the window is larger than the padded image.
+    """
+    d = len(kernel)
+    steps = _integers("strides", strides, d, least=1, default=1)
+    spread = _integers("dilations", dilations, d, least=1, default=1)
+    margins = _integers("pads", pads, 2 * d, least=0, default=0)
+    if auto_pad not in AUTO_PADS:
+        raise ValueError(f"auto_pad must be one of {', '.join(AUTO_PADS)}, got {auto_pad!r}")
+    if auto_pad != "NOTSET" and any(margins):
+        raise ValueError(f"pads must be left out with auto_pad={auto_pad!r}, got {list(margins)}")
+    reach = tuple((k - 1) * s + 1 for k, s in zip(kernel, spread, strict=True))
+    begin, end = margins[:d], margins[d:]
+    if auto_pad.startswith("SAME"):
+        total = [
+            max(0, (-(-size // step) - 1) * step + span - size)
+            for size, step, span in zip(spatial, steps, reach, strict=True)
+        ]
+        less, more = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+        begin, end = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+    out = []
+    for axis in range(d):
+        room = spatial[axis] + begin[axis] + end[axis] - reach[axis]
+        if room < 0:
+            raise ValueError(
+                f"w must fit into the padded x: along spatial axis {axis} the window spans {reach[axis]}"
+                f" and x with its padding {room + reach[axis]}"
+            )
+        out.append(room // steps[axis] + 1)
+    return Geometry(spatial, kernel, steps, spread, begin, end, tuple(out))
+
+
+@functools.lru_cache(maxsize=256)
+def _known(
+    spatial: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...] | None,
+    pads: tuple[int, ...] | None,
+    dilations: tuple[int, ...] | None,
+    auto_pad: str,
+) -> Geometry:
+    return geometry(spatial, kernel, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
+
+
+def known_geometry(
+    spatial: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: Sequence[int] | None,
+    pads: Sequence[int] | None,
+    dilations: Sequence[int] | None,
+    auto_pad: str,
+) -> Geometry:
+    """Do what `geometry` does, remembering the results."""
+    try:
+        given = [None if v is None else tuple(map(operator.index, v)) for v in (strides, pads, dilations)]
+    except TypeError:
+        # Not integers: `geometry` has the words for it.
+        return geometry(spatial, kernel, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
+    return _known(spatial, kernel, *given, auto_pad)
+
+
+def _integers(name: str, values: Sequence[int] | None, count: int, *, least: int, default: int) -> tuple[int, ...]:
+    """One attribute as a tuple of `count` ints, none below `least`."""
+    if values is None:
+        return (default,) * count
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    if array.shape != (count,):
+        raise ValueError(f"{name} must hold {count} integers, got shape {array.shape}")
+    if array.size and array.min() < least:
+        raise ValueError(f"{name} must be at least {least}, got {array.tolist()}")
+    return tuple(array.tolist())
+
+
+def grids(image: Quantized, geo: Geometry, fill: int) -> Values:
+    """Lay `image`, shape (channels, *spatial), out for `geo`: shape (phases, channels, pixels of a grid), C-ordered.
+
+    The result is int8: uint8 is moved by subtracting 128, which flips the top bit, and `fill`, an int8 value, is what padding holds.
+    Only where a single tap reads the image as it is, that is the result, and may be uint8.
+    """
+    flip = image.dtype == np.uint8
+    channels, pixels = image.shape[0], math.prod(geo.grid)
+    if geo.plain and image.flags.c_contiguous and (not flip or len(geo.shifts) == 1):
+        return image.reshape(1, channels, pixels)
+    total = len(geo.phases) * channels * pixels
+    store = np.empty(total + SLACK, np.int8)
+    store.fill(fill)
+    laid = store[:total].reshape(len(geo.phases), channels, *geo.grid)
+    for grid, (source, target) in zip(laid, geo.moves, strict=True):
+        if flip:
+            np.bitwise_xor(image[source], TOP_BIT, out=grid[target].view(np.uint8))
+        else:
+            grid[target] = image[source]
+    return laid.reshape(len(geo.phases), channels, pixels)
+
+
+def columns(laid: Values, geo: Geometry, rows: slice, layout: Layout) -> Values:
+    """The columns of some output rows of the grids `laid`, packed in `layout`: a (K, geo.columns(rows)) operand."""
+    count = geo.columns(rows.stop - rows.start)
+    first = rows.start * geo.pitch
+    channels = laid.shape[1]
+    if len(geo.shifts) == 1:
+        view = laid[0, :, first : first + count]
+        packed = aligned(layout.size(channels, count))
+        pack_into(layout, view, packed)
+        return packed
+    writer = layout.writer(channels * len(geo.shifts), count)
+    for grid, shift in geo.shifts:
+        writer.write(laid[grid, :, first + shift : first + shift + count])
+    return writer.finish()
+
+
+def column_sums(laid: Values, geo: Geometry) -> Values:
+    """Sums over K of all columns as int8 values: the channels first, then the window over what remains. int32."""
+    planes = laid.sum(axis=1, dtype=np.int32)
+    if laid.dtype == np.uint8:
+        planes -= 128 * laid.shape[1]
+    count = geo.columns(geo.out[0])
+    total = np.zeros(count, np.int32)
+    for grid, shift in geo.shifts:
+        total += planes[grid, shift : shift + count]
+    return total
+
+
+def row_blocks(geo: Geometry, depth: int, budget: int, least: int) -> list[slice]:
+    """Cut the output rows into blocks of about the same size, each within `budget` bytes at `depth` bytes a column.
+
+    There are at least `least` blocks where there are as many rows.
+    """
+    rows = max(1, budget // max(1, depth * geo.pitch))
+    count = min(max(-(-geo.out[0] // rows), least), geo.out[0])
+    edges = [geo.out[0] * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]

@@ -1,0 +1,216 @@
+"""How a convolution becomes matrix products.
+
+The weights are the left operand, packed once, and the windows of the image the right one (`pyint8dot.convolution.im2col`), so that the product has
+the pixels of one channel side by side: the layout of the result, with nothing to transpose. A depthwise convolution would be a product
+with a single row for each channel; it is a sum of shifted images instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pyint8dot.convolution import im2col, native_conv
+from pyint8dot.engine import cpu, gemm, native, portable
+from pyint8dot.engine.layouts import layout
+from pyint8dot.epilogue import requantize
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyint8dot.arguments import Quantized, Values
+    from pyint8dot.convolution.im2col import Geometry
+    from pyint8dot.convolution.weights import PackedWeights
+    from pyint8dot.engine.kernels import Kernel
+
+# Groups with fewer output channels than a tile has rows would leave most of the tile idle.
+TILE_ROWS = 8
+
+
+# What a convolution works out at its first use and does not depend on the zero point of the images.
+KEPT = ("_offset", "_shared_zeros", "_weight_sums", "_windows")
+
+
+class Rescale(NamedTuple):
+    """How sums become int8 or uint8: a float32 factor for each output channel, the zero point, and the type."""
+
+    factor: Values
+    zero_point: int
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A convolution with checked constants, ready for images.
+
+    All values are those of int8: where an operand is uint8, its zero points are 128 less than the caller's.
+    """
+
+    weights: PackedWeights
+    x_zero: int
+    #: int32, one an output channel.
+    w_zero: Values
+    bias: Values
+    #: None where the result is the int32 sums.
+    rescale: Rescale | None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the result."""
+        return np.dtype(np.int32) if self.rescale is None else self.rescale.dtype
+
+    def apply(self, x: Quantized, place: Geometry, kernel: Kernel, count: int) -> Values:
+        """Convolve `x`, shape (batch, channels, *spatial), on `count` threads."""
+        out, inner = self.weights.shape[:2]
+        group = self.weights.group
+        y: Values = np.empty((len(x), out, *place.out), self.dtype)
+        if y.size == 0:
+            return y
+        depthwise = group > 1 and inner == 1 and out // group < TILE_ROWS
+        if not depthwise:
+            gemm.count(kernel, len(x) * out, place.pixels, self.weights.rows.shape[2])
+        for image, target in zip(x, y, strict=True):
+            laid = im2col.grids(image, place, self.x_zero)
+            if depthwise:
+                self._depthwise(laid, place, target)
+            elif kernel.native:
+                self._native(laid, place, target, kernel, count)
+            else:
+                self._portable(laid, place, target, kernel)
+        return y
+
+    def with_x_zero(self, x_zero: int) -> Lowered:
+        """The same with another zero point of the images."""
+        changed = dataclasses.replace(self, x_zero=x_zero)
+        # What does not depend on it is not worked out again.
+        changed.__dict__.update({name: self.__dict__[name] for name in KEPT if name in self.__dict__})
+        return changed
+
+    @functools.cached_property
+    def _weight_sums(self) -> Values:
+        """Sums of the weights of each output channel, without their zero points, int32."""
+        sums: Values = self.weights.row_sums - self.weights.rows.shape[2] * self.w_zero
+        return sums
+
+    @functools.cached_property
+    def _constants(self) -> Values:
+        """What the sums of each output channel start from, then the bits of its factor: int32, twice the channels."""
+        channels = self.bias.size
+        constants = np.empty(2 * channels, np.int32)
+        constants[:channels] = self.bias
+        if self.x_zero:
+            constants[:channels] -= self.x_zero * self._weight_sums
+        constants[channels:] = 0 if self.rescale is None else self.rescale.factor.view(np.int32)
+        return constants
+
+    @functools.cached_property
+    def _shared_zeros(self) -> Values | None:
+        """The weights' zero point of each group where all its channels share one, else None."""
+        each = self.w_zero.reshape(self.weights.group, -1)
+        return each[:, 0] if (each == each[:, :1]).all() else None
+
+    @functools.cached_property
+    def _offset(self) -> bool:
+        """Whether any weight has a zero point other than 0."""
+        return bool(self.w_zero.any())
+
+    def _column_sums(self, laid: Values, place: Geometry) -> Values:
+        """Sums of the columns of each group, shape (group, columns), with room for a whole panel after each."""
+        group, inner = self.weights.group, self.weights.shape[1]
+        sums = np.zeros((group, place.out[0] * place.pitch + im2col.SLACK), np.int32)
+        for g in range(group):
+            part = im2col.column_sums(laid[:, g * inner : (g + 1) * inner], place)
+            sums[g, : part.size] = part
+        return sums
+
+    def _native(self, laid: Values, place: Geometry, target: Values, kernel: Kernel, count: int) -> None:
+        """Convolve one image by native programs."""
+        col_start = late = None
+        if self._offset:
+            sums = self._column_sums(laid, place)
+            if self._shared_zeros is None:
+                late = sums
+            else:
+                col_start = sums * -self._shared_zeros[:, None]
+        rescale = self.rescale
+        last = None
+        if rescale is not None and late is None and native_conv.requantises(place):
+            last = native_conv.Last(rescale.zero_point, rescale.dtype == np.uint8)
+        whole = last is not None or (rescale is None and late is None and place.dense)
+        acc = target if whole else np.empty((len(target), place.out[0] * place.pitch), np.int32)
+        key = native_conv.Key(place, kernel, laid.dtype == np.uint8, col_start is not None, last, count)
+        program = native_conv.program(self.weights, key)
+        program.run(native.bind(kernel).run, laid, acc, self._constants, col_start)
+        if not whole:
+            if late is not None:
+                self._add_zero_points(acc, late)
+            finish(acc, target, rescale, place)
+
+    def _portable(self, laid: Values, place: Geometry, target: Values, kernel: Kernel) -> None:
+        """Convolve one image by the portable product."""
+        group, m, depth = self.weights.rows.shape
+        inner = self.weights.shape[1]
+        # The columns take a byte of K a pixel, and four more as floats.
+        blocks = im2col.row_blocks(place, 5 * depth + 8 * m, cpu.caches()[1], 1)
+        acc = np.empty((group * m, place.out[0] * place.pitch), np.int32)
+        for g in range(group):
+            mine = laid[:, g * inner : (g + 1) * inner]
+            for rows in blocks:
+                first, n = rows.start * place.pitch, place.columns(rows.stop - rows.start)
+                right = im2col.columns(mine, place, rows, layout(kernel.layout)).reshape(depth, n)
+                portable.gemm(self.weights.rows[g], right, acc[g * m : (g + 1) * m, first : first + n])
+        acc += self._constants[: group * m, None]
+        if self._offset:
+            self._add_zero_points(acc, self._column_sums(laid, place))
+        finish(acc, target, self.rescale, place)
+
+    def _add_zero_points(self, acc: Values, sums: Values) -> None:
+        """Make good the weights' zero points in the sums of one image, from the sums of its columns."""
+        group = self.weights.group
+        each = acc.reshape(group, -1, acc.shape[1])
+        each -= self.w_zero.reshape(group, -1, 1) * sums[:, None, : acc.shape[1]]
+
+    @functools.cached_property
+    def _windows(self) -> Values:
+        """The weights without their zero points, shape (group, channels out of each, taps), int32."""
+        group, outer, _ = self.weights.rows.shape
+        windows: Values = self.weights.rows.astype(np.int32) - self.w_zero.reshape(group, outer, 1)
+        return windows
+
+    def _depthwise(self, laid: Values, place: Geometry, target: Values) -> None:
+        """Convolve each channel of `laid` with its own windows, as sums of shifted images."""
+        group, outer, _ = self._windows.shape
+        n, columns = place.columns(place.out[0]), place.out[0] * place.pitch
+        x_zero = np.int32(self.x_zero + 128 * (laid.dtype == np.uint8))
+        # As many channels at a time as the int32 copies of grid, sum and product leave in the cache.
+        step = max(1, cpu.caches()[1] // 2 // (4 * (laid[:, 0].size + 2 * outer * n)))
+        for first in range(0, group, step):
+            part = slice(first, min(first + step, group))
+            centred = laid[:, part].astype(np.int32) - x_zero
+            channels = slice(part.start * outer, part.stop * outer)
+            acc = np.empty((part.stop - part.start, outer, columns), np.int32)
+            sums = acc[:, :, :n]
+            sums[...] = self.bias[channels].reshape(-1, outer, 1)
+            term = np.empty(sums.shape, np.int32)
+            for i, (grid, shift) in enumerate(place.shifts):
+                run = centred[grid, :, None, shift : shift + n]
+                sums += np.multiply(run, self._windows[part, :, i, None], out=term)
+            rescale = self.rescale
+            if rescale is not None:
+                rescale = rescale._replace(factor=rescale.factor[channels])
+            finish(acc.reshape(-1, columns), target[channels], rescale, place)
+
+
+def finish(acc: Values, target: Values, rescale: Rescale | None, place: Geometry) -> None:
+    """Turn the int32 sums of some channels, shape (channels, columns), into the values of `target`."""
+    grid = acc.reshape(target.shape[:2] + place.grid[1:])
+    sums = grid[tuple(slice(n) for n in target.shape)]
+    if rescale is None:
+        target[...] = sums
+    else:
+        factor = rescale.factor.reshape((-1,) + (1,) * (target.ndim - 1))
+        requantize(sums, factor, rescale.zero_point, target.dtype, out=target)

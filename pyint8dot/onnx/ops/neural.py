@@ -1,0 +1,155 @@
+"""Float layers: products, normalisations and softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyint8dot import floats
+from pyint8dot.onnx.bounds import check_shape
+from pyint8dot.onnx.graph import FUSED
+from pyint8dot.onnx.registry import Function, Site, operator
+
+
+def check_matmul(a: np.ndarray, b: Any, itemsize: int, limit: int, what: str) -> None:
+    """Refuse a product that would be too large; shapes that do not fit are left to the product itself.
+
+    Parameters
+    ----------
+    a, b : ndarray or PackedMatrix
+        The operands.
+    itemsize : int
+        Bytes of one element of the result.
+    limit : int
+        The most that is allowed.
+    what : str
+        The node, for the message.
+    """
+    rows, columns = a.shape, b.shape
+    if len(rows) < 2 or len(columns) < 2:
+        return
+    batch: tuple[int, ...] = rows[:-2]
+    if len(columns) > 2 and columns[:-2] != batch:
+        batch = np.broadcast_shapes(batch, columns[:-2])
+    check_shape((*batch, rows[-2], columns[-1]), itemsize, limit, what)
+
+
+@operator("MatMul")
+def _matmul(site: Site) -> Function | None:
+    limit, what = site.max_bytes, site.what
+
+    def run(a: np.ndarray, b: np.ndarray) -> Any:
+        check_matmul(a, b, a.itemsize, limit, what)
+        return np.asarray(np.matmul(a, b))
+
+    return run
+
+
+@operator("MatMulTranspose", domain=FUSED)
+def _matmul_transpose(site: Site) -> Function | None:
+    """Write the product straight into the memory order that the Transpose after it asks for."""
+    perm: list[int] = site.attr("perm")
+    back = np.argsort(perm)
+    limit, what = site.max_bytes, site.what
+
+    def run(a: np.ndarray, b: np.ndarray) -> Any:
+        check_matmul(a, b, a.itemsize, limit, what)
+        if a.ndim != len(perm) or a.shape[:-2] != b.shape[:-2]:
+            return np.matmul(a, b).transpose(perm)
+        shape = (*a.shape[:-1], b.shape[-1])
+        y = np.empty([shape[p] for p in perm], a.dtype)
+        np.matmul(a, b, out=y.transpose(back))
+        return y
+
+    return run
+
+
+@operator("Gemm")
+def _gemm(site: Site) -> Function | None:
+    alpha, beta = site.attr("alpha", 1.0), site.attr("beta", 1.0)
+    trans_a, trans_b = site.attr("transA", 0), site.attr("transB", 0)
+    limit, what = site.max_bytes, site.what
+
+    def run(a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None) -> Any:
+        a, b = (a.T if trans_a else a), (b.T if trans_b else b)
+        check_matmul(a, b, a.itemsize, limit, what)
+        y = np.matmul(a, b)
+        if alpha != 1.0:
+            y = (y * alpha).astype(a.dtype)
+        if c is not None:
+            y += c if beta == 1.0 else (c * beta).astype(a.dtype)
+        return y
+
+    return run
+
+
+@operator("Softmax", "LogSoftmax")
+def _softmax(site: Site) -> Function | None:
+    log = site.node.op == "LogSoftmax"
+    old = site.opset < 13
+    axis = site.attr("axis", 1 if old else -1)
+    over = bool(site.overwrite)
+
+    def along(x: np.ndarray, at: int) -> np.ndarray:
+        if not log and x.dtype == np.float32 and at in (-1, x.ndim - 1):
+            with np.errstate(over="ignore"):  # a mask of the lowest float runs over to minus infinity, as it should
+                return floats.softmax(x, out=x if over else None)
+        y = x - x.max(axis=at, keepdims=True, initial=-np.inf)
+        if log:
+            y -= np.log(np.sum(np.exp(y), axis=at, keepdims=True))
+            return np.asarray(y)
+        np.exp(y, out=y)
+        y /= np.sum(y, axis=at, keepdims=True)
+        return np.asarray(y)
+
+    def run(x: np.ndarray) -> Any:
+        if not old:
+            return along(x, axis)
+        # Before opset 13 the axes from `axis` on are one.
+        at = axis % x.ndim if x.ndim else 0
+        rows = int(np.prod(x.shape[:at], dtype=np.int64))
+        return along(x.reshape(rows, x.size // rows if rows else 0), 1).reshape(x.shape)
+
+    return run if site.dtype(0) in (np.float32, np.float64) else None
+
+
+@operator("LayerNormalization")
+def _layer_normalization(site: Site) -> Function | None:
+    if site.dtype(0) != np.float32 or site.attr("stash_type", 1) != 1:
+        return None
+    axis, epsilon = site.attr("axis", -1), site.attr("epsilon", 1e-5)
+    alone = len(site.node.outputs) == 1
+
+    def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None = None) -> Any:
+        if alone and axis in (-1, x.ndim - 1) and scale.ndim == 1:
+            return floats.layer_norm(x, scale, bias, eps=epsilon)
+        axes = tuple(range(axis % x.ndim, x.ndim))
+        mean = x.mean(axis=axes, keepdims=True)
+        y = x - mean
+        inverse = 1 / np.sqrt(np.mean(np.square(y), axis=axes, keepdims=True) + np.float32(epsilon))
+        y *= inverse
+        y = y * scale
+        if bias is not None:
+            y = y + bias
+        return y if alone else (y, mean, inverse)
+
+    return run
+
+
+@operator("BatchNormalization")
+def _batch_normalization(site: Site) -> Function | None:
+    if len([o for o in site.node.outputs if o]) > 1 or site.attr("training_mode", 0):
+        return None
+    if site.opset < 9:
+        return None
+    epsilon = site.attr("epsilon", 1e-5)
+
+    def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray) -> Any:
+        factor = (scale / np.sqrt(var + epsilon)).astype(x.dtype)
+        shape = (-1, *([1] * (x.ndim - 2)))
+        y = x * factor.reshape(shape)
+        y += (bias - mean * factor).astype(x.dtype).reshape(shape)
+        return y
+
+    return run

@@ -1,0 +1,269 @@
+"""Sliding windows over the spatial axes: pooling, local response normalisation, and the float convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pyint8dot.onnx.bounds import check_shape
+from pyint8dot.onnx.registry import Function, Site, operator
+
+
+class Window:
+    """Where the windows of a pooling or convolution lie.
+
+    Parameters
+    ----------
+    site : Site
+        The node, for its attributes.
+    kernel : sequence of int or None
+        Length of the window along each spatial axis.
+    """
+
+    def __init__(self, site: Site, kernel: Sequence[int] | None) -> None:
+        if kernel is None:
+            raise ValueError(f"{site.node}: attribute kernel_shape is missing")
+        rank = len(kernel)
+        self.kernel = list(kernel)
+        self.strides: list[int] = site.attr("strides") or [1] * rank
+        self.dilations: list[int] = site.attr("dilations") or [1] * rank
+        self.pads: list[int] = site.attr("pads") or [0] * (2 * rank)
+        self.auto_pad: str = site.attr("auto_pad", "NOTSET")
+        self.ceil = bool(site.attr("ceil_mode", 0))
+        self.limit, self.what = site.max_bytes, site.what
+        if len(self.strides) != rank or len(self.dilations) != rank or len(self.pads) != 2 * rank:
+            raise ValueError(f"strides, dilations and pads do not fit a window of {rank} dimensions")
+        if min([*self.kernel, *self.strides, *self.dilations], default=1) < 1 or min(self.pads, default=0) < 0:
+            raise ValueError("window, strides and dilations must be positive, pads must not be negative")
+
+    def place(self, spatial: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the length of the result along each axis, and the padding before and after the input."""
+        outs, pads = [], []
+        rank = len(self.kernel)
+        if len(spatial) != rank:
+            raise ValueError(f"a window of {rank} dimensions does not fit an input of {len(spatial)} spatial ones")
+        for i, size in enumerate(spatial):
+            stride = self.strides[i]
+            reach = (self.kernel[i] - 1) * self.dilations[i] + 1
+            before, after = self.pads[i], self.pads[i + rank]
+            if self.auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+                out = -(-size // stride)
+                total = max(0, (out - 1) * stride + reach - size)
+                small = total // 2
+                before, after = (small, total - small) if self.auto_pad == "SAME_UPPER" else (total - small, small)
+            else:
+                if self.auto_pad == "VALID":
+                    before = after = 0
+                room = size + before + after - reach
+                out = (-(-room // stride) if self.ceil else room // stride) + 1
+                # A window that would start in the padding at the end is not taken.
+                if self.ceil and (out - 1) * stride >= size + before:
+                    out -= 1
+                after = max(after, (out - 1) * stride + reach - size - before)
+            outs.append(max(0, out))
+            pads.append((before, after))
+        return outs, pads
+
+    def pad(self, x: np.ndarray, pads: list[tuple[int, int]], value: float) -> np.ndarray:
+        """Return `x` with its spatial axes padded."""
+        if not any(b or a for b, a in pads):
+            return x
+        shape = [*x.shape[:2], *(d + b + a for d, (b, a) in zip(x.shape[2:], pads, strict=True))]
+        check_shape(shape, x.itemsize, self.limit, self.what)
+        padded = np.full(shape, value, x.dtype)
+        inside: tuple[Any, ...] = (..., *(slice(b, b + d) for d, (b, _) in zip(x.shape[2:], pads, strict=True)))
+        padded[inside] = x
+        return padded
+
+
+def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> np.ndarray:
+    """Combine the elements of every window, one axis after the other.
+
+    Along each axis every position is combined with its neighbours in one flat loop over the whole array, whatever the
+    strides: long loops are worth more than the positions that are thrown away. Where a window runs over the end of its
+    axis the result is meaningless, and not picked.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, c, ...)
+        The padded input.
+    window : Window
+        The windows.
+    outs : list of int
+        Length of the result along each spatial axis.
+    combine : ufunc
+        `np.maximum` or `np.add`.
+
+    Returns
+    -------
+    ndarray, shape (n, c, *outs)
+    """
+    if 0 in x.shape or 0 in outs:
+        return np.zeros((*x.shape[:2], *outs), x.dtype)
+    flat = np.ascontiguousarray(x).reshape(-1)
+    length = flat.size
+    for axis, count in enumerate(window.kernel):
+        step = window.dilations[axis] * math.prod(x.shape[axis + 3 :])
+        length -= (count - 1) * step
+        if count > 1 and length > 0:
+            # Of full size, so that it has the shape of x; its tail, in which no window starts, is never picked.
+            found = np.empty(flat.size, x.dtype)
+            combine(flat[:length], flat[step : step + length], out=found[:length])
+            for j in range(2, count):
+                combine(found[:length], flat[j * step : j * step + length], out=found[:length])
+            flat = found
+    full = flat.reshape(x.shape)
+    at: tuple[Any, ...] = (..., *(slice(0, (n - 1) * s + 1, s) for n, s in zip(outs, window.strides, strict=True)))
+    if window.strides[-1] == 2 and x.itemsize == 1 and x.shape[-1] % 2 == 0:
+        # Every second byte is the low one of a little-endian pair, and narrowing is faster than striding.
+        at = (*at[:-1], slice(0, outs[-1]))
+        pairs = full.view("<u2")[at]
+        return np.asarray(pairs.astype(np.uint8)).view(x.dtype)
+    return np.asarray(full[at].copy())
+
+
+@operator("MaxPool")
+def _max_pool(site: Site) -> Function | None:
+    if len([o for o in site.node.outputs if o]) > 1:
+        return None
+    window = Window(site, site.attr("kernel_shape"))
+
+    def run(x: np.ndarray) -> Any:
+        outs, pads = window.place(x.shape[2:])
+        check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
+        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+        return slide(window.pad(x, pads, lowest), window, outs, np.maximum)
+
+    return run
+
+
+@operator("AveragePool")
+def _average_pool(site: Site) -> Function | None:
+    window = Window(site, site.attr("kernel_shape"))
+    with_pads = bool(site.attr("count_include_pad", 0))
+    known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def counts(spatial: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """How many elements each window holds."""
+        outs, pads = window.place(spatial)
+        ones = np.ones((1, 1, *spatial), dtype)
+        if with_pads:
+            # The declared padding counts; what ceil_mode adds behind it does not.
+            declared = _declared(window, pads)
+            ones = window.pad(ones, declared, 1)
+            pads = [(b - d[0], a - d[1]) for (b, a), d in zip(pads, declared, strict=True)]
+        return slide(window.pad(ones, pads, 0), window, outs, np.add)
+
+    def run(x: np.ndarray) -> Any:
+        outs, pads = window.place(x.shape[2:])
+        check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
+        total = slide(window.pad(x, pads, 0), window, outs, np.add)
+        if x.shape[2:] not in known:
+            known.clear()
+            known[x.shape[2:]] = counts(x.shape[2:], x.dtype)
+        total /= known[x.shape[2:]]
+        return total
+
+    return run
+
+
+def _declared(window: Window, pads: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    if window.auto_pad != "NOTSET":
+        return pads
+    rank = len(window.kernel)
+    return [(window.pads[i], min(window.pads[i + rank], pads[i][1])) for i in range(rank)]
+
+
+@operator("GlobalAveragePool", "GlobalMaxPool")
+def _global_pool(site: Site) -> Function | None:
+    reduce = np.mean if site.node.op == "GlobalAveragePool" else np.max
+    return lambda x: np.asarray(reduce(x, axis=tuple(range(2, x.ndim)), keepdims=True), x.dtype)
+
+
+def _running_sum(x: np.ndarray, size: int) -> np.ndarray:
+    """Sum each `size` neighbours along axis 1, in pairs, pairs of pairs and so on."""
+    length = x.shape[1] - size + 1
+    total: np.ndarray | None = None
+    at, run, width = 0, x, 1
+    while True:
+        if size & width:
+            part = run[:, at : at + length]
+            total = part.copy() if total is None else np.add(total, part, out=total)
+            at += width
+        width *= 2
+        if width > size:
+            assert total is not None  # noqa: S101 - size is at least 1
+            return total
+        run = run[:, : run.shape[1] - width // 2] + run[:, width // 2 :]
+
+
+@operator("LRN")
+def _lrn(site: Site) -> Function | None:
+    size, alpha = site.attr("size"), site.attr("alpha", 1e-4)
+    beta, bias = site.attr("beta", 0.75), site.attr("bias", 1.0)
+    before = (size - 1) // 2
+    if size < 1:
+        raise ValueError(f"{site.node}: size must be positive, got {size}")
+
+    def run(x: np.ndarray) -> Any:
+        kind = x.dtype.type
+        channels = x.shape[1]
+        square = np.zeros((x.shape[0], channels + size - 1, *x.shape[2:]), x.dtype)
+        np.square(x, out=square[:, before : before + channels])
+        total, square = _running_sum(square, size), square[:, :channels]
+        total *= kind(alpha / size)
+        total += kind(bias)
+        if beta == 0.75:
+            # Two square roots are far cheaper than a power.
+            root = np.sqrt(total, out=square)
+            np.sqrt(root, out=total)
+            total *= root
+        else:
+            np.power(total, kind(beta), out=total)
+        return np.divide(x, total, out=total)
+
+    return run
+
+
+@operator("Conv")
+def _conv(site: Site) -> Function | None:
+    group = site.attr("group", 1)
+    weights, shape = site.const(1), site.attr("kernel_shape")
+    if weights is None and shape is None:
+        return None
+    window = Window(site, shape if weights is None else weights.shape[2:])
+
+    def run(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> Any:
+        if list(w.shape[2:]) != window.kernel:
+            raise ValueError(f"weights {w.shape} do not have the window {window.kernel}")
+        if x.shape[1] != w.shape[1] * group or w.shape[0] % group:
+            raise ValueError(f"weights {w.shape} in {group} groups do not fit an input of shape {x.shape}")
+        outs, pads = window.place(x.shape[2:])
+        columns = (x.shape[0], x.shape[1], *window.kernel, *outs)
+        check_shape(columns, x.itemsize, window.limit, window.what)
+        check_shape((x.shape[0], w.shape[0], *outs), x.itemsize, window.limit, window.what)
+        padded = window.pad(x, pads, 0)
+        rank = len(outs)
+        strides = padded.strides
+        view = np.lib.stride_tricks.as_strided(
+            padded,
+            columns,
+            (
+                *strides[:2],
+                *(s * d for s, d in zip(strides[2:], window.dilations, strict=True)),
+                *(s * d for s, d in zip(strides[2:], window.strides, strict=True)),
+            ),
+            writeable=False,
+        )
+        depth = math.prod(w.shape[1:])
+        patches = view.reshape(x.shape[0], group, depth, math.prod(outs))
+        y = np.matmul(w.reshape(group, w.shape[0] // group, depth), patches)
+        y = y.reshape(x.shape[0], w.shape[0], *outs)
+        if bias is not None:
+            y += bias.reshape(-1, *([1] * rank))
+        return y
+
+    return run

@@ -1,0 +1,134 @@
+"""From nodes to functions: the table of operators, and what an operator may ask about the place it stands at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pyint8dot.engine import kernels
+from pyint8dot.onnx.graph import Graph, Node
+
+# What runs: arrays in (None for an input left out), one array out, or a tuple where a node has several outputs.
+Function: TypeAlias = "Callable[..., Any]"
+# What makes it from a node; None says "not this case": the node then goes to onnx's reference implementation.
+Lower: TypeAlias = "Callable[[Site], Function | None]"
+
+OPERATORS: dict[tuple[str, str], Lower] = {}
+
+# Operators whose result may share memory with their first input.
+VIEWS = {
+    ("", op)
+    for op in (
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Identity",
+        "Slice",
+        "Split",
+        "Cast",
+        "Dropout",
+    )
+}
+
+
+def operator(*names: str, domain: str = "") -> Callable[[Lower], Lower]:
+    """Put a lowering into the table.
+
+    Parameters
+    ----------
+    *names : str
+        The operators it lowers.
+    domain : str
+        Their operator set.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
+
+    def enter(lower: Lower) -> Lower:
+        for name in names:
+            OPERATORS[domain, name] = lower
+        return lower
+
+    return enter
+
+
+@dataclass
+class Site:
+    """A node at its place in the graph.
+
+    Attributes
+    ----------
+    node : Node
+        The node.
+    graph : Graph
+        The graph around it.
+    kernel : str or None
+        Which kernel integer products run on.
+    num_threads : int or None
+        How many threads they use.
+    max_bytes : int
+        The most that one result may take.
+    overwrite : frozenset of int
+        Which inputs nobody reads afterwards, so that the result may be written over them.
+    by : str
+        What does the work, for the report.
+    absorbed : set of int
+        Inputs the function keeps in a form of its own, such as packed weights.
+    """
+
+    node: Node
+    graph: Graph
+    kernel: str | None
+    num_threads: int | None
+    max_bytes: int
+    overwrite: frozenset[int] = frozenset()
+    by: str = "numpy"
+    absorbed: set[int] = field(default_factory=set)
+
+    @property
+    def opset(self) -> int:
+        """Version of the operator set the node belongs to."""
+        return int(self.graph.opsets.get(self.node.domain, self.graph.opset))
+
+    @property
+    def what(self) -> str:
+        """The node and its first output, for messages."""
+        return f"{self.node}: output {next(iter(self.node.outputs), '')!r}"
+
+    @property
+    def kernel_name(self) -> str:
+        """Name of the kernel that integer products run on."""
+        return kernels.select(self.kernel).name
+
+    def absorb(self, index: int) -> None:
+        """Say that the function keeps a constant input in a form of its own and need not be given it."""
+        self.absorbed.add(index)
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, or `default` where the node has none of that name."""
+        return self.node.attrs.get(name, default)
+
+    def has(self, index: int) -> bool:
+        """Tell whether the node has an input at `index`."""
+        return index < len(self.node.inputs) and self.node.inputs[index] != ""
+
+    def const(self, index: int) -> np.ndarray | None:
+        """Return the input at `index` where it is a constant."""
+        return self.graph.constants.get(self.node.inputs[index]) if self.has(index) else None
+
+    def dtype(self, index: int) -> np.dtype[Any] | None:
+        """Return the element type of the input at `index` where it is known."""
+        return self.graph.dtype(self.node.inputs[index]) if self.has(index) else None
+
+    def ints(self, index: int) -> list[int] | None:
+        """Return the input at `index` as a list of integers where it is a constant."""
+        array = self.const(index)
+        return None if array is None else [int(v) for v in array.reshape(-1)]

@@ -1,0 +1,171 @@
+"""Patterns: chains of nodes that one function does better, found by walking from makers to readers.
+
+Every rewrite keeps the values: a quantised product keeps ONNX's own float steps in their order, so what is fused differs
+from what is written by no more than the float functions themselves (GELU, layer normalisation) do.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pyint8dot.onnx.graph import FUSED, Graph, Node, scalar
+from pyint8dot.onnx.rewrite.fold import fold
+from pyint8dot.onnx.rewrite.match import Match
+from pyint8dot.onnx.rewrite.quantized import REWRITES, Rewrite
+
+
+def fuse(graph: Graph, max_bytes: int) -> None:
+    """Rewrite the graph in place: fold constants, fuse patterns, drop what nobody reads.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph as the model has it.
+    max_bytes : int
+        The session's bound on one result.
+    """
+    # Dequantised weights would hide the quantised ones from the patterns: they are folded last.
+    fold(graph, max_bytes, keep=("DequantizeLinear",))
+    graph.drop_unused()
+    for op, rewrite in (*_FLOAT, *REWRITES):
+        apply(graph, op, rewrite)
+    fold(graph, max_bytes)
+    graph.drop_unused()
+
+
+def apply(graph: Graph, op: str, rewrite: Rewrite) -> None:
+    """Try one rewrite at every node of one operator.
+
+    Parameters
+    ----------
+    graph : Graph
+        Changed in place.
+    op : str
+        The operator at which the pattern ends.
+    rewrite : callable
+        Returns what takes the place of the last node, or None where the pattern is not there.
+    """
+    match = Match(graph)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        fused = rewrite(match, node) if node.op == op else None
+        if fused is None:
+            nodes.append(node)
+            continue
+        made = fused if isinstance(fused, list) else [fused]
+        nodes.extend(made)
+        match.replace(node, made)
+    graph.nodes = nodes
+    graph.drop_unused()
+
+
+def _gelu(match: Match, last: Node) -> Node | None:
+    """Find x / sqrt(2) -> Erf -> + 1 -> * x -> * 0.5, the two multiplications in any order."""
+    graph = match.graph
+    factors = match.factors(last)
+    if factors is None:
+        return None
+    constant, rest = factors
+    if constant != 0.5 or len(rest) != 2:
+        return None
+    for x, other in (rest, rest[::-1]):
+        plus = match.only(other, "Add")
+        if plus is None:
+            continue
+        erf_out = next((n for n in plus.inputs if scalar(graph.constants, n) is None), "")
+        if not any(scalar(graph.constants, n) == 1.0 for n in plus.inputs):
+            continue
+        erf = match.only(erf_out, "Erf")
+        if erf is None:
+            continue
+        inner = match.only(erf.inputs[0], "Div", "Mul")
+        if inner is None or x not in inner.inputs or graph.dtype(x) != np.float32:
+            continue
+        value = next((v for v in (scalar(graph.constants, n) for n in inner.inputs) if v is not None), 0.0)
+        wanted = math.sqrt(2.0) if inner.op == "Div" else math.sqrt(0.5)
+        if math.isclose(value, wanted, rel_tol=1e-5) and (inner.op == "Mul" or inner.inputs[0] == x):
+            covers = [inner.op, "Erf", "Add", "Mul", "Mul"]
+            return Node("Gelu", FUSED, last.name, [x], list(last.outputs), covers=covers)
+    return None
+
+
+def _layer_norm(match: Match, last: Node) -> Node | None:
+    """(x - mean) / sqrt(mean((x - mean)**2) + epsilon) * scale + bias over the last axis."""
+    graph = match.graph
+    bias, scaled = match.split(last)
+    mul = match.only(scaled, "Mul")
+    if mul is None or bias is None:
+        return None
+    scale, quotient = match.split(mul)
+    div = match.only(quotient, "Div")
+    if div is None or scale is None or graph.constants[scale].ndim != 1:
+        return None
+    root = match.only(div.inputs[1], "Sqrt")
+    plus = match.only(root.inputs[0], "Add") if root else None
+    if plus is None:
+        return None
+    epsilon_name, variance = match.split(plus)
+    mean_square = match.only(variance, "ReduceMean")
+    epsilon = scalar(graph.constants, epsilon_name or "")
+    if mean_square is None or epsilon is None or not _over_last_axis(match, mean_square):
+        return None
+    square = match.only(mean_square.inputs[0], "Pow", "Mul")
+    sub = match.maker(div.inputs[0], "Sub")
+    if square is None or sub is None or square.inputs[0] != sub.outputs[0]:
+        return None
+    exponent = scalar(graph.constants, square.inputs[1])
+    if not (exponent == 2.0 if square.op == "Pow" else square.inputs[1] == sub.outputs[0]):
+        return None
+    mean = match.only(sub.inputs[1], "ReduceMean")
+    x = sub.inputs[0]
+    if mean is None or mean.inputs[0] != x or not _over_last_axis(match, mean) or graph.dtype(x) != np.float32:
+        return None
+    return Node(
+        "LayerNormalization",
+        "",
+        last.name,
+        [x, scale, bias],
+        list(last.outputs),
+        {"axis": -1, "epsilon": epsilon},
+        covers=["ReduceMean", "Sub", square.op, "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add"],
+    )
+
+
+def _over_last_axis(match: Match, node: Node) -> bool:
+    axes = node.attrs.get("axes")
+    if axes is None and len(node.inputs) > 1 and node.inputs[1] in match.graph.constants:
+        axes = match.graph.constants[node.inputs[1]].reshape(-1).tolist()
+    rank = match.graph.rank(node.inputs[0])
+    return (
+        bool(node.attrs.get("keepdims", 1))
+        and axes is not None
+        and axes in ([-1], [None if rank is None else rank - 1])
+    )
+
+
+def _matmul_transpose(match: Match, last: Node) -> Node | None:
+    """The product of an attention, written straight into the order that the Transpose after it asks for."""
+    perm = last.attrs.get("perm")
+    product = match.only(last.inputs[0], "MatMul")
+    if product is None or perm is None or len(perm) < 3 or perm[-1] != len(perm) - 1:
+        return None
+    if match.graph.dtype(product.inputs[0]) != np.float32:
+        return None
+    return Node(
+        "MatMulTranspose",
+        FUSED,
+        product.name,
+        list(product.inputs),
+        list(last.outputs),
+        {"perm": list(perm)},
+        covers=["MatMul", "Transpose"],
+    )
+
+
+_FLOAT: tuple[tuple[str, Rewrite], ...] = (
+    ("Mul", _gelu),
+    ("Add", _layer_norm),
+    ("Transpose", _matmul_transpose),
+)

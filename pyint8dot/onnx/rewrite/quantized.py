@@ -1,0 +1,296 @@
+"""Patterns of quantised models: dynamic products with their scaling, and quantise-dequantise pairs around an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+
+from pyint8dot import quantize
+from pyint8dot.onnx.compile import lower
+from pyint8dot.onnx.graph import FUSED, Graph, Node, scalar
+from pyint8dot.onnx.registry import Site
+from pyint8dot.onnx.rewrite.match import Match
+
+Rewrite = Callable[[Match, Node], "Node | list[Node] | None"]
+
+_INT8 = (np.dtype(np.int8), np.dtype(np.uint8))
+# Functions of one number, which a table of 256 results replaces between two 8-bit tensors.
+_POINTWISE = {
+    "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Abs", "Neg", "Exp", "Sqrt", "Erf", "Gelu", "Clip", "Identity", "Floor", "Ceil",
+}  # fmt: skip
+# Operators that only move numbers, or pick among them by order, and so do the same to their codes.
+_MOVING = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+
+
+class Codes(NamedTuple):
+    """An 8-bit tensor and what its codes stand for."""
+
+    name: str
+    scale: str
+    zero_point: str
+    axis: int
+
+
+def codes(match: Match, name: str) -> Codes | None:
+    """Return the 8-bit tensor that a float tensor is dequantised from, its scale and zero point being constants."""
+    node = match.maker(name, "DequantizeLinear")
+    if node is None or node.attrs.get("block_size") or node.attrs.get("output_dtype"):
+        return None
+    graph = match.graph
+    zero = node.inputs[2] if len(node.inputs) > 2 else ""
+    if graph.dtype(node.inputs[0]) not in _INT8 or node.inputs[1] not in graph.constants:
+        return None
+    if (zero and zero not in graph.constants) or graph.constants[node.inputs[1]].dtype != np.float32:
+        return None
+    if not zero:
+        kind = graph.dtype(node.inputs[0])
+        zero = add_constant(graph, f"{name} zero point", np.zeros(graph.constants[node.inputs[1]].shape, kind))
+    return Codes(node.inputs[0], node.inputs[1], zero, node.attrs.get("axis", 1))
+
+
+def add_constant(graph: Graph, name: str, value: np.ndarray) -> str:
+    """Add a constant under a name of its own, and return that name."""
+    while name in graph.constants or name in graph.types:
+        name += "'"
+    graph.constants[name] = value
+    return name
+
+
+def _is_scalar(graph: Graph, found: Codes) -> bool:
+    return graph.constants[found.scale].size == 1 and graph.constants[found.zero_point].size == 1
+
+
+def _quantised_as(match: Match, node: Node) -> tuple[str, str] | None:
+    """Return scale and zero point of a QuantizeLinear to one scalar 8-bit scale."""
+    graph = match.graph
+    if node.op != "QuantizeLinear" or len(node.inputs) < 3 or node.attrs.get("block_size"):
+        return None
+    _, scale, zero = node.inputs
+    if scalar(graph.constants, scale) is None or zero not in graph.constants or graph.constants[zero].size != 1:
+        return None
+    if graph.constants[zero].dtype not in _INT8 or graph.constants[scale].dtype != np.float32:
+        return None
+    return scale, zero
+
+
+def _dynamic(match: Match, last: Node) -> Node | None:
+    """MatMulInteger or ConvInteger -> Cast to float -> Mul by the scale."""
+    graph = match.graph
+    for cast_name, scale in (last.inputs, last.inputs[::-1]):
+        cast = match.only(cast_name, "Cast")
+        if cast is None or cast.attrs.get("to") != onnx.TensorProto.FLOAT or graph.dtype(scale) != np.float32:
+            continue
+        product = match.only(cast.inputs[0], "MatMulInteger", "ConvInteger")
+        if product is None:
+            continue
+        op = "MatMulFloat" if product.op == "MatMulInteger" else "ConvFloat"
+        inputs = [*product.inputs, *[""] * (4 - len(product.inputs)), scale]
+        if op == "ConvFloat" and not _one_a_channel(graph, scale, graph.rank(product.inputs[1])):
+            continue
+        covers = [*product.covers, "Cast", "Mul"]
+        return Node(op, FUSED, product.name, inputs, list(last.outputs), dict(product.attrs), covers=covers)
+    return None
+
+
+def _one_a_channel(graph: Graph, name: str, rank: int | None) -> bool:
+    """Tell whether a scale has one element, or one a channel, and no more dimensions than the convolution."""
+    value, info = graph.constants.get(name), graph.types.get(name)
+    shape = list(value.shape) if value is not None else info.shape if info and info.ranked else None
+    if shape is None or rank is None or len(shape) > rank:
+        return False
+    wide = [1] * (rank - len(shape)) + shape
+    return wide[0] == 1 and all(d == 1 for d in wide[2:])
+
+
+def _bias(match: Match, last: Node) -> Node | None:
+    """Add of a constant row (or one value a channel) to a scaled product."""
+    graph = match.graph
+    bias, rest = match.split(last)
+    product = match.only(rest, "MatMulFloat", "ConvFloat")
+    if product is None or bias is None or len(product.inputs) > 5 or product.attrs.get("act"):
+        return None
+    value = graph.constants[bias]
+    weights = graph.constants.get(product.inputs[1])
+    if value.dtype != np.float32 or weights is None:
+        return None
+    if product.op == "MatMulFloat" and value.shape != weights.shape[-1:]:
+        return None
+    if product.op == "ConvFloat" and value.shape != (1, weights.shape[0], *[1] * (weights.ndim - 2)):
+        return None
+    return Node(
+        product.op,
+        FUSED,
+        product.name,
+        [*product.inputs, bias],
+        list(last.outputs),
+        product.attrs,
+        covers=[*product.covers, "Add"],
+    )
+
+
+def _activation(match: Match, last: Node) -> Node | None:
+    """Relu or GELU of a scaled product."""
+    product = match.only(last.inputs[0], "MatMulFloat", "ConvFloat")
+    if product is None or product.attrs.get("act") or (last.op == "Gelu" and product.op == "ConvFloat"):
+        return None
+    if last.op == "Gelu" and last.attrs.get("approximate", "none") != "none":
+        return None
+    attrs = {**product.attrs, "act": last.op.lower()}
+    covers = [*product.covers, *last.covers]
+    return Node(product.op, FUSED, product.name, list(product.inputs), list(last.outputs), attrs, covers=covers)
+
+
+def _qdq_product(match: Match, last: Node) -> Node | None:
+    """Dequantised operands -> MatMul, Gemm or Conv -> Relu or not -> QuantizeLinear: one QLinear operator."""
+    graph = match.graph
+    result = _quantised_as(match, last)
+    if result is None:
+        return None
+    name, covers = last.inputs[0], ["QuantizeLinear"]
+    relu = match.only(name, "Relu")
+    if relu is not None:
+        zero = graph.constants[result[1]]
+        if int(zero.reshape(())) != np.iinfo(zero.dtype).min:
+            return None  # the codes below the zero point would have to go as well
+        name, covers = relu.inputs[0], ["Relu", *covers]
+    node = match.only(name, "MatMul", "Gemm", "Conv")
+    if node is None:
+        return None
+    a, b = codes(match, node.inputs[0]), codes(match, node.inputs[1])
+    if a is None or b is None or not _is_scalar(graph, a) or not _weights_fit(graph, node, b):
+        return None
+    bias = ""
+    if len(node.inputs) > 2 and node.inputs[2]:
+        found = _int32_bias(match, node.inputs[2], a, b)
+        if found is None:
+            return None
+        bias = found
+    inputs = [a.name, a.scale, a.zero_point, b.name, b.scale, b.zero_point, *result, bias]
+    op = "QLinearConv" if node.op == "Conv" else "QLinearMatMul"
+    covers = ["DequantizeLinear", "DequantizeLinear", node.op, *covers]
+    attrs = dict(node.attrs) if node.op == "Conv" else {}
+    return Node(op, "", node.name, inputs, list(last.outputs), attrs, covers=covers)
+
+
+def _weights_fit(graph: Graph, node: Node, b: Codes) -> bool:
+    """Tell whether the weights' scale runs along the axis that the quantised operator expects."""
+    plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+    if node.op == "Gemm" and any(node.attrs.get(name, value) != value for name, value in plain.items()):
+        return False
+    if _is_scalar(graph, b):
+        return True
+    rank = graph.rank(b.name)
+    if rank is None or graph.constants[b.scale].ndim != 1:
+        return False
+    return b.axis % rank == (0 if node.op == "Conv" else rank - 1)
+
+
+def _int32_bias(match: Match, name: str, a: Codes, b: Codes) -> str | None:
+    """Return the int32 bias whose unit is the product of the operands' scales."""
+    graph = match.graph
+    node = match.maker(name, "DequantizeLinear")
+    if node is None or node.inputs[0] not in graph.constants or graph.dtype(node.inputs[0]) != np.int32:
+        return None
+    scale = graph.constants.get(node.inputs[1])
+    zero = graph.constants.get(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    unit = graph.constants[a.scale].reshape(()) * graph.constants[b.scale]
+    if scale is None or (zero is not None and zero.any()) or graph.constants[node.inputs[0]].ndim != 1:
+        return None
+    try:
+        same = np.allclose(scale, unit, rtol=1e-5, atol=0)
+    except ValueError:
+        return None
+    return node.inputs[0] if same else None
+
+
+def _qdq_matmul_float(match: Match, last: Node) -> Node | None:
+    """Dequantised operands -> MatMul with a float result."""
+    graph = match.graph
+    a, b = codes(match, last.inputs[0]), codes(match, last.inputs[1])
+    if a is None or b is None or not _is_scalar(graph, a) or not _weights_fit(graph, last, b):
+        return None
+    if b.name not in graph.constants or graph.constants[b.name].ndim != 2:
+        return None
+    scale = graph.constants[a.scale].reshape(()) * graph.constants[b.scale]
+    unit = add_constant(graph, f"{last.outputs[0]} scale", np.asarray(scale, np.float32))
+    covers = ["DequantizeLinear", "DequantizeLinear", "MatMul"]
+    inputs = [a.name, b.name, a.zero_point, b.zero_point, unit]
+    return Node("MatMulFloat", FUSED, last.name, inputs, list(last.outputs), covers=covers)
+
+
+def _recode(match: Match, last: Node) -> Node | list[Node] | None:
+    """Between two 8-bit tensors: a function of one number becomes a table, a moving operator moves codes."""
+    result = _quantised_as(match, last)
+    if result is None:
+        return None
+    chain: list[Node] = []
+    name = last.inputs[0]
+    while (node := match.only(name, *_POINTWISE)) is not None and all(
+        n in match.graph.constants for n in node.inputs[1:] if n
+    ):
+        chain.append(node)
+        name = node.inputs[0]
+    move = match.only(name, *_MOVING, "Concat") if not chain else None
+    if move is None:
+        found = codes(match, name)
+        if found is None or not _is_scalar(match.graph, found):
+            return None
+        covers = ["DequantizeLinear", *(n.op for n in reversed(chain)), "QuantizeLinear"]
+        return _lookup(match, found, chain[::-1], result, last, covers)
+    sources = move.inputs if move.op == "Concat" else move.inputs[:1]
+    operands = [codes(match, n) for n in sources]
+    if any(f is None or not _is_scalar(match.graph, f) for f in operands) or len([o for o in move.outputs if o]) > 1:
+        return None
+    nodes, inputs = [], []
+    for index, operand in enumerate(operands):
+        assert operand is not None  # noqa: S101 - seen above
+        recoded = Node(
+            "Lookup", FUSED, f"{move.name}/{index}", [operand.name], [f"{last.outputs[0]} from {operand.name} {index}"]
+        )
+        table = _lookup(match, operand, [], result, recoded, ["DequantizeLinear", "QuantizeLinear"])
+        if table.op == "Identity":
+            inputs.append(operand.name)
+        else:
+            nodes.append(table)
+            inputs.append(table.outputs[0])
+    rest = [] if move.op == "Concat" else move.inputs[1:]
+    return [
+        *nodes,
+        Node(move.op, "", move.name, [*inputs, *rest], list(last.outputs), dict(move.attrs), move.proto, [move.op]),
+    ]
+
+
+def _lookup(
+    match: Match, found: Codes, chain: list[Node], result: tuple[str, str], last: Node, covers: list[str]
+) -> Node:
+    graph = match.graph
+    kind = graph.constants[found.zero_point].dtype
+    every = np.arange(256, dtype=np.uint8).view(kind)
+    values: Any = np.asarray(
+        quantize.dequantize_linear(every, *(graph.constants[n].reshape(()) for n in (found.scale, found.zero_point)))
+    )
+    for node in chain:
+        function, _ = lower(Site(node, graph, None, None, 1 << 20))
+        with np.errstate(all="ignore"):
+            values = function(values, *[graph.constants.get(n) for n in node.inputs[1:]])
+            values = values[0] if isinstance(values, tuple) else values
+    table = np.asarray(quantize.quantize_linear(values, *(graph.constants[n].reshape(()) for n in result)))
+    table.setflags(write=False)
+    outputs = list(last.outputs)
+    if table.dtype == every.dtype and np.array_equal(table, every):
+        return Node("Identity", "", last.name, [found.name], outputs, covers=covers)
+    return Node("Lookup", FUSED, last.name, [found.name], outputs, {"table": table}, covers=covers)
+
+
+REWRITES: tuple[tuple[str, Rewrite], ...] = (
+    ("Mul", _dynamic),
+    ("QuantizeLinear", _qdq_product),
+    ("MatMul", _qdq_matmul_float),
+    ("QuantizeLinear", _recode),
+    ("Add", _bias),
+    ("Relu", _activation),
+    ("Gelu", _activation),
+)
