@@ -34,14 +34,14 @@ from pyint8dot.fuse import (
     rounding,
 )
 
-# Each op in Python's integers, of the accumulator x and the operand v.
+# Each op in Python's integers, of the accumulator x and the operand v. tract takes v as the left side of Sub.
 BINARY = {
     BinOp.Min: min,
     BinOp.Max: max,
     BinOp.Add: lambda x, v: wrap(x + v),
     BinOp.Mul: lambda x, v: wrap(x * v),
-    BinOp.Sub: lambda x, v: wrap(x - v),
-    BinOp.SubF: lambda x, v: wrap(v - x),
+    BinOp.Sub: lambda x, v: wrap(v - x),
+    BinOp.SubF: lambda x, v: wrap(x - v),
 }
 
 # One tile, and the partial ones on which tract runs its frame cases.
@@ -258,7 +258,7 @@ def test_a_clamp_before_the_store_saturates():
 
 def test_ops_run_in_order_and_may_store_on_the_way():
     before, after = np.empty((1, 2), np.int32), np.empty((1, 2), np.int8)
-    apply(np.array([[1, -2]], np.int32), [ShiftLeft(3), Store(before), BinScalar(BinOp.SubF, 1), Store(after)])
+    apply(np.array([[1, -2]], np.int32), [ShiftLeft(3), Store(before), BinScalar(BinOp.Sub, 1), Store(after)])
     assert before.tolist() == [[8, -16]]
     assert after.tolist() == [[-7, 17]]
 
@@ -305,7 +305,7 @@ def test_blocks_read_their_operands_by_global_index(m, n, data):
     def ops(out):
         return [
             BinPerRow(BinOp.Mul, rows),
-            BinPerCol(BinOp.SubF, cols),
+            BinPerCol(BinOp.Sub, cols),
             AddRowColProducts(rows, cols),
             AddMatMul(a, b),
             AddUnicast(tile),

@@ -189,7 +189,7 @@ def samples(rng, m, n):
     yield [LeakyRelu(3)]
     yield [ShiftLeft(5)]
     yield [Clear(), BinPerCol(BinOp.Add, cols)]
-    yield [LoadTile(c), BinPerRow(BinOp.Sub, rows)]
+    yield [LoadTile(c), BinPerRow(BinOp.SubF, rows)]
     yield [AddMatMul(int8s(rng, m, 6), int8s(rng, 6, n))]
     yield [AddMatMul(int8s(rng, m, 3), packing.pack(int8s(rng, 3, n))), ShiftLeft(1)]
     yield [BinPerCol(BinOp.Add, cols), *requantize_ops(scaler, -7)]
@@ -227,7 +227,7 @@ def test_operands_are_read_by_global_index(kernel, rng):
     rows, cols = np.arange(m, dtype=np.int32), np.arange(n, dtype=np.int32)
     ops = [
         BinPerRow(BinOp.Mul, rows),
-        BinPerCol(BinOp.Sub, cols),
+        BinPerCol(BinOp.SubF, cols),
         AddRowColProducts(rows, cols),
         AddUnicast(counted(m, n)),
         AddMatMul(int8s(rng, m, 3), int8s(rng, 3, n)),

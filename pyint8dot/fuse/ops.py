@@ -43,16 +43,21 @@ __all__ = [
 class BinOp(enum.Enum):
     """The binary ops, of the accumulator x and an operand v.
 
-    `Sub` is x - v and `SubF`, flipped, is v - x. (tract's kernels take the operand as the
-    left side, so what is Sub there is SubF here.)
+    The operand is the left side, as in tract: `Sub` is v - x, and `SubF`, flipped, is x - v.
+    To subtract v from a product is `SubF`.
+
+    Examples
+    --------
+    >>> [apply(np.array([[10]], np.int32), [BinScalar(op, 3)]).item() for op in (BinOp.Sub, BinOp.SubF)]
+    [-7, 7]
     """
 
     Min = "min(x, v)"
     Max = "max(x, v)"
     Add = "x + v"
     Mul = "x * v"
-    Sub = "x - v"
-    SubF = "v - x"
+    Sub = "v - x"
+    SubF = "x - v"
 
 
 _UFUNCS: dict[BinOp, np.ufunc] = {
@@ -66,7 +71,7 @@ _UFUNCS: dict[BinOp, np.ufunc] = {
 
 
 def _binary(op: BinOp, acc: Int32Array, v: Int32Array | np.int32) -> None:
-    first, second = (v, acc) if op is BinOp.SubF else (acc, v)
+    first, second = (v, acc) if op is BinOp.Sub else (acc, v)
     _UFUNCS[op](first, second, out=acc)
 
 
@@ -129,8 +134,8 @@ class BinPerCol(FusedOp):
     Examples
     --------
     >>> apply(np.ones((2, 2), np.int32), [BinPerCol(BinOp.SubF, [5, 7])])
-    array([[4, 6],
-           [4, 6]], dtype=int32)
+    array([[-4, -6],
+           [-4, -6]], dtype=int32)
     """
 
     op: BinOp
@@ -150,6 +155,10 @@ class BinPerCol(FusedOp):
 @dataclass(frozen=True, eq=False)
 class AddRowColProducts(FusedOp):
     """``x[i, j] += rows[i] * cols[j]``, both int32: what zero points need.
+
+    The factors are taken whole and their product wraps at 32 bits, as in tract's generic, SVE
+    and SME kernels. tract's NEON kernels narrow both factors to 16 bits first, which is the same
+    for factors that fit int16.
 
     Examples
     --------
