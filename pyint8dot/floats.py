@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pyint8dot.arguments import check_out
 from pyint8dot.engine import library
 from pyint8dot.engine.library import address
 
@@ -115,7 +116,7 @@ def gelu(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     TypeError
         If `x` or `out` is not float32.
     ValueError
-        If `out` has another shape than `x`.
+        If `out` has another shape than `x` or is read-only.
 
     Examples
     --------
@@ -165,7 +166,7 @@ def erf(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     TypeError
         If `x` or `out` is not float32.
     ValueError
-        If `out` has another shape than `x`.
+        If `out` has another shape than `x` or is read-only.
 
     Examples
     --------
@@ -211,7 +212,7 @@ def softmax(x: FloatArray, axis: int = -1, *, out: FloatArray | None = None) -> 
     TypeError
         If `x` or `out` is not float32.
     ValueError
-        If `out` has another shape than `x`, or `axis` is out of range (numpy.exceptions.AxisError).
+        If `out` has another shape than `x` or is read-only, or `axis` is out of range (numpy.exceptions.AxisError).
 
     Examples
     --------
@@ -239,7 +240,7 @@ def exp2_terms(
     scale : float32, optional
         Multiplies the distance to the maximum; log2(e) makes it the softmax to the base e. None for 1.
     out : ndarray of float32, optional
-        Where the numerators go; C-contiguous, the shape of `x`, and `x` itself is allowed.
+        Where the numerators go; the shape of `x`, and `x` itself is allowed.
     native : bool
         Whether native code may be used, which gives the same bits.
 
@@ -249,17 +250,31 @@ def exp2_terms(
         The numerators, at most 1; relative error of ``2**y`` below 4e-7, and exactly 0 where y is below -127.
     sums : ndarray of float32
         Their sums, the last axis kept with length 1.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `out` is not float32.
+    ValueError
+        If `x` has no axis, `out` has another shape than `x` or is read-only.
+
+    Examples
+    --------
+    >>> exp2_terms(np.float32([3, 2, 1]))
+    (array([1.  , 0.5 , 0.25], dtype=float32), array([1.75], dtype=float32))
     """
-    terms: FloatArray = np.empty(x.shape, dtype=np.float32) if out is None else out
-    n = x.shape[-1]
+    result, terms = _prepare(x, out, copy=False)
+    n = _length(x)
     if x.size == 0:
-        return terms, np.zeros((*x.shape[:-1], 1), dtype=np.float32)
+        return result, np.zeros((*x.shape[:-1], 1), dtype=np.float32)
     factor = np.full(1, ONE if scale is None else scale, dtype=np.float32)
     entry = _native("exp2_terms") if native else None
-    if entry is not None and x.dtype == terms.dtype == np.float32 and x.flags.c_contiguous and terms.flags.c_contiguous:
+    if entry is not None and x.flags.c_contiguous:
+        if terms is not x and np.may_share_memory(terms, x):
+            x = x.copy()  # the native loop would read rows that it has written already
         totals: FloatArray = np.empty((*x.shape[:-1], 1), dtype=np.float32)
         entry(_EIGHT.pack(address(x), address(terms), 4 * n, 4 * n, totals.size, n, address(factor), address(totals)))
-        return terms, totals
+        return _finish(result, terms), totals
     with np.errstate(invalid="ignore"):  # a row of minus infinity alone is NaN, without a warning
         np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=terms)
     np.multiply(terms, factor, out=terms)
@@ -268,7 +283,7 @@ def exp2_terms(
     for start, stop in _blocks(flat.size):
         size = stop - start
         _exp2_block(flat[start:stop], shifted[:size], power[:size])
-    return terms, _sums(terms.reshape(-1, n), 8).reshape(*x.shape[:-1], 1)
+    return _finish(result, terms), _sums(terms.reshape(-1, n), 8).reshape(*x.shape[:-1], 1)
 
 
 def _exp2_block(y: FloatArray, shifted: FloatArray, power: FloatArray) -> None:
@@ -318,22 +333,26 @@ def layer_norm(
     Raises
     ------
     TypeError
-        If `x` or `out` is not float32.
+        If `x`, `weight`, `bias` or `out` is not float32.
     ValueError
-        If `out` has another shape than `x`.
+        If `x` has no axis, `weight` or `bias` has another shape than ``(n,)``, `out` has another shape than `x` or is read-only.
 
     Examples
     --------
     >>> layer_norm(np.float32([[1, 3]]), np.float32([1, 1]), np.float32([0, 10]))
     array([[-1., 11.]], dtype=float32)
     """
-    result, work = _prepare(x, out)
-    n = x.shape[-1]
+    result, work = _prepare(x, out, copy=False)
+    n = _length(x)
+    weight = _vector("weight", weight, n)
+    bias = None if bias is None else _vector("bias", bias, n)
+    if work is not x:
+        np.copyto(work, x)
     if work.size == 0:
         return _finish(result, work)
     rows = work.reshape(-1, n)
     entry = _native("layer_norm") if native else None
-    if entry is not None and all(_is_vector(v, n) for v in (weight, bias) if v is not None):
+    if entry is not None:
         added = _zeros(n) if bias is None else bias
         small = np.full(1, eps, dtype=np.float32)
         at = address(rows)
@@ -370,8 +389,20 @@ def _native(stem: str) -> Entry | None:
     return library.load().function(stem) if library.status() is None else None
 
 
-def _is_vector(value: FloatArray, n: int) -> bool:
-    return value.dtype == np.float32 and value.shape == (n,) and value.flags.c_contiguous
+def _length(x: FloatArray) -> int:
+    """Return the length of the last axis."""
+    if x.ndim == 0:
+        raise ValueError("x must have at least one dimension, got a 0-d array")
+    return int(x.shape[-1])
+
+
+def _vector(name: str, value: FloatArray, n: int) -> FloatArray:
+    """Return a float32 vector of `n` values as one that native code can read."""
+    if value.dtype != np.float32:
+        raise TypeError(f"{name} must be float32, got {value.dtype}")
+    if value.shape != (n,):
+        raise ValueError(f"{name} must have shape {(n,)}, got {value.shape}")
+    return np.ascontiguousarray(value)
 
 
 def _zeros(n: int) -> FloatArray:
@@ -405,10 +436,8 @@ def _prepare(x: FloatArray, out: FloatArray | None, *, copy: bool = True) -> tup
         raise TypeError(f"x must be float32, got {x.dtype}")
     if out is None:
         out = np.empty(x.shape, dtype=np.float32)
-    elif out.dtype != np.float32:
-        raise TypeError(f"out must be float32, got {out.dtype}")
-    elif out.shape != x.shape:
-        raise ValueError(f"out must have the shape of x {x.shape}, got {out.shape}")
+    else:
+        check_out(out, x.shape, x.dtype)
     work = out if out.flags.c_contiguous else np.empty(x.shape, dtype=np.float32)
     if copy and work is not x:
         np.copyto(work, x)

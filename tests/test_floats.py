@@ -1,7 +1,9 @@
 """The float32 functions: their error bounds, their special values, the same bits everywhere, and rows that do not see each other."""
 
 import math
+import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +108,7 @@ FUNCTIONS = {
     "gelu": floats.gelu,
     "erf": floats.erf,
     "softmax": floats.softmax,
+    "exp2_terms": lambda x, out=None: floats.exp2_terms(x, out=out)[0],
     "layer_norm": lambda x, out=None: floats.layer_norm(x, x.reshape(-1, x.shape[-1])[0].copy(), None, out=out),
 }
 
@@ -124,6 +127,9 @@ def test_result_goes_to_out_in_any_layout(function, rng: np.random.Generator):
         assert function(x, out=out) is out
         np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(x, unchanged)
+    # A row further on in the same memory.
+    shared = np.concatenate([x, x[:1]])
+    np.testing.assert_array_equal(function(shared[:-1], out=shared[1:]), expected)
     assert function(x, out=x) is x
     np.testing.assert_array_equal(x, expected)
 
@@ -162,8 +168,43 @@ def test_wrong_types_and_shapes(function):
         function(x.astype(np.float64))
     with pytest.raises(TypeError, match="out must be float32, got int32"):
         function(x, out=np.ones((2, 3), np.int32))
-    with pytest.raises(ValueError, match=r"out must have the shape of x \(2, 3\), got \(3, 2\)"):
-        function(x, out=np.ones((3, 2), np.float32))
+    for shape in ((3, 2), (1, 3), (2, 2), (2,), (0,)):
+        with pytest.raises(ValueError, match=re.escape(f"out must have shape (2, 3), got {shape}")):
+            function(x, out=np.ones(shape, np.float32))
+
+
+def test_nothing_is_written_to_a_read_only_array(function, tmp_path: Path):
+    # A write behind numpy's back would be the end of the process.
+    path = tmp_path / "map"
+    np.ones((64, 64), np.float32).tofile(path)
+    mapped = np.memmap(path, np.float32, "r", shape=(64, 64))
+    for x in (mapped, np.zeros((64, 64), np.float32)):
+        with pytest.raises(ValueError, match="out is read-only"):
+            function(x, out=mapped)
+    assert (mapped == 1).all()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_operands_that_do_not_fit(native: bool):
+    x, ones = np.ones((2, 3), np.float32), np.ones(3, np.float32)
+
+    def layer_norm(weight, bias):
+        return floats.layer_norm(x, weight, bias, native=native)
+
+    for bad in (np.ones(2, np.float32), np.ones(1, np.float32), np.ones((1, 3), np.float32), np.ones((), np.float32)):
+        with pytest.raises(ValueError, match=re.escape(f"weight must have shape (3,), got {bad.shape}")):
+            layer_norm(bad, ones)
+        with pytest.raises(ValueError, match=re.escape(f"bias must have shape (3,), got {bad.shape}")):
+            layer_norm(ones, bad)
+    for bad in (np.ones(3), np.ones(3, np.int32)):
+        with pytest.raises(TypeError, match=f"weight must be float32, got {bad.dtype}"):
+            layer_norm(bad, ones)
+        with pytest.raises(TypeError, match=f"bias must be float32, got {bad.dtype}"):
+            layer_norm(ones, bad)
+    one = np.float32(1).reshape(())
+    for function in (lambda: floats.layer_norm(one, ones, ones), lambda: floats.exp2_terms(one, native=native)):
+        with pytest.raises(ValueError, match="x must have at least one dimension, got a 0-d array"):
+            function()
 
 
 def test_softmax_axis_out_of_range():

@@ -192,3 +192,13 @@ def test_functions_of_two_numbers(rng, op, shapes):
     # Through Abs first: the operands are then the session's own to write over.
     nodes = [node("Abs", "a", "c"), node("Abs", "b", "d"), node(op, "c d", "y"), node(op, "a b", "z")]
     agree(model(nodes, feed, {"y": kind, "z": kind}), feed)
+
+
+@pytest.mark.parametrize(
+    ("scale", "bias"), [((5,), (1,)), ((1,), (5,)), ((5,), (2, 1, 5)), ((3, 1), None), ((5,), None)]
+)
+def test_layer_normalization_broadcasts_its_operands(rng, scale, bias):
+    # Only vectors of a row's length may reach the function that takes no other.
+    shapes = {"x": (2, 3, 5), "scale": scale, **({"bias": bias} if bias else {})}
+    feed = {name: rng.standard_normal(shape).astype(F32) for name, shape in shapes.items()}
+    agree(model([node("LayerNormalization", " ".join(feed), "y", axis=-1)], feed, {"y": F32}), feed)

@@ -122,7 +122,8 @@ def _layer_normalization(site: Site) -> Function | None:
     alone = len(site.node.outputs) == 1
 
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None = None) -> Any:
-        if alone and axis in (-1, x.ndim - 1) and scale.ndim == 1:
+        vectors = all(v is None or v.shape == x.shape[-1:] for v in (scale, bias))
+        if alone and axis in (-1, x.ndim - 1) and vectors:
             return floats.layer_norm(x, scale, bias, eps=epsilon)
         axes = tuple(range(axis % x.ndim, x.ndim))
         mean = x.mean(axis=axes, keepdims=True)
