@@ -222,6 +222,8 @@ def quantize_rows(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[n
     if values.ndim == 0:
         raise ValueError("x must have at least one dimension, got a 0-d array")
     absmax = np.maximum(values.max(axis=-1, initial=np.float32(0)), -values.min(axis=-1, initial=np.float32(0)))
+    # Which zero a maximum of both is depends on the machine; abs makes it +0.0 everywhere.
+    absmax = np.abs(absmax)
     if not np.isfinite(absmax).all():
         where = np.argwhere(~np.isfinite(absmax))[0]
         raise ValueError(

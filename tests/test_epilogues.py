@@ -168,6 +168,7 @@ def test_quantize_rows_that_are_special(checker):
             x = np.zeros((len(rows), n), np.float32)
             x[:, -4:] = rows
             epilogue.QuantizeRows(x).check(checker)
+            epilogue.QuantizeRows(np.full((1, n), -0.0, np.float32)).check(checker)
 
     child.check(body)
 

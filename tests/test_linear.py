@@ -105,6 +105,16 @@ def test_linear_is_its_definition(kernel, rng):
     )
 
 
+def test_zeros_have_the_same_sign_on_every_machine(kernel):
+    # 0 * 1 * 0.0 is 0.0, where a scale of -0.0 would make it -0.0.
+    w, w_scale = np.ones((5, 3), np.int8), np.float32([1, 2, 3])
+    for right in (w, packing.pack(w)):
+        y = linear(np.float32([[-0.0, 0, -0.0, 0, -0.0]]), right, w_scale=w_scale, kernel=kernel)
+        assert not np.signbit(y).any()
+    # A row without elements has a scale as well.
+    assert not np.signbit(linear(np.ones((2, 0), np.float32), w[:0], w_scale=w_scale, kernel=kernel)).any()
+
+
 def test_linear_is_close_to_float(rng):
     x = rng.standard_normal((16, 256)).astype(np.float32)
     w = rng.standard_normal((256, 24)).astype(np.float32)
