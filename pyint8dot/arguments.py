@@ -17,6 +17,10 @@ RANGES: dict[np.dtype[Any], tuple[int, int]] = {
 }
 
 
+#: With int32, which may be dequantised as well.
+_INTEGERS = {**RANGES, np.dtype(np.int32): (-(2**31), 2**31 - 1)}
+
+
 def quantized(name: str, value: npt.ArrayLike) -> Quantized:
     """`value` as an int8 or uint8 array; TypeError for anything else."""
     array: Values = np.asarray(value)
@@ -32,7 +36,7 @@ def zero_points(name: str, value: npt.ArrayLike | None, dtype: np.dtype[Any]) ->
     array: Values = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers that fit {dtype}, got {array.dtype}")
-    low, high = RANGES[dtype]
+    low, high = _INTEGERS[dtype]
     if array.dtype != dtype and array.size and (array.min() < low or array.max() > high):
         raise ValueError(f"{name} must be within {low}..{high}, the range of {dtype}, got {array.min()}..{array.max()}")
     return array.astype(np.int32)

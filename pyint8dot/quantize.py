@@ -123,14 +123,9 @@ def dequantize_linear(
     factor: Values = np.asarray(x_scale)
     if factor.dtype.kind != "f":
         raise TypeError(f"x_scale must be floats, got {factor.dtype}")
-    if values.dtype == np.int32:
-        zero: Values = np.asarray(0 if x_zero_point is None else x_zero_point)
-        if zero.dtype.kind not in "iu":
-            raise TypeError(f"x_zero_point must be integers, got {zero.dtype}")
-        wide: Values = values.astype(np.int64)
-    else:
-        zero = zero_points("x_zero_point", x_zero_point, values.dtype)
-        wide = values.astype(np.int32)
+    zero = zero_points("x_zero_point", x_zero_point, values.dtype)
+    # The difference needs one bit more than x.
+    wide = values.astype(np.int64 if values.dtype == np.int32 else np.int32)
     zero = _along_axis("x_zero_point", zero, values.shape, axis, block_size)
     work = np.promote_types(np.float32, factor.dtype)
     y = np.asarray(

@@ -67,6 +67,8 @@ def test_types():
     assert dequantize_linear(np.int8([1]), np.float64(0.5)).dtype == np.float64
     assert dequantize_linear(np.int32([2**24 + 3]), np.float32(1)).tolist() == [2.0**24 + 4]
     assert dequantize_linear(np.int8([-128]), np.float32(1), np.int8(127)).tolist() == [-255]
+    # As far apart as int32 allows.
+    assert dequantize_linear(np.int32([2**31 - 1]), np.float64(1), -(2**31)).tolist() == [2.0**32 - 1]
 
 
 def test_the_scale_is_the_precision_of_the_division():
@@ -274,10 +276,15 @@ def test_dequantize_errors():
         dequantize_linear(X, np.float32(1))
     with pytest.raises(TypeError, match="x_scale must be floats"):
         dequantize_linear(np.int8([1]), 1)
-    with pytest.raises(TypeError, match="x_zero_point must be integers, got float64"):
+    with pytest.raises(TypeError, match="x_zero_point must be integers that fit int32, got float64"):
         dequantize_linear(np.int32([1]), np.float32(1), 0.5)
+    for zero in (-(2**63), -(2**31) - 1, 2**31, 2**63, 2**64 - 1):
+        with pytest.raises(ValueError, match=rf"x_zero_point must be within -2147483648\.\.2147483647, .*, got {zero}"):
+            dequantize_linear(np.int32([1]), np.float32(1), zero)
     with pytest.raises(ValueError, match=r"x_zero_point must be within -128\.\.127"):
         dequantize_linear(np.int8([1]), np.float32(1), 128)
+    with pytest.raises(ValueError, match=r"x_zero_point must be within 0\.\.255"):
+        dequantize_linear(np.uint8([1]), np.float32(1), -(2**63))
 
 
 def test_inputs_are_left_alone(rng):
