@@ -91,6 +91,17 @@ def test_threads_that_use_threads(rng, kernel, monkeypatch):
     together(worker)
 
 
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        (None, 1), ("", 1), ("3", 3), (" 3 , 2", 3), ("4,3", 4), ("0", 1), ("-2", 1), ("2.5", 1), ("many", 1), (",", 1), ("007", 7),
+        ("1024", 1024), ("1025", 1024), ("10239", 1024), ("9" * 5000, 1024), ("0" * 5000 + "2", 2), ("0" * 5000, 1), ("\u00b2", 1), ("\u0663", 1),
+    ],
+)  # fmt: skip
+def test_whatever_the_environment_says_is_a_number_of_threads(value, count):
+    assert threads.from_environment(value) == count
+
+
 def test_little_work_is_left_to_one_thread(monkeypatch):
     """Waking a thread takes longer than a small product does."""
     monkeypatch.setattr(threads, "run", lambda tasks: pytest.fail(f"{len(tasks)} tasks"))

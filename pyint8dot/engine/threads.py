@@ -42,7 +42,9 @@ def checked(count: int, name: str = "num_threads") -> int:
 def from_environment(value: str | None) -> int:
     """Read ``OMP_NUM_THREADS``: its first number, or 1 where it says nothing usable."""
     first = (value or "").split(",")[0].strip()
-    return min(int(first), MOST) if first.isdecimal() and int(first) > 0 else 1
+    digits = first.lstrip("0") if first.isdecimal() and first.isascii() else ""
+    # Python refuses to read thousands of digits, and an import must not fail over them.
+    return min(int(digits[: len(str(MOST)) + 1]), MOST) if digits else 1
 
 
 settings.default_threads = from_environment(os.environ.get("OMP_NUM_THREADS"))
