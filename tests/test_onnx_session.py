@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from support.onnx_graphs import data, model, node, reference
 
-from pyint8dot import KernelError
+from pyint8dot import KernelError, matmul
 from pyint8dot.onnx import InferenceSession, InputError, ModelError, NodeError, onnx_ops
 
 F32 = np.float32
@@ -91,9 +92,16 @@ def test_unknown_output(rng):
         session.run(["w"], {"x": np.zeros((1, 1, 12), F32)})
 
 
-def test_unknown_kernel(rng):
-    with pytest.raises(KernelError, match="fast"):
-        InferenceSession(data(linear(rng)), kernel="fast")
+@pytest.mark.parametrize(
+    "settings", [{"kernel": name} for name in ("fast", "", 1, b"portable")] + [{"num_threads": n} for n in (0, -1, 1025, 2.0, True, "2")]
+)  # fmt: skip
+def test_settings_that_do_not_exist_are_refused_at_once(rng, settings):
+    # The same words as from a product.
+    with pytest.raises((KernelError, TypeError, ValueError)) as wanted:
+        matmul(np.ones((1, 1), np.int8), np.ones((1, 1), np.int8), **settings)
+    for make in (lambda: InferenceSession(data(linear(rng)), **settings), lambda: onnx_ops(**settings)):
+        with pytest.raises(wanted.type, match=f"^{re.escape(str(wanted.value))}$"):
+            make()
 
 
 def test_the_kernel_is_named_in_the_report(rng, kernel):

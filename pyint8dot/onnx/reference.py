@@ -13,6 +13,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from pyint8dot.engine import kernels, threads
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import Graph, Node, TensorInfo
@@ -158,11 +159,21 @@ def onnx_ops(kernel: str | None = None, num_threads: int | None = None) -> list[
     list of type
         Subclasses of `onnx.reference.op_run.OpRun`.
 
+    Raises
+    ------
+    KernelError
+        If there is no such kernel here.
+    TypeError, ValueError
+        If `kernel` is not a str, or `num_threads` not an int from 1 to 1024.
+
     Examples
     --------
     >>> evaluator = ReferenceEvaluator(model, new_ops=onnx_ops())  # doctest: +SKIP
     """
-    return [_plug(name, kernel, num_threads, _NO_LIMIT) for name in PLUGGED]
+    if kernel is not None:
+        kernel = kernels.select(kernel).name
+    count = None if num_threads is None else threads.checked(num_threads)
+    return [_plug(name, kernel, count, _NO_LIMIT) for name in PLUGGED]
 
 
 def _plug(name: str, kernel: str | None, num_threads: int | None, max_bytes: int) -> type[OpRun]:

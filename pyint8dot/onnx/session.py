@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot.engine import kernels
+from pyint8dot.engine import kernels, threads
 from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
 from pyint8dot.onnx.compile import Program, compile_graph
 from pyint8dot.onnx.errors import InputError, ModelError, NodeError
@@ -41,6 +41,8 @@ class InferenceSession:
         If the model is broken, not supported or too large; the message names the node and tensor.
     KernelError
         If there is no such kernel here.
+    TypeError, ValueError
+        If `kernel` is not a str, or `num_threads` not an int from 1 to 1024.
     FileNotFoundError
         If there is no such file.
 
@@ -59,12 +61,13 @@ class InferenceSession:
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         self.kernel = kernels.select(kernel).name
+        count = None if num_threads is None else threads.checked(num_threads)
         graph = Graph(read_model(path_or_bytes, max_bytes))
         self._inputs = graph.inputs
         self._outputs = graph.outputs
         fuse(graph, max_bytes)
         self._max_bytes = max_bytes
-        self._program: Program = compile_graph(graph, self.kernel, num_threads, max_bytes)
+        self._program: Program = compile_graph(graph, self.kernel, count, max_bytes)
         self._slots = dict(self._program.outputs)
         self._times = [0.0] * len(self._program.steps)
         self._runs = 0
