@@ -124,24 +124,53 @@ def test_result_does_not_depend_on_the_batch(model: MiniLM):
     np.testing.assert_array_equal(model.encode(sentences[4]), expected[4])
 
 
-def test_padding_does_not_matter(model: MiniLM):
-    (ids,) = model.tokenize(["Padding is nothing to attend to."])
+def in_order(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, **options: object) -> np.ndarray:
+    """The float product as a loop over K: an element depends on its row and its column alone, unlike in BLAS, where the shape has a say."""
+    y = np.zeros((*a.shape[:-1], b.shape[-1]), np.float32) if out is None else out
+    y[...] = 0
+    for k in range(a.shape[-1]):
+        y += a[..., k, None] * b[..., k, None, :]
+    return y
+
+
+def test_padding_does_not_matter(model: MiniLM, monkeypatch: pytest.MonkeyPatch):
+    sentence = "Padding is nothing to attend to."
+    (ids,) = model.tokenize([sentence])
     n = len(ids)
-    bare = model.forward(ids[None])
     padded = np.zeros((3, n + 7), int)
     padded[0, :n] = padded[1, :n] = ids
     padded[1, n:] = 2345  # whatever stands there
     padded[2] = 1999  # a neighbour without padding
     mask = np.ones_like(padded)
     mask[:2, n:] = 0
+
+    # Every step but attention's two products has a fixed order; with them in order too, the bits are those without padding.
+    usual = np.matmul
+    monkeypatch.setattr(np, "matmul", lambda a, b, **options: (in_order if a.ndim == 3 else usual)(a, b, **options))
+    bare = model.forward(ids[None])[0]
     hidden = model.forward(padded, mask)
     assert hidden.shape == (3, n + 7, 384)
     assert np.isfinite(hidden).all()
-    np.testing.assert_array_equal(hidden[0, :n], hidden[1, :n])
-    # Another shape lets the float product add in another order, and an integer may then round the other way.
-    np.testing.assert_allclose(hidden[0, :n], bare[0], atol=0.05)
-    pooled = hidden[0, :n].mean(axis=0)
-    assert pooled / np.linalg.norm(pooled) @ model.encode("Padding is nothing to attend to.") > 0.9999
+    np.testing.assert_array_equal(hidden[0, :n], bare)
+    np.testing.assert_array_equal(hidden[1, :n], bare)
+    np.testing.assert_array_equal(hidden[0, :n].mean(axis=0), model.encode(sentence, normalize_embeddings=False))
+
+
+def test_what_stands_at_padding_does_not_matter(model: MiniLM):
+    # With whatever numpy multiplies by: the same shapes, other padding at the end, within and in the neighbour's row.
+    ids = model.tokenize(["Nothing to attend to here.", "Or there, in a rather longer sentence than that."])
+    mask = np.zeros((2, max(map(len, ids)) + 3), int)
+    for row, own in zip(mask, ids, strict=True):
+        row[: len(own)] = 1
+    mask[0, 3] = 0
+    results = []
+    for filler in (0, 2345):
+        padded = np.full(mask.shape, filler)
+        for row, own in zip(padded, ids, strict=True):
+            row[: len(own)] = own
+        padded[mask == 0] = filler
+        results.append(model.forward(padded, mask)[mask != 0])
+    np.testing.assert_array_equal(*results)
 
 
 def test_attention_against_float64(rng: np.random.Generator):
