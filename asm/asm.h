@@ -42,6 +42,7 @@ pyint8dot_\name:
         hint    #34
 .endm
 
+/* The end of an entry, for unwinders and the symbol table. */
 .macro endfunction name
         .cfi_endproc
 #if defined(__ELF__)

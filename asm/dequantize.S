@@ -52,6 +52,7 @@ constants no_bias
 
         .text
 
+/* The scale of a row, in every lane; the columns' scales and biases from their start. */
 .macro begin_row
         ld1r    {row_scales.4s}, [row_scale]
         add     row_scale, row_scale, row_step
@@ -59,6 +60,8 @@ constants no_bias
         mov     bias_ptr, bias
 .endm
 
+/* Eight products with their columns' scales and biases; without a bias the same zeros every
+ * time. */
 .macro load_eight
         ldp     q0, q1, [acc_ptr], #32
         ldp     q16, q17, [scale_ptr], #32
@@ -66,6 +69,7 @@ constants no_bias
         add     bias_ptr, bias_ptr, bias_step
 .endm
 
+/* One product, in lane 0, with its column's scale and bias. */
 .macro load_one
         ldr     s0, [acc_ptr], #4
         ldr     s16, [scale_ptr], #4
@@ -85,11 +89,13 @@ constants no_bias
         fadd    v1.4s, v1.4s, v19.4s
 .endm
 
+/* The greater of a value and the floor; an element that is NaN stays. */
 .macro raise_to_floor
         fmax    v0.4s, v0.4s, floors.4s
         fmax    v1.4s, v1.4s, floors.4s
 .endm
 
+/* One step of a polynomial in v4 and v5: times the argument, plus a coefficient. */
 .macro horner coefficient
         fmul    v6.4s, v6.4s, v4.4s
         fmul    v7.4s, v7.4s, v5.4s
@@ -97,6 +103,7 @@ constants no_bias
         fadd    v7.4s, v7.4s, v\coefficient\().4s
 .endm
 
+/* The polynomial's value times itself. */
 .macro square
         fmul    v6.4s, v6.4s, v6.4s
         fmul    v7.4s, v7.4s, v7.4s
@@ -131,6 +138,7 @@ constants no_bias
         fadd    v1.4s, v1.4s, v3.4s
 .endm
 
+/* Eight results of a row, without gelu. */
 .macro eight_plain
         load_eight
         scale_and_shift
@@ -138,6 +146,7 @@ constants no_bias
         stp     q0, q1, [y_ptr], #32
 .endm
 
+/* One result of a row, without gelu. */
 .macro one_plain
         load_one
         scale_and_shift
@@ -145,6 +154,7 @@ constants no_bias
         str     s0, [y_ptr], #4
 .endm
 
+/* Eight results of a row, through gelu. */
 .macro eight_gelu
         load_eight
         scale_and_shift
@@ -152,6 +162,7 @@ constants no_bias
         stp     q0, q1, [y_ptr], #32
 .endm
 
+/* One result of a row, through gelu. */
 .macro one_gelu
         load_one
         scale_and_shift

@@ -29,6 +29,8 @@
         ldp     rows, columns, [args, #32]
 .endm
 
+/* All rows: `begin` at the start of each, then `eight` for whole turns of its columns and `one`
+ * for each column left. */
 .macro walk name, begin, eight, one
         cbz     rows, L(finished_\name)
         cbz     columns, L(finished_\name)

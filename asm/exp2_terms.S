@@ -51,6 +51,7 @@ constants exp2_constants
 
         .text
 
+/* One step of a polynomial in v0 and v1: times the argument, plus a coefficient. */
 .macro horner coefficient
         fmul    v4.4s, v4.4s, v0.4s
         fmul    v5.4s, v5.4s, v1.4s

@@ -32,16 +32,19 @@
 
 #define shift           d31     /* -8 for each column of a last panel that was packed before */
 
+/* Where the next four k begin, from the table. */
 .macro take_rows
         ldp     row0, row1, [next], #16
         ldp     row2, row3, [next], #16
 .endm
 
+/* Eight bytes of one k; a shift to the right drops those of columns packed before. */
 .macro load_8 register, row
         ldr     d\register, [base, \row]
         ushl    d\register, d\register, shift
 .endm
 
+/* The body of the entry: two panels at a time, then one, then what is left of one. */
 .macro gather_panels
         ldp     base, dst, [args]
         ldp     depth, columns, [args, #16]

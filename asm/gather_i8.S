@@ -30,6 +30,7 @@
         stp     q6, q7, [dst_high], #32
 .endm
 
+/* Four k of one panel, one after the other. */
 .macro put_8
         zip1    v4.2d, v0.2d, v1.2d
         zip1    v5.2d, v2.2d, v3.2d

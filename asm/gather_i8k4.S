@@ -34,6 +34,7 @@
         stp     q18, q19, [dst_high], #32
 .endm
 
+/* Four k of one panel: four bytes of each of its columns in a word. */
 .macro put_8
         zip1    v4.16b, v0.16b, v1.16b
         zip1    v6.16b, v2.16b, v3.16b

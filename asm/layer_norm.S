@@ -66,6 +66,7 @@
         subs    left, columns, #16
 .endm
 
+/* Four values to the squares of their distance to the mean. */
 .macro square_of_deviation number
         fsub    v\number\().4s, v\number\().4s, means.4s
         fmul    v\number\().4s, v\number\().4s, v\number\().4s
@@ -90,6 +91,7 @@ function layer_norm
         ldr     eps, [x_ptr]
         ucvtf   count, columns
 
+        // The row is read three times: for its mean, for its deviation, and for the results.
 L(next_row):
         begin_sums
         b.lo    L(sum_end)
@@ -114,6 +116,7 @@ L(mean):
         mean_of_sums
         dup     means.4s, v20.s[0]
 
+        // The mean of the squared deviations, then one over the root of it.
         begin_sums
         b.lo    L(squares_end)
 L(squares_sixteen):
@@ -146,6 +149,7 @@ L(deviation):
         fdiv    s20, s0, s20
         dup     inverses.4s, v20.s[0]
 
+        // Deviations by that, by the weight, plus the bias.
         mov     x_ptr, x
         mov     y_ptr, y
         mov     weight_ptr, weight

@@ -53,16 +53,19 @@
 #define flips           v30     /* flip in every byte */
 #define shift           d31     /* -8 for each column of a last panel that was packed before */
 
+/* Sixteen k of one row, uint8 flipped to int8. */
 .macro load_row register, pointer
         ldr     q\register, [\pointer], #16
         eor     v\register\().16b, v\register\().16b, flips.16b
 .endm
 
+/* One k of sixteen columns, uint8 flipped to int8. */
 .macro load_columns_16 register
         ld1     {v\register\().16b}, [row0], stride_k
         eor     v\register\().16b, v\register\().16b, flips.16b
 .endm
 
+/* One k of eight columns; a shift to the right drops those packed before. */
 .macro load_columns_8 register
         ld1     {v\register\().8b}, [row0], stride_k
         eor     v\register\().8b, v\register\().8b, flips.8b
@@ -142,6 +145,7 @@ L(words_end_\n):
         b       L(bytes)
 .endm
 
+/* The body of the entry: one panel after another, each by the way its strides allow. */
 .macro pack_panels
         ldp     src, dst, [args]
         ldp     depth, mn, [args, #16]

@@ -24,6 +24,7 @@
 #include "asm.h"
 #include "pack.h"
 
+/* The bytes of two registers in turn. */
 .macro zip_bytes low, high, in0, in1
         zip1    v\low\().16b, v\in0\().16b, v\in1\().16b
         zip2    v\high\().16b, v\in0\().16b, v\in1\().16b
@@ -54,10 +55,12 @@
         st4     {v0.16b, v1.16b, v2.16b, v3.16b}, [dst], #64
 .endm
 
+/* Two rows of sixteen k. */
 .macro put_rows_2
         st2     {v0.16b, v1.16b}, [dst], #32
 .endm
 
+/* One row of sixteen k lies as it is. */
 .macro put_rows_1
         str     q0, [dst], #16
 .endm
@@ -72,6 +75,7 @@
         stp     q6, q7, [dst_high], #32
 .endm
 
+/* Four k of one panel, one after the other. */
 .macro put_columns_8
         stp     d0, d1, [dst], #16
         stp     d2, d3, [dst], #16
@@ -86,6 +90,7 @@
         b.ne    L(columns_16_single)
 .endm
 
+/* One to three k of one panel, one after the other. */
 .macro rest_columns_8
         load_columns_8 0
         str     d0, [dst], #8

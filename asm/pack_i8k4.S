@@ -51,10 +51,12 @@
         st4     {v0.4s, v1.4s, v2.4s, v3.4s}, [dst], #64
 .endm
 
+/* Two rows of four K groups. */
 .macro put_rows_2
         st2     {v0.4s, v1.4s}, [dst], #32
 .endm
 
+/* One row of four K groups lies as it is. */
 .macro put_rows_1
         str     q0, [dst], #16
 .endm
@@ -73,6 +75,7 @@
         stp     q18, q19, [dst_high], #32
 .endm
 
+/* The same for the eight columns of one panel. */
 .macro put_columns_8
         zip1    v4.16b, v0.16b, v1.16b
         zip1    v6.16b, v2.16b, v3.16b
@@ -97,10 +100,12 @@ L(rest_\n):
         put_columns_\n
 .endm
 
+/* The rest of two panels. */
 .macro rest_columns_16
         rest_columns 16
 .endm
 
+/* The rest of one panel. */
 .macro rest_columns_8
         rest_columns 8
 .endm

@@ -44,14 +44,17 @@
 .macro ties_plus_inf product, t
 .endm
 
+/* One less: a tie is no tie any more, and all else still rounds as before. */
 .macro ties_minus_inf product, t
         add     v\product\().2d, v\product\().2d, minus_ones.2d
 .endm
 
+/* One less where the product is negative. */
 .macro ties_away product, t
         ssra    v\product\().2d, v\product\().2d, #63
 .endm
 
+/* One less where the product is not negative. */
 .macro ties_zero product, t
         cmge    v\t\().2d, v\product\().2d, #0
         add     v\product\().2d, v\product\().2d, v\t\().2d
@@ -65,12 +68,15 @@
         add     v\product\().2d, v\product\().2d, minus_ones.2d
 .endm
 
+/* One less where the floor of the quotient is odd. */
 .macro ties_odd product, t
         sshl    v\t\().2d, v\product\().2d, shifts.2d
         and     v\t\().16b, v\t\().16b, ones.16b
         sub     v\product\().2d, v\product\().2d, v\t\().2d
 .endm
 
+/* Eight products in v0 and v1 to eight int8 in v0: multiply, settle ties, shift with rounding,
+ * add, clamp, narrow. */
 .macro scale_eight ties
         smull   v2.2d, v0.2s, multipliers.2s
         smull2  v3.2d, v0.4s, multipliers.4s
@@ -96,16 +102,19 @@
         xtn     v0.8b, v0.8h
 .endm
 
+/* Nothing changes from row to row. */
 .macro begin_row
 .endm
 
 /* The walk of one policy. */
 .macro rounding name
+/* Eight results by this policy. */
 .macro eight_\name
         ldp     q0, q1, [acc_ptr], #32
         scale_eight ties_\name
         str     d0, [y_ptr], #8
 .endm
+/* One result by this policy. */
 .macro one_\name
         ldr     s0, [acc_ptr], #4
         scale_eight ties_\name
@@ -131,6 +140,7 @@ function q_scale
         sub     ones.2d, ones.2d, ones.2d
         sub     ones.2d, ones.2d, minus_ones.2d
 
+        // One walk a policy, so that nothing is decided within it.
         cmp     policy, #2
         b.lo    L(policy_zero)
         b.eq    L(policy_away)

@@ -41,6 +41,7 @@
 #define inverse         s19
 #define greatest_yet    s20     /* of all rows so far */
 
+/* The greatest magnitude so far, lane by lane; NaN wins. */
 .macro greater register
         fabs    v\register\().4s, v\register\().4s
         fmax    v18.4s, v18.4s, v\register\().4s

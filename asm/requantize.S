@@ -36,6 +36,7 @@
 #define zero_points     v7      /* less 128 for uint8 */
 #define flips           v6      /* 0x80 in every byte for uint8, else 0 */
 
+/* The scale of a row, in every lane. */
 .macro begin_row
         ld1r    {v2.4s}, [scale]
         mov     v3.16b, v2.16b
@@ -60,23 +61,27 @@
         eor     v4.8b, v4.8b, flips.8b
 .endm
 
+/* Eight results by the scales in v2 and v3. */
 .macro eight_of_row
         ldp     q0, q1, [acc_ptr], #32
         to_int8
         str     d4, [y_ptr], #8
 .endm
 
+/* One result by the scale in v2. */
 .macro one_of_row
         ldr     s0, [acc_ptr], #4
         to_int8
         str     b4, [y_ptr], #1
 .endm
 
+/* Eight results, each by its column's scale. */
 .macro eight_by_column
         ldp     q2, q3, [scale_ptr], #32
         eight_of_row
 .endm
 
+/* One result by its column's scale. */
 .macro one_by_column
         ldr     s2, [scale_ptr], #4
         one_of_row
@@ -87,6 +92,7 @@ function requantize
         ldp     scale, row_step, [args, #48]
         ldp     t0, t1, [args, #64]
         dup     zero_points.8h, w14
+        // A uint8 is made as int8 and moved at the end; its zero point moves the other way here.
         movi    flips.8b, #0
         ldr     t1, [args, #80]
         cbz     t1, L(choose)

@@ -72,6 +72,7 @@
         dot_8   2, 3, 6, 7
 .endm
 
+/* One K group of eight rows. */
 .macro rest_8
         ld1     {v0.16b, v1.16b}, [a_ptr], #32
         ld1     {v4.16b, v5.16b}, [b_ptr], #32
@@ -89,6 +90,7 @@
         dot_4   3, 26, 27
 .endm
 
+/* One K group of four rows. */
 .macro rest_4
         ldr     q0, [a_ptr], #16
         ld1     {v4.16b, v5.16b}, [b_ptr], #32
@@ -110,6 +112,7 @@
         dot     22, 23, 26, 27, 1, 3
 .endm
 
+/* One K group of two rows. */
 .macro rest_2
         ldr     d0, [a_ptr], #8
         ld1     {v4.16b, v5.16b}, [b_ptr], #32
@@ -136,6 +139,7 @@
         dot_row 3
 .endm
 
+/* One K group of one row. */
 .macro rest_1
         ldr     s0, [a_ptr], #4
         ld1     {v4.16b, v5.16b}, [b_ptr], #32

@@ -64,6 +64,7 @@
         mul_8_pair 1, 3
 .endm
 
+/* One k of eight rows. */
 .macro rest_8
         ldr     d0, [a_ptr], #8
         ldr     d2, [b_ptr], #8
@@ -81,6 +82,7 @@
         sshll2  v7.8h, v25.16b, #0
 .endm
 
+/* One k of B, at b16, by four lanes of A. */
 .macro mul_4 b16, a16, lane0, lane1, lane2, lane3
         mul     16, 17, \b16, \a16, \lane0
         mul     18, 19, \b16, \a16, \lane1
@@ -88,6 +90,7 @@
         mul     22, 23, \b16, \a16, \lane3
 .endm
 
+/* Four rows, four k a turn: A's bytes lie k by k, and so two k fill a register. */
 .macro main_4
         ldr     q2, [a_ptr], #16
         load_b
@@ -99,6 +102,7 @@
         mul_4   7, 1, 4, 5, 6, 7
 .endm
 
+/* One k of four rows. */
 .macro rest_4
         ldr     s0, [a_ptr], #4
         ldr     d4, [b_ptr], #8
@@ -122,6 +126,7 @@
         mul     22, 23, 7, 0, 7
 .endm
 
+/* One k of two rows. */
 .macro rest_2
         ldr     h0, [a_ptr], #2
         ldr     d4, [b_ptr], #8
@@ -142,6 +147,7 @@
         mul     22, 23, 7, 0, 3
 .endm
 
+/* One k of one row. */
 .macro rest_1
         ldr     b0, [a_ptr], #1
         ldr     d4, [b_ptr], #8

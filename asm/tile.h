@@ -62,16 +62,19 @@
     .endif
 .endm
 
+/* A row of zeros. */
 .macro clear_row low, high
         movi    v\low\().4s, #0
         movi    v\high\().4s, #0
 .endm
 
+/* A row that starts from the columns' values. */
 .macro copy_columns low, high
         mov     v\low\().16b, v0.16b
         mov     v\high\().16b, v1.16b
 .endm
 
+/* A row's own value, in every column. */
 .macro add_row_start low, high
         ld1r    {v2.4s}, [row_ptr], #4
         add     v\low\().4s, v\low\().4s, v2.4s
@@ -108,6 +111,7 @@ L(started_\n):
     .endif
 .endm
 
+/* The further sums, added to those that are stored. */
 .macro add_spare n
     .if \n < 4
         add     v16.4s, v16.4s, v20.4s
@@ -140,6 +144,7 @@ L(single_\n):
 L(multiplied_\n):
 .endm
 
+/* The tile's product; a single row takes turns of another length. */
 .macro multiply n
         clear_spare \n
     .if \n == 1
@@ -150,6 +155,7 @@ L(multiplied_\n):
         add_spare \n
 .endm
 
+/* A whole row of the tile. */
 .macro store_row low, high
         stp     q\low, q\high, [c_ptr]
         add     c_ptr, c_ptr, ldc
@@ -172,6 +178,7 @@ L(edge_end_\low\()_\@):
         add     c_ptr, c_ptr, ldc
 .endm
 
+/* All rows of the tile, of 8 columns or of those that exist. */
 .macro store_tile n
         cmp     columns, #8
         b.hs    L(store_whole_\n)
@@ -182,6 +189,7 @@ L(store_whole_\n):
 L(stored_\n):
 .endm
 
+/* One tile from its start to its place in C; B's panel is read again for each. */
 .macro one_tile n
         start_tile \n
         mov     b_ptr, b_base

@@ -191,7 +191,29 @@ def test_labels_are_local_and_unique(stem):
     assert len(labels) == len(set(labels))
 
 
-def test_code_is_commented(stem):
-    """A sentence stands before the code of an entry and every macro: not one block of a file is without a word."""
-    text = SOURCES[stem].read_text()
-    assert re.search(r"^/\* [A-Z].*?\. ?\*/|^        // [A-Z]", text, re.MULTILINE | re.DOTALL)
+def uncommented(text):
+    """The macros without a sentence right above them."""
+    # One that ends in the line before, with a full stop, or with a colon before what it introduces.
+    above = re.compile(r"/\* (?:[^*]|\*(?!/))*?[.:] \*/\n\Z|(?:^ *// .*\n)+\Z", re.MULTILINE)
+    macros = re.finditer(r"^ *\.macro (\S+)", text, re.MULTILINE)
+    return [macro[1] for macro in macros if not above.search(text[: macro.start()])]
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.name)
+def test_every_macro_has_a_sentence(path):
+    assert uncommented(path.read_text()) == []
+
+
+def test_a_macro_without_a_sentence_is_seen():
+    said = "/* The sum of two\n * registers. */\n.macro said\n.endm\n"
+    assert uncommented(said + "// So it is.\n.macro too\n.endm\n") == []
+    assert uncommented(said + ".macro close\n.endm\n\n.macro apart\n.endm\n/* Word */\n.macro word\n.endm\n") == [
+        "close", "apart", "word",
+    ]  # fmt: skip
+    assert uncommented("/* A comment that is far away. */\n\n.macro far\n.endm\n") == ["far"]
+
+
+def test_every_entry_says_what_it_does(stem):
+    """In the code of an entry as well, where that is more than one macro's name."""
+    body = re.search(r"^function .*?^endfunction", SOURCES[stem].read_text(), re.MULTILINE | re.DOTALL)[0]
+    assert re.search(r"^ +// [A-Z0-9]", body, re.MULTILINE) or body.count("\n") == 2

@@ -115,12 +115,27 @@ def test_zeros_have_the_same_sign_on_every_machine(kernel):
     assert not np.signbit(linear(np.ones((2, 0), np.float32), w[:0], w_scale=w_scale, kernel=kernel)).any()
 
 
-def test_linear_is_close_to_float(rng):
-    x = rng.standard_normal((16, 256)).astype(np.float32)
-    w = rng.standard_normal((256, 24)).astype(np.float32)
-    scale = np.abs(w).max(axis=0) / 127
-    y = linear(x, np.rint(w / scale).astype(np.int8), w_scale=scale)
-    assert np.corrcoef(y.ravel(), (x @ w).ravel())[0, 1] > 0.999
+def test_linear_is_as_close_to_float64_as_its_quantisation_allows(kernel, rng):
+    k = 256
+    x = (rng.standard_normal((16, k)) * np.exp2(rng.integers(-4, 5, (16, 1)))).astype(np.float32)
+    w = rng.standard_normal((k, 24)) * np.exp2(rng.integers(-4, 5, 24))
+    scale = (np.abs(w).max(axis=0) / 127).astype(np.float32)
+    bias = rng.standard_normal(24).astype(np.float32)
+    y = linear(x, np.rint(w / scale).astype(np.int8), w_scale=scale, bias=bias, kernel=kernel)
+    error = np.abs(y - (x.astype(float) @ w + bias))
+
+    # Each element of x is off by half a unit of its row at most, each of w by half a unit of its column, and the two meet in the product.
+    half_x, half_w = np.abs(x).max(axis=1, keepdims=True) / 254.0, np.abs(w).max(axis=0) / 254.0
+    size_x, size_w = np.abs(x.astype(float)).sum(axis=1, keepdims=True), np.abs(w).sum(axis=0)
+    bound = half_x * size_w + size_x * half_w + k * half_x * half_w
+    # float32 rounds a few times more, relative to the largest sum and to the bias.
+    bound += 1e-6 * (k * 127.0**2 * (2 * half_x) * (2 * half_w) + np.abs(bias))
+    assert (error <= bound).all()
+    # Errors of both signs mostly cancel, so that a scale which is a hundredth off shows here, where the bound would let it pass.
+    spread = np.sqrt(k / 3) * np.hypot(
+        half_x * np.sqrt(np.mean(w**2, axis=0)), np.sqrt(np.mean(x**2.0, axis=1, keepdims=True)) * half_w
+    )
+    assert 0.8 < np.sqrt(np.mean((error / spread) ** 2)) < 1.2
 
 
 def test_linear_errors():
