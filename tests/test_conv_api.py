@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -78,6 +79,39 @@ def test_column_operand_is_the_matrix_of_windows(rng):
         for p in range(geo.out[0]):
             wanted = matrix[:, p].sum(axis=0, dtype=np.int32)
             np.testing.assert_array_equal(sums[p * geo.pitch :][: geo.out[1]], wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_many_grids_and_taps_at_once_are_the_same_one_by_one(rng, monkeypatch, dtype):
+    """A large window has thousands of grids and taps; numpy lays them out together, with the same bytes as one after another."""
+    for _ in range(60):
+        kernel, strides = rng.integers(1, 8, 2).tolist(), rng.integers(1, 7, 2).tolist()
+        dilations, pads = rng.integers(1, 4, 2).tolist(), rng.integers(0, 6, 4).tolist()
+        spatial = tuple(int(rng.integers((k - 1) * d + 1, 30)) for k, d in zip(kernel, dilations, strict=True))
+        geo = im2col.geometry(spatial, tuple(kernel), strides=strides, dilations=dilations, pads=pads)
+        x = operand(rng, dtype, (3, *spatial))
+        rows, layout = slice(0, geo.out[0]), layouts.layout("PackedI8K4(8)")
+        made = []
+        for few, many, written in ((10**9, 10**9, 1), (0, 0, 1), (0, 0, 1 << 20)):
+            monkeypatch.setattr(im2col, "FEW_PHASES", few)
+            monkeypatch.setattr(im2col, "SPARSE", 10**9)
+            monkeypatch.setattr(im2col, "MANY_TAPS", many)
+            monkeypatch.setattr(im2col, "WRITTEN", written)
+            laid = im2col.grids(x, geo, -5)
+            made.append((laid, im2col.columns(laid, geo, rows, layout) if laid.dtype == np.int8 else laid))
+        for laid, data in made[1:]:
+            np.testing.assert_array_equal(laid, made[0][0])
+            np.testing.assert_array_equal(data, made[0][1])
+
+
+def test_a_large_window_takes_no_more_time_than_its_weights(rng, kernel):
+    x, w = operand(rng, np.uint8, (1, 1, 165, 320)), operand(rng, np.int8, (2, 1, 160, 160))
+    before = time.process_time()
+    y = conv_integer(x, w, 7, strides=[160, 160], kernel=kernel)
+    # A search through the 25600 grids for every weight took some seconds, and forty under emulation.
+    assert time.process_time() - before < 1.5
+    windows = x[0, 0, :160].reshape(160, 2, 160).transpose(1, 0, 2).astype(int) - 7
+    np.testing.assert_array_equal(y[0, :, 0], np.einsum("pij,cij->cp", windows, w[:, 0].astype(int)))
 
 
 def test_pointwise_copies_nothing(rng):

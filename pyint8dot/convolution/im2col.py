@@ -35,6 +35,12 @@ TOP_BIT = np.uint8(0x80)
 #: Native code reads at least so many columns of a row; grids have so many bytes more than pixels.
 SLACK = 8
 
+#: So many grids are laid out one by one; more of them at once, unless they hold less than one pixel in so many of the padded image.
+FEW_PHASES, SPARSE = 16, 4
+
+#: A window of so many taps has its runs written together, as many as are this many bytes.
+MANY_TAPS, WRITTEN = 32, 1 << 16
+
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -60,25 +66,29 @@ class Geometry:
         )
 
     @functools.cached_property
-    def phases(self) -> list[tuple[int, ...]]:
-        """The remainders by the stride that offsets of the window have; there is a grid for each."""
-        each = [
+    def remainders(self) -> list[list[int]]:
+        """The remainders by the stride that offsets of the window have, for each dimension, in rising order."""
+        return [
             sorted({o * d % s for o in range(k)})
             for k, d, s in zip(self.kernel, self.dilations, self.strides, strict=True)
         ]
-        return list(itertools.product(*each))
+
+    @functools.cached_property
+    def phases(self) -> list[tuple[int, ...]]:
+        """The remainders of every dimension together; there is a grid for each."""
+        return list(itertools.product(*self.remainders))
 
     @functools.cached_property
     def shifts(self) -> list[tuple[int, int]]:
         """For each offset of the window, in the order of the weights: which grid, and how far along it flattened."""
-        found = []
-        for offset in itertools.product(*map(range, self.kernel)):
-            places = [o * d for o, d in zip(offset, self.dilations, strict=True)]
-            phase = tuple(p % s for p, s in zip(places, self.strides, strict=True))
-            shift = 0
-            for p, s, size in zip(places, self.strides, self.grid, strict=True):
-                shift = shift * size + p // s
-            found.append((self.phases.index(phase), shift))
+        # One dimension after another, each a step inside those before it, so that a large window costs no more than its weights.
+        found = [(0, 0)]
+        for axis, known in enumerate(self.remainders):
+            step, spread, size = self.strides[axis], self.dilations[axis], self.grid[axis]
+            rank = {remainder: number for number, remainder in enumerate(known)}
+            along = [(rank[o * spread % step], o * spread // step) for o in range(self.kernel[axis])]
+            count = len(known)
+            found = [(grid * count + r, shift * size + far) for grid, shift in found for r, far in along]
         return found
 
     @functools.cached_property
@@ -238,12 +248,34 @@ def grids(image: Quantized, geo: Geometry, fill: int) -> Values:
     store = np.empty(total + SLACK, np.int8)
     store.fill(fill)
     laid = store[:total].reshape(len(geo.phases), channels, *geo.grid)
+    if len(geo.phases) > FEW_PHASES and math.prod(geo.strides) <= SPARSE * len(geo.phases):
+        _all_at_once(image, geo, fill, laid)
+        return laid.reshape(len(geo.phases), channels, pixels)
     for grid, (source, target) in zip(laid, geo.moves, strict=True):
         if flip:
             np.bitwise_xor(image[source], TOP_BIT, out=grid[target].view(np.uint8))
         else:
             grid[target] = image[source]
     return laid.reshape(len(geo.phases), channels, pixels)
+
+
+def _all_at_once(image: Quantized, geo: Geometry, fill: int, laid: Values) -> None:
+    """Lay `image` out on all grids of `laid` by one copy: interleaved they are the padded image, which is made for this."""
+    # One dimension becomes two: the pixels of a grid, and which grid.
+    split = [n for size, step in zip(geo.grid, geo.strides, strict=True) for n in (size, step)]
+    padded = np.full((len(image), *map(math.prod, zip(split[::2], split[1::2], strict=True))), fill, np.int8)
+    source, target = [slice(None)], [slice(None)]
+    for before, size, room in zip(geo.begin, image.shape[1:], padded.shape[1:], strict=True):
+        count = max(0, min(size, room - before))
+        source.append(slice(count))
+        target.append(slice(before, before + count))
+    if image.dtype == np.uint8:
+        np.bitwise_xor(image[tuple(source)], TOP_BIT, out=padded[tuple(target)].view(np.uint8))
+    else:
+        padded[tuple(target)] = image[tuple(source)]
+    rank = len(geo.grid)
+    apart = padded.reshape(len(image), *split).transpose(*range(2, 2 * rank + 1, 2), 0, *range(1, 2 * rank, 2))
+    laid[...] = apart[np.ix_(*geo.remainders)].reshape(laid.shape)
 
 
 def columns(laid: Values, geo: Geometry, rows: slice, layout: Layout) -> Values:
@@ -257,8 +289,17 @@ def columns(laid: Values, geo: Geometry, rows: slice, layout: Layout) -> Values:
         pack_into(layout, view, packed)
         return packed
     writer = layout.writer(channels * len(geo.shifts), count)
-    for grid, shift in geo.shifts:
-        writer.write(laid[grid, :, first + shift : first + shift + count])
+    if len(geo.shifts) < MANY_TAPS:
+        for grid, shift in geo.shifts:
+            writer.write(laid[grid, :, first + shift : first + shift + count])
+        return writer.finish()
+    # The runs of a large window are written many at a time, out of a view that has the run from every place on.
+    runs = np.lib.stride_tricks.sliding_window_view(laid, count, axis=2)
+    places = np.array(geo.shifts)
+    step = max(1, WRITTEN // max(1, channels * count))
+    for start in range(0, len(places), step):
+        grid, shift = places[start : start + step].T
+        writer.write(runs[grid, :, first + shift].reshape(-1, count))
     return writer.finish()
 
 
