@@ -56,6 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.seed = secrets.randbelow(2**32)
     if getattr(config.option, "hypothesis_seed", None) is None:
         config.option.hypothesis_seed = config.option.seed
+    if getattr(config.option, "benchmark_columns", None) is None:
+        # Of the ten columns those that say something, so that a line fits a screen.
+        config.option.benchmark_columns = ["min", "median", "ops", "rounds"]
     if not _measuring(config):
         # Run once as a test, do not measure.
         config.option.benchmark_disable = True
@@ -115,6 +118,8 @@ def _why_not(item: pytest.Item, config: pytest.Config) -> str:
         return "tests of native kernels need another processor: `make test` runs them"
     if EMULATED and item.get_closest_marker("static"):
         return "tests look at files only, which the run outside the emulator does"
+    if getattr(config.option, "benchmark_only", False) and "benchmark" not in getattr(item, "fixturenames", ()):
+        return "tests measure nothing: `pytest` without --benchmark-only runs them"
     if not _measuring(config) and _macs(item) > QUICK_MACS:
         return "large benchmarks: `pytest --benchmark-only` or `make bench` runs them"
     return ""
@@ -134,6 +139,7 @@ def _macs(item: pytest.Item) -> int:
     return int(np.prod(shape, dtype=np.int64)) if shape else 0
 
 
+@pytest.hookimpl(tryfirst=True)  # the tables of benchmarks come after it
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for reason, count in config.stash.get(LEFT_OUT, Counter()).items():
         terminalreporter.write_line(f"left out: {count} {reason}")

@@ -6,6 +6,11 @@ Under emulation the times are the emulator's: their ratios show the work that is
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import EMULATED
@@ -78,3 +83,36 @@ def test_numpy(benchmark, bench_shape, operands, name):
     a, b = (operand.astype(NUMPY[name]) for operand in operands)
     got = measure(benchmark, bench_shape, np.matmul, a, b)
     assert got.dtype == NUMPY[name]
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_in_a_child(*arguments):
+    """What a run of pytest prints, its blank lines left out."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    return [line for line in done.stdout.splitlines() if line.strip()]
+
+
+@pytest.mark.static
+def test_the_tables_come_last_and_fit_a_screen():
+    lines = pytest_in_a_child("--benchmark-only", "tests/test_bench.py", "tests/test_fuse.py", "-k", "8x8x8 or fuse")
+    assert not [line for line in lines if "SKIPPED" in line]
+    assert any(re.fullmatch(r"left out: [1-9]\d* tests measure nothing: .*", line) for line in lines)
+    [start] = [number for number, line in enumerate(lines) if "benchmark '8x8x8'" in line]
+    table = lines[start:]
+    assert max(map(len, table)) <= 130
+    rows = [line for line in table if line.startswith("test_")]
+    assert {"test_kernel", "test_kernel_packing_both", "test_numpy"} == {row.split("[")[0] for row in rows}
+    # Rule, names, rule, rows, rule, two lines of legend under its name, and pytest's own last line.
+    assert len(table) == 3 + len(rows) + 1 + 3 + 1
+    assert re.search(r"\d+ passed, \d+ deselected", table[-1])
+
+
+@pytest.mark.static
+def test_other_runs_say_why_a_test_was_skipped(tmp_path):
+    (tmp_path / "test_it.py").write_text("import pytest\n\ndef test_it():\n    pytest.skip('because of the weather')\n")
+    lines = pytest_in_a_child(tmp_path / "test_it.py")
+    assert any("SKIPPED" in line and "because of the weather" in line for line in lines)
