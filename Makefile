@@ -12,30 +12,30 @@ help:    ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 16
 
 setup:   ## leave .arm64/bin/python: an AArch64 Python, native or emulated
-	@cd tests && $(PYTHON) -m emulation.setup
+	@cd tests && "$(PYTHON)" -m emulation.setup
 
 build:   ## assemble asm/*.S into pyint8dot/lib (and the library of the tests)
-	@$(PYTHON) build.py --tests
+	@"$(PYTHON)" build.py --tests
 
 models: setup        ## make the ONNX models of demo and tests, once, with this machine's own Python
-	@$(HOST) -m pyint8dot.onnx.zoo >/dev/null
+	@"$(HOST)" -m pyint8dot.onnx.zoo >/dev/null
 
 test: setup build models  ## prove it: the suite on every CPU model this machine has or can emulate
-	@cd tests && $(HOST) -m emulation.run test
+	@cd tests && "$(HOST)" -m emulation.run test
 
 demo: setup build models  ## embed real sentences with an int8 MiniLM, and compare the kernels on whole models
-	@$(CPU) $(ARM64) -m pyint8dot demo
+	@$(CPU) "$(ARM64)" -m pyint8dot demo
 
 bench: setup build   ## measure: pytest --benchmark-only on the AArch64 Python
-	@cd tests && $(HOST) -m emulation.run bench
+	@cd tests && "$(HOST)" -m emulation.run bench
 
 icount: setup build models  ## count the instructions of whole calls under emulation, against the goldens
-	@cd tests && $(HOST) -m icount.measure $(if $(UPDATE),--update)
+	@cd tests && "$(HOST)" -m icount.measure $(if $(UPDATE),--update)
 
 lint: setup          ## ruff and mypy
-	@$(HOST) -m ruff check .
-	@$(HOST) -m ruff format --check .
-	@$(HOST) -m mypy
+	@"$(HOST)" -m ruff check .
+	@"$(HOST)" -m ruff format --check .
+	@"$(HOST)" -m mypy
 
 clean:   ## remove what was built (rm -rf .arm64 removes what was set up)
 	rm -rf pyint8dot/lib tests/support/lib dist .mypy_cache .pytest_cache .ruff_cache .benchmarks .hypothesis

@@ -1,9 +1,12 @@
 """The set-up and the driver of `make test`: that they survive interruption and cannot pass by accident."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from emulation import control, layout, run, setup
@@ -192,3 +195,64 @@ def test_the_controls_fail_where_the_weak_model_survives(monkeypatch, capsys):
     ]:
         monkeypatch.setattr(control, "child", answers({**table, key: bad}))
         assert len(control.check([weak, strong])) == 1
+
+
+# What a shell would cut up or expand.
+AWKWARD = "a b/c 'd' $HOME `e` \"f\""
+
+
+def recorder(path, answer=""):
+    """A program that notes its first words and where it runs, in a file beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\nprintf "%s|" "$PWD" "$@" >>"$0.said"; echo >>"$0.said"\n{answer}')
+    path.chmod(0o755)
+    return path
+
+
+def said(path):
+    return [line.rstrip("|").split("|") for line in Path(f"{path}.said").read_text().splitlines()]
+
+
+def test_the_emulated_interpreter_may_lie_in_any_folder(tmp_path, monkeypatch):
+    folder = tmp_path / AWKWARD
+    qemu = recorder(folder / "qemu")
+    (folder / "cpu" / "cortex-a72").mkdir(parents=True)
+    setup.write(folder / "python", setup.launcher(str(qemu), folder / "cpu", folder / "python3"), 0o755)
+    monkeypatch.chdir(tmp_path)
+    for cpu, root in (("cortex-a72", "cortex-a72"), ("neoverse-n1", "max")):
+        monkeypatch.setenv("QEMU_CPU", cpu)
+        subprocess.run([folder / "python", "-c", "1 + 1"], check=True)
+        assert said(qemu)[-1][1:] == ["-L", f"{folder}/cpu/{root}", f"{folder}/python3", "-s", "-c", "1 + 1"]
+
+
+@pytest.mark.static
+def test_the_makefile_quotes_every_path():
+    text = (layout.CHECKOUT / "Makefile").read_text()
+    paths = re.findall(r"^(\w+) *\??:?= *(?:\$\(CURDIR\)/|\.arm64/|python3$)", text, re.MULTILINE)
+    assert sorted(paths) == ["ARM64", "HOST", "PYTHON"]
+    for name in (*paths, "CURDIR"):
+        recipes = [line for line in text.splitlines() if line.startswith("\t")]
+        used = [match for line in recipes for match in re.findall(rf".?\$[({{]{name}[)}}].?", line)]
+        assert all(match[0] == match[-1] == '"' for match in used), (name, used)
+
+
+@pytest.mark.static
+@pytest.mark.optional
+def test_every_target_works_in_a_folder_with_spaces(tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("no make")
+    # make itself expands $ and splits at quotes; spaces are what people have.
+    folder = tmp_path / "a b" / "c  d"
+    (folder / "tests").mkdir(parents=True)
+    (folder / "Makefile").write_text((layout.CHECKOUT / "Makefile").read_text())
+    host, arm64 = (recorder(folder / ".arm64" / place / "bin" / "python") for place in ("host", "."))
+    python = recorder(folder / "own python")
+    targets = ["setup", "build", "models", "test", "demo", "bench", "icount", "lint"]
+    done = subprocess.run(
+        ["make", f"PYTHON={python}", *targets], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    tests = str(folder / "tests")
+    assert said(python) == [[tests, "-m", "emulation.setup"], [str(folder), "build.py", "--tests"]]
+    assert said(arm64) == [[str(folder), "-m", "pyint8dot", "demo"]]
+    assert [words[0] for words in said(host)] == [str(folder), tests, tests, tests, *[str(folder)] * 3]

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -146,8 +147,8 @@ def host_tools() -> None:
             real = layout.TOOLS / "root" / "usr" / "bin" / program.name
             # The emulated program must not inherit this machine's libraries.
             keep = " -U LD_LIBRARY_PATH" if program.name.startswith("qemu-") else ""
-            text = f'#!/bin/sh\nLD_LIBRARY_PATH="{libraries}" exec "{real}"{keep} "$@"\n'
-            write(folder / "bin" / program.name, text, 0o755)
+            text = f'LD_LIBRARY_PATH={shlex.quote(libraries)} exec {shlex.quote(str(real))}{keep} "$@"'
+            write(folder / "bin" / program.name, script(text), 0o755)
 
     step(f"{' and '.join(sorted(missing.values()))} for this machine", layout.TOOLS, [missing, layout.HOME, 1], make)
 
@@ -222,19 +223,25 @@ def emulated() -> None:
         layout.ROOT / "usr" / "lib" / "python3" / "dist-packages" / "pyint8dot_checkout.pth",
         f"{layout.CHECKOUT}\n{layout.SITE}\nimport sys; sys.executable = {str(layout.PYTHON)!r}\n",
     )
-    qemu = layout.tool("qemu-aarch64")
-    write(
-        layout.PYTHON,
-        "#!/bin/sh\n"
-        "# An AArch64 Python under qemu-user. QEMU_CPU picks the CPU model, QEMU_PLUGIN a plugin.\n"
-        "export QEMU_CPU=${QEMU_CPU:-max}\n"
-        "# Emulated SME gives wrong float32 products, which OpenBLAS would use.\n"
-        '[ "$QEMU_CPU" != max ] || QEMU_CPU=max,sme=off\n'
-        f'cpus="{layout.CPUS}"\n'
-        'root="$cpus/${QEMU_CPU%%,*}"\n'
-        '[ -d "$root" ] || root="$cpus/max"\n'
-        f'exec "{qemu}" -L "$root" "{interpreter}" -s "$@"\n',
-        0o755,
+    write(layout.PYTHON, launcher(str(layout.tool("qemu-aarch64")), layout.CPUS, interpreter), 0o755)
+
+
+def script(*lines: str) -> str:
+    """Return a shell script of these lines."""
+    return "\n".join(["#!/bin/sh", *lines, ""])
+
+
+def launcher(qemu: str, cpus: Path, interpreter: Path) -> str:
+    """Return the script that runs an AArch64 Python under qemu, whatever characters are in the paths."""
+    return script(
+        "# An AArch64 Python under qemu-user. QEMU_CPU picks the CPU model, QEMU_PLUGIN a plugin.",
+        "export QEMU_CPU=${QEMU_CPU:-max}",
+        "# Emulated SME gives wrong float32 products, which OpenBLAS would use.",
+        '[ "$QEMU_CPU" != max ] || QEMU_CPU=max,sme=off',
+        f"cpus={shlex.quote(str(cpus))}",
+        'root="$cpus/${QEMU_CPU%%,*}"',
+        '[ -d "$root" ] || root="$cpus/max"',
+        f'exec {shlex.quote(qemu)} -L "$root" {shlex.quote(str(interpreter))} -s "$@"',
     )
 
 
@@ -246,7 +253,7 @@ def setup() -> None:
     if kind == "emulated":
         emulated()
     else:
-        write(layout.PYTHON, f'#!/bin/sh\nexec "{layout.HOST_PYTHON}" "$@"\n', 0o755)
+        write(layout.PYTHON, script(f'exec {shlex.quote(str(layout.HOST_PYTHON))} "$@"'), 0o755)
     if kind == "portable":
         say(
             "no AArch64 Python can be had here (that takes an Arm machine, or x86-64 Debian): "
