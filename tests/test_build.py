@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -152,12 +153,12 @@ def test_the_macos_library_exports_the_table(copy):
     assert binary.get(lief.MachO.LoadCommand.TYPE.ID_DYLIB).name == "@rpath/libpyint8dot.dylib"
 
 
-def wheel(folder, **environment):
-    """Make a wheel of this checkout as pip would, and return its path and the names in it."""
+def wheel(folder, checkout=CHECKOUT, **environment):
+    """Make a wheel of a checkout as pip would, and return its path and the names in it."""
     pytest.importorskip("hatchling")
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=CHECKOUT,
+        cwd=checkout,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -175,6 +176,30 @@ def test_a_wheel_with_the_library_is_tagged_by_its_platform(tmp_path, linux):
     assert "pyint8dot/lib/libpyint8dot.so" in names
     assert "pyint8dot/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "asm", "build"))]
+
+
+def test_a_wheel_holds_the_package_and_nothing_that_lies_about(tmp_path, linux):
+    checkout = tmp_path / "checkout"
+    for name in ("asm", "pyint8dot"):
+        shutil.copytree(CHECKOUT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__", "lib"))
+    for name in ("build.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, checkout)
+    # Without git nothing says what is tracked, so the rule has to know by itself.
+    sources = {path.relative_to(checkout).as_posix() for path in checkout.glob("pyint8dot/**/*.py")}
+    strays = "stray.txt onnx/notes.bin onnx/model.onnx fuse/ops.py.orig fuse/.ops.py.swp lib/old.py lib/libpyint8dot.dylib engine/x.so"
+    for name in (*strays.split(), "__pycache__/conv.cpython-311.pyc", "onnx/ops/.hidden/note.md"):
+        stray = checkout / "pyint8dot" / name
+        stray.parent.mkdir(parents=True, exist_ok=True)
+        stray.write_text("")
+    for environment, library_ in (
+        ({}, None),
+        ({"PYINT8DOT_TARGET": linux, "CC": shlex.join(build.find_compiler(linux))}, "pyint8dot/lib/libpyint8dot.so"),
+    ):
+        if library_ is None and build.host_target() is not None:
+            continue  # here a wheel without a target is one with the library
+        _, names = wheel(tmp_path / str(library_ is None), checkout, **environment)
+        mine = {name for name in names if ".dist-info/" not in name}
+        assert mine == sources | {"pyint8dot/py.typed"} | ({library_} if library_ else set())
 
 
 @pytest.mark.skipif(build.host_target() is not None, reason="this machine's wheel holds the library")
