@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from support import checked, child, epilogue, float_call, gather, gemm, packer
+from support import checked, child, epilogue, float_call, gather, gemm, outer, packer
 from support.banner import registers
 from support.checked import Checker
 from support.entry import Entry, contract
@@ -80,6 +80,7 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     "layer_norm": lambda rng: float_call.layer_norm(
         floats(rng, 63).reshape(3, 21), floats(rng, 21), floats(rng, 21), 1e-5
     ),
+    "add_outer": lambda rng: outer.Call(block(rng), block(rng)[:, 0], block(rng)[0]),
 }
 
 

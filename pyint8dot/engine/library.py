@@ -49,6 +49,7 @@ ENTRIES = (
     "q_scale",
     "exp2_terms",
     "layer_norm",
+    "add_outer",
 )
 
 Entry = Callable[[bytes], Any]
