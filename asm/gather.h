@@ -8,12 +8,17 @@
  * panel, where it is narrower than 8, is read as the 8 columns that end where
  * it ends, shifted down, so that no byte beyond a row is touched.
  *
- * A packer defines put_16 (rows of 4 k in v0..v3, 16 columns each, to dst and
+ * A packer defines GROUP (the K group, 1 or 4: each divides the 4 k of a turn) before this
+ * header, and after it put_16 (rows of 4 k in v0..v3, 16 columns each, to dst and
  * dst_high) and put_8 (8 columns each, to dst), and its body is then
  * `gather_panels`.
  */
 #ifndef PYINT8DOT_GATHER_H
 #define PYINT8DOT_GATHER_H
+
+#if GROUP != 1 && GROUP != 4
+        .error  "gather.h packs in K groups of 1 and 4: define GROUP as one of them"
+#endif
 
 #define args            x0
 #define base            x1      /* where row 0 would be if its table entry were 0, at this panel's column */

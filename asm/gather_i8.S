@@ -17,6 +17,7 @@
  * Over-read:  none
  * Bound:      none
  */
+#define GROUP 1
 #include "asm.h"
 #include "gather.h"
 

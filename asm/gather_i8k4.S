@@ -17,6 +17,7 @@
  * Over-read:  none
  * Bound:      none
  */
+#define GROUP 4
 #include "asm.h"
 #include "gather.h"
 

@@ -10,7 +10,7 @@
  *   words       what `rows` leaves, a whole K group of each row at a time
  *   bytes       everything else, any strides, and whatever the others leave
  *
- * A packer defines GROUP (the K group, 4 or 1) and the macros
+ * A packer defines GROUP (the K group, 1 or 4) before this header, and after it the macros
  *   put_rows_8, _4, _2, _1    16 k of v0..v7, one row a register, to dst
  *   put_columns_16, _8        4 k of v0..v3, one k a register, to dst (and dst_high)
  *   rest_columns_16, _8       the last 1 to 3 k of the same, `left` says how many
@@ -18,6 +18,10 @@
  */
 #ifndef PYINT8DOT_PACK_H
 #define PYINT8DOT_PACK_H
+
+#if GROUP != 1 && GROUP != 4
+        .error  "pack.h packs in K groups of 1 and 4: define GROUP as one of them"
+#endif
 
 #define args            x0
 #define src             x1      /* element (0, 0) of this panel */
@@ -87,6 +91,9 @@
 
 /* Rows of a panel of n: 16 k a turn, then whole K groups. */
 .macro pack_rows n
+    .if \n != 8 && \n != 4 && \n != 2 && \n != 1
+        .error  "pack.h has panels of 8, 4, 2 and 1 rows"
+    .endif
 L(rows_\n):
         add     row1, row0, stride_mn
         add     row2, row0, stride_mn, lsl #1

@@ -21,6 +21,8 @@
  * Over-read:  none
  * Bound:      exact for k <= 131071, the sum of k products of -128 x -128; beyond it wraps like numpy's int32
  */
+#define MR              8
+#define NR              8
 #define GROUP_LOG2      0
 #define TURN_LOG2       2
 #define ROW_TURN_LOG2   2

@@ -14,16 +14,23 @@
  * the bits of m say, so no multiply is spent on a row that does not exist.  B's
  * columns come in panels of 8, the last one filled up with zeros.
  *
- * A kernel file defines, before this header, the three numbers below and, after it, for
- * rows = 8, 4, 2, 1, the macros
+ * A kernel file defines, before this header, MR and NR, the rows and columns of its tile, both
+ * 8, and the three numbers below; after it, for rows = 8, 4, 2, 1, the macros
  *   main_<rows>      add the product of one turn of k to the tile
  *   rest_<rows>      the same for one K group
  * which read A's panel at a_ptr and B's at b_ptr, move both on, and may use v0..v7 (and
- * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, a turn 2^TURN_LOG2 groups, or
- * 2^ROW_TURN_LOG2 for the tile of one row.  `gemm_8x8` is then the body of the entry.
+ * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, 1 or 4 of them, a turn 2^TURN_LOG2
+ * groups, or 2^ROW_TURN_LOG2 for the tile of one row.  `gemm_8x8` is then the body of the entry.
  */
 #ifndef PYINT8DOT_TILE_H
 #define PYINT8DOT_TILE_H
+
+#if MR != 8 || NR != 8
+        .error  "tile.h has the loops of tiles of 8 x 8: define MR and NR as 8"
+#endif
+#if !defined(GROUP_LOG2) || (GROUP_LOG2 != 0 && GROUP_LOG2 != 2)
+        .error  "tile.h has the loops of K groups of 1 and 4: define GROUP_LOG2 as 0 or 2"
+#endif
 
 #define args            x0
 #define a_base          x1      /* first panel of A */
@@ -46,6 +53,9 @@
 
 /* `do_rows n, macro`: apply a macro to the tile rows 0 .. n-1, as (low, high) registers. */
 .macro do_rows n, macro
+    .if \n != 8 && \n != 4 && \n != 2 && \n != 1
+        .error  "tile.h has tiles of 8, 4, 2 and 1 rows"
+    .endif
         \macro  16, 17
     .if \n > 1
         \macro  18, 19

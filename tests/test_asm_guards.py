@@ -1,0 +1,88 @@
+"""The shared headers of the assembly refuse to assemble for a K group or a tile that they do not implement, and say why."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import build
+
+pytestmark = pytest.mark.static
+
+# Each file that includes a header with guards, and what it tells the header.
+RIGHT = {
+    "pack_i8": "GROUP 1",
+    "pack_i8k4": "GROUP 4",
+    "gather_i8": "GROUP 1",
+    "gather_i8k4": "GROUP 4",
+    "smlal_8x8": "GROUP_LOG2 0",
+    "sdot_8x8": "GROUP_LOG2 2",
+}
+
+PACK = "pack.h packs in K groups of 1 and 4: define GROUP as one of them"
+GATHER = "gather.h packs in K groups of 1 and 4: define GROUP as one of them"
+GROUPS = "tile.h has the loops of K groups of 1 and 4: define GROUP_LOG2 as 0 or 2"
+TILE = "tile.h has the loops of tiles of 8 x 8: define MR and NR as 8"
+
+# A file, the constant it defines, what it defines instead ("" for nothing), and the message it then gets.
+WRONG = [
+    *[("pack_i8k4", "GROUP", value, PACK) for value in ("", "0", "2", "8", "-1")],
+    *[("gather_i8k4", "GROUP", value, GATHER) for value in ("", "0", "2", "8", "-1")],
+    *[("sdot_8x8", "GROUP_LOG2", value, GROUPS) for value in ("", "1", "3", "-1")],
+    *[("sdot_8x8", name, value, TILE) for name in ("MR", "NR") for value in ("", "4", "12", "16")],
+]
+
+# Macros that take a number of rows.
+ROWS = [
+    ("sdot_8x8", "do_rows {}, clear_row", "tile.h has tiles of 8, 4, 2 and 1 rows"),
+    ("pack_i8", "pack_rows {}", "pack.h has panels of 8, 4, 2 and 1 rows"),
+]
+
+
+def source(stem: str) -> str:
+    return (build.ROOT / "asm" / f"{stem}.S").read_text()
+
+
+@pytest.fixture
+def complaints(tmp_path):
+    """A function that assembles a text with the flags of the library and gives what was complained of, nothing if it went well."""
+    target = "linux-aarch64"
+    compiler = build.find_compiler(target)
+    if compiler is None:
+        pytest.skip(build.no_toolchain(target))
+
+    def assemble(text: str) -> str:
+        file = tmp_path / "snippet.S"
+        file.write_text(text)
+        flags = [*build.COMPILE_FLAGS, *build.TARGETS[target]["compile"]]
+        try:
+            build.run([*compiler, *flags, str(file), "-o", str(tmp_path / "snippet.o")])
+        except build.BuildError as error:
+            return str(error)
+        return ""
+
+    return assemble
+
+
+@pytest.mark.parametrize("stem", RIGHT)
+def test_what_is_implemented_assembles(complaints, stem):
+    name, value = RIGHT[stem].split()
+    assert re.search(rf"^#define {name} +{value}$", source(stem), re.MULTILINE)
+    assert complaints(source(stem)) == ""
+
+
+@pytest.mark.parametrize(("stem", "name", "value", "message"), WRONG)
+def test_what_is_not_does_not(complaints, stem, name, value, message):
+    """The same file with one constant changed."""
+    instead = f"#define {name} {value}" if value else ""
+    text, changed = re.subn(rf"^#define {name} .*$", instead, source(stem), flags=re.MULTILINE)
+    assert changed == 1
+    assert message in complaints(text)
+
+
+@pytest.mark.parametrize(("stem", "use", "message"), ROWS)
+def test_number_of_rows(complaints, stem, use, message):
+    """The same file with one more use of a macro of its header."""
+    assert message in complaints(f"{source(stem)}\n        {use.format(3)}\n")
+    assert message not in complaints(f"{source(stem)}\n        {use.format(4)}\n")
