@@ -13,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from support import entry
 from support.checked import Checker
 
 from pyint8dot.engine import cpu, kernels
@@ -129,8 +130,9 @@ def _has_processor(item: pytest.Item) -> bool:
     if item.get_closest_marker("native") is None:
         return True
     callspec = getattr(item, "callspec", None)
-    name = callspec.params.get("native_kernel") if callspec else None
-    return runs_here(kernels.KERNELS[name]) if name else cpu.is_aarch64()
+    params = callspec.params if callspec else {}
+    name = params.get("native_kernel", params.get("stem"))
+    return cpu.is_aarch64() and (name is None or entry.feature(name) in cpu.features())
 
 
 def _macs(item: pytest.Item) -> int:

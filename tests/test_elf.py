@@ -10,10 +10,10 @@ import capstone
 import pytest
 from elftools.elf.elffile import ELFFile
 from support import banner
-from support.entry import contract
+from support.entry import contract, feature
 
 import build
-from pyint8dot.engine import kernels, library
+from pyint8dot.engine import library
 
 pytestmark = pytest.mark.static
 
@@ -188,16 +188,14 @@ def test_entries_are_wholly_code(functions):
 
 @pytest.mark.parametrize("stem", library.ENTRIES)
 def test_mnemonics(functions, stem):
-    row = kernels.KERNELS.get(stem)
-    allowed = ALLOWED | ALLOWED_IN.get(stem, set()) | BY_FEATURE.get(row.feature if row else "", set())
+    allowed = ALLOWED | ALLOWED_IN.get(stem, set()) | BY_FEATURE.get(feature(stem), set())
     assert {instruction.mnemonic for instruction in functions[stem].code} - allowed == set()
 
 
-@pytest.mark.parametrize("name", [row.name for row in kernels.KERNELS.values() if row.feature in BY_FEATURE])
-def test_kernel_uses_its_feature(functions, name):
-    """A kernel that asks for a feature has a reason to."""
-    feature = kernels.KERNELS[name].feature
-    assert {instruction.mnemonic for instruction in functions[name].code} & BY_FEATURE[feature]
+@pytest.mark.parametrize("stem", [stem for stem in library.ENTRIES if feature(stem) in BY_FEATURE])
+def test_entry_uses_its_feature(functions, stem):
+    """An entry that asks for a feature has a reason to."""
+    assert {instruction.mnemonic for instruction in functions[stem].code} & BY_FEATURE[feature(stem)]
 
 
 @pytest.mark.parametrize("stem", library.ENTRIES)

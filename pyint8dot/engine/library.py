@@ -39,6 +39,8 @@ ENTRIES = (
     "run",
     "sdot_8x8",
     "smlal_8x8",
+    "sdot_4x1",
+    "smull_4x1",
     "pack_i8k4",
     "pack_i8",
     "gather_i8k4",

@@ -12,11 +12,19 @@ from pyint8dot.engine import library
 
 ASM = Path(__file__).resolve().parents[2] / "asm"
 
+# What a contract says of the features that Python knows by these names.
+FEATURES = {"Advanced SIMD (every AArch64)": "asimd", "FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm"}
+
 
 @functools.cache
 def contract(stem: str) -> dict[str, str]:
     """The contract at the head of the file that defines an entry."""
     return banner.parse((ASM / f"{stem}.S").read_text(encoding="utf-8"))
+
+
+def feature(stem: str) -> str:
+    """The processor feature that an entry needs."""
+    return FEATURES[contract(stem)["Requires"]]
 
 
 class Entry:
