@@ -14,12 +14,12 @@ GOLDENS = json.loads(measure.GOLDENS.read_text())
 LARGE_BOUNDS = {"sdot_8x8": 0.085, "smlal_8x8": 0.36}
 LARGE = "512x512x512"
 
-# The most instructions of a call on sdot_8x8: a call for the two small shapes, a multiply-accumulate for the others.
+# The most instructions a multiply-accumulate on sdot_8x8, for the larger of `calls.SHAPES`; the small ones have bars.
 # Each is below what the best of the other libraries takes for the same work; the README has the table.
 BOUNDS = {
-    "matmul": (15_000, 28_000, 0.076, 0.073, 0.0735, 0.0725, 0.0715),
-    "qlinear_matmul": (20_000, 34_000, 0.082, 0.0795, 0.0755, 0.0775, 0.0735),
-    "linear": (22_000, 40_000, 0.087, 0.081, 0.082, 0.082, 0.076),
+    "matmul": (0.076, 0.073, 0.0735, 0.0725, 0.0715),
+    "qlinear_matmul": (0.082, 0.0795, 0.0755, 0.0775, 0.0735),
+    "linear": (0.087, 0.081, 0.082, 0.082, 0.076),
 }
 
 
@@ -33,8 +33,7 @@ def per_unit(call, kernel, shape):
 
 
 def test_every_call_of_every_native_kernel_has_a_golden():
-    assert sorted(measure.KERNELS) == sorted(NATIVE)
-    assert list(GOLDENS) == calls.keys(measure.KERNELS)
+    assert list(GOLDENS) == calls.keys(NATIVE)
     assert all(isinstance(count, int) and count > 0 for count in GOLDENS.values())
 
 
@@ -53,10 +52,9 @@ def test_sdot_takes_at_most_a_quarter_of_the_instructions_of_smlal():
 
 @pytest.mark.parametrize("call", BOUNDS)
 def test_whole_calls_stay_within_their_bounds(call):
-    for index, (shape, bound) in enumerate(zip(calls.SHAPES, BOUNDS[call], strict=True)):
+    for shape, bound in zip(calls.SHAPES[len(calls.SMALL) :], BOUNDS[call], strict=True):
         name = "x".join(map(str, shape))
-        count = golden(call, "sdot_8x8", name) if index < 2 else per_unit(call, "sdot_8x8", name)
-        assert count <= bound, name
+        assert per_unit(call, "sdot_8x8", name) <= bound, name
 
 
 @pytest.mark.parametrize("call", ["pack", "pack, transposed"])
@@ -80,28 +78,10 @@ def test_whole_models_stay_within_their_bounds(model, shape, most):
     assert smlal / sdot >= 2.5
 
 
-def test_comparison_reports_what_differs():
-    goldens = {"a": 10_000_000, "b": 100_000, "gone": 1, "same": 7}
-    counts = {"a": 10_100_000, "b": 106_000, "new": 5, "same": 7}
-    lines = measure.compare(counts, goldens)
-    assert [line.partition(":")[0] for line in lines] == ["new", "gone", "a", "b"]
-    assert "+1.0%" in lines[2]
-    assert measure.compare({"a": 10_049_000, "b": 95_100}, {"a": 10_000_000, "b": 100_000}) == []
-    assert len(measure.compare({"a": 9_900_000}, {"a": 10_000_000})) == 1
-
-
-def test_the_table_shows_counts_per_unit_of_work():
-    name = "matmul sdot_8x8 8x8x8"
-    row = measure.table({name: 1024}, {name: 1000}).splitlines()[1]
-    assert "1,024" in row
-    assert "2.0000" in row
-    assert "+2.40%" in row
-
-
 @pytest.mark.optional
 def test_counted_again_the_goldens_hold():
-    """The calls that are quickly counted; `make icount` counts them all."""
-    largest = 20_000_000
+    """The small calls, which are quickly counted; `make icount` counts them all."""
+    largest = 1_000_000
     try:
         counts = measure.measure(largest=largest)
     except measure.CannotCountError as why:

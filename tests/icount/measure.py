@@ -19,12 +19,19 @@ import tempfile
 from pathlib import Path
 
 from emulation import layout
-from icount import calls
+from icount import calls, tables
+
+from pyint8dot.engine import kernels as engine
 
 HERE = Path(__file__).resolve().parent
 GOLDENS = HERE / "goldens.json"
-KERNELS = ["sdot_8x8", "smlal_8x8"]
-CPU = "neoverse-n1"
+KERNELS = [row.name for row in engine.KERNELS.values() if row.native]
+# CPU models of the emulator and what they have of the features that kernels need. Each kernel is counted on the first
+# that has all it needs. `max` goes without SVE and SME, which no kernel uses and numpy's BLAS would.
+CPUS = {
+    "neoverse-n1": {"asimd", "dotprod"},
+    "max,sve=off,sme=off": {"asimd", "dotprod", "i8mm"},
+}
 # Counts repeat to about this part of themselves; small calls are mostly Python and the allocator, which
 # see addresses that differ from run to run and from machine to machine.
 TOLERANCE, SMALL_TOLERANCE, SMALL = 0.005, 0.05, 1_000_000
@@ -49,15 +56,15 @@ def plugin() -> Path:
         raise CannotCountError("counting needs a C compiler for this machine (on Debian: apt-get install gcc)")
     folder = layout.HOME / "icount"
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / "probe"
     said = "it is built without them"
     # qemu takes a plugin only where it claims a version of the interface it knows.
     for api in range(1, NEWEST_API + 1):
         path = compiled(compiler, folder / f"plugin-{api}.so", api)
-        probe.unlink(missing_ok=True)
-        done = guest(path, probe, ["-c", "pass"], check=False)
-        if done.returncode == 0 and probe.exists():
-            return path
+        with tempfile.TemporaryDirectory() as scratch:
+            probe = Path(scratch, "probe")
+            done = guest(path, probe, ["-c", "pass"], check=False)
+            if done.returncode == 0 and probe.exists():
+                return path
         said = done.stderr.strip().rpartition("\n")[2] or said
     raise CannotCountError(f"{qemu} takes no plugins: {said}")
 
@@ -78,16 +85,25 @@ def compiled(compiler: list[str], path: Path, api: int) -> Path:
     return path
 
 
+def cpu_for(kernel: str) -> str:
+    """Return the CPU model that a kernel is counted on."""
+    needs = {engine.KERNELS[kernel].feature}
+    for model, features in CPUS.items():
+        if needs <= features:
+            return model
+    raise LookupError(f"no CPU model in CPUS has what {kernel} needs: {', '.join(sorted(needs))}")
+
+
 def guest(
-    library: Path, out: Path, arguments: list[str], *, check: bool = True, kernel: str | None = None
+    library: Path, out: Path, arguments: list[str], *, check: bool = True, cpu: str = next(iter(CPUS))
 ) -> subprocess.CompletedProcess[str]:
     """Run the emulated Python with the plugin, on one thread and with nothing random that can be fixed."""
-    drop = ("PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE", "PYTHONPATH")
+    drop = ("PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE")
     environment = {key: value for key, value in os.environ.items() if key not in drop}
-    environment.update(QEMU_CPU=CPU, QEMU_PLUGIN=str(library), ICOUNT_OUT=str(out), PYTHONHASHSEED="0")
+    environment.update(QEMU_CPU=cpu, QEMU_PLUGIN=str(library), ICOUNT_OUT=str(out), PYTHONHASHSEED="0")
     environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    if kernel is not None:
-        environment["PYINT8DOT_KERNEL"] = kernel
+    # This checkout is counted, whichever the interpreter was set up for.
+    environment["PYTHONPATH"] = os.pathsep.join([str(layout.CHECKOUT), str(layout.CHECKOUT / "tests")])
     return subprocess.run(
         [str(layout.PYTHON), *arguments], env=environment, capture_output=True, text=True, check=check
     )
@@ -108,36 +124,31 @@ def measure(kernels: list[str] = KERNELS, largest: int = calls.EVERYTHING) -> di
     """
     library = plugin()
     counts: dict[str, int] = {}
-    for kernel in kernels:
-        counts |= measure_kernel(library, kernel, largest)
-    return counts
+    for cpu in CPUS:
+        if fitting := [kernel for kernel in kernels if cpu_for(kernel) == cpu]:
+            counts |= measure_on(cpu, library, fitting, largest)
+    return {name: counts[name] for name in calls.keys(kernels, largest)}
 
 
-def measure_kernel(library: Path, kernel: str, largest: int) -> dict[str, int]:
-    """Count every call on one kernel, chosen by the environment so that the calls themselves say nothing of it."""
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+def measure_on(cpu: str, library: Path, kernels: list[str], largest: int) -> dict[str, int]:
+    """Count every call on the kernels of one CPU model."""
+    with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "counts")
-        done = guest(library, out, [str(HERE / "calls.py"), kernel, str(largest)], check=False, kernel=kernel)
+        done = guest(library, out, [str(HERE / "calls.py"), str(largest), *kernels], check=False, cpu=cpu)
         if done.returncode:
             raise RuntimeError(f"the counted program failed with status {done.returncode}:\n{done.stderr}")
         marks = [int(line) for line in out.read_text().split()]
     # Markers come in pairs, one before and one after each call.
     spans = iter([after - before for before, after in zip(marks[::2], marks[1::2], strict=True)])
-    marker = min(itertools.islice(spans, calls.IDLE))
-    counts = {}
-    for name in json.loads(done.stdout):
-        call, _, shape = split(name)
-        counts[name] = min(itertools.islice(spans, calls.passes(call, shape)[1])) - marker
+    counts: dict[str, int] = {}
+    for _, names in itertools.groupby(json.loads(done.stdout), lambda name: calls.split(name)[1]):
+        marker = min(itertools.islice(spans, calls.IDLE))
+        for name in names:
+            call, _, shape = calls.split(name)
+            counts[name] = min(itertools.islice(spans, calls.passes(call, shape)[1])) - marker
     if list(spans):
         raise RuntimeError("more markers than calls: something else calls getppid()")
     return counts
-
-
-def split(name: str) -> tuple[str, str, calls.Shape]:
-    """Return the call, the kernel and the shape of a key."""
-    call, kernel, shape = name.rsplit(" ", 2)
-    m, k, n = map(int, shape.split("x"))
-    return call, kernel, (m, k, n)
 
 
 def compare(counts: dict[str, int], goldens: dict[str, int]) -> list[str]:
@@ -154,14 +165,17 @@ def compare(counts: dict[str, int], goldens: dict[str, int]) -> list[str]:
 
 def table(counts: dict[str, int], goldens: dict[str, int]) -> str:
     """Return the counts as text, with the work they do and the goldens beside them."""
-    lines = [f"{'call':24}{'kernel':12}{'m x k x n':16}{'instructions':>14}{'a unit':>10}  {'unit':6}{'golden':>9}"]
+    wide = 2 + max(len(call) for call in calls.CALLS)
+    lines = [f"{'call':{wide}}{'kernel':12}{'m x k x n':16}{'instructions':>14}{'a unit':>10}  {'unit':6}{'golden':>9}"]
     for name, count in counts.items():
-        call, kernel, shape = split(name)
+        call, kernel, shape = calls.split(name)
         unit = calls.CALLS[call].unit
-        # Of a whole run there is no smaller unit than itself.
-        each = "" if unit == "run" else f"{count / calls.work(call, shape):.4f}"
+        # Of a whole call or run there is no smaller unit than itself.
+        each = "" if unit in ("call", "run") else f"{count / calls.work(call, shape):.4f}"
         change = f"{count / goldens[name] - 1:+.2%}" if name in goldens else "new"
-        lines.append(f"{call:24}{kernel:12}{'x'.join(map(str, shape)):16}{count:14,}{each:>10}  {unit:6}{change:>9}")
+        lines.append(
+            f"{call:{wide}}{kernel:12}{'x'.join(map(str, shape)):16}{count:14,}{each:>10}  {unit:6}{change:>9}"
+        )
     return "\n".join(lines)
 
 
@@ -169,13 +183,17 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Count the instructions of whole calls under emulation.")
     parser.add_argument("--update", action="store_true", help="write the counts as the new goldens")
+    parser.add_argument("--table", action="store_true", help="count nothing: print the goldens as the README's tables")
     options = parser.parse_args()
+    goldens = json.loads(GOLDENS.read_text()) if GOLDENS.exists() else {}
+    if options.table:
+        print(tables.markdown(goldens))
+        return 0
     try:
         counts = measure()
     except CannotCountError as error:
         print(f"icount: {error}", file=sys.stderr)
         return 1
-    goldens = json.loads(GOLDENS.read_text()) if GOLDENS.exists() else {}
     print(table(counts, goldens))
     if options.update:
         # Counts within the tolerance keep their golden, so that an update shows only what changed.

@@ -1,0 +1,174 @@
+"""What counts instructions: that it makes the calls it names, on the processor that fits, and compares as it says."""
+
+import dataclasses
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from emulation import layout
+from icount import calls, forms, measure, tables
+
+import pyint8dot
+from pyint8dot.engine import cpu, kernels, settings
+
+SMALL = [(call, shape) for call in calls.CALLS for shape in tables.small_shapes(call)]
+
+
+@pytest.mark.parametrize(("name", "shape"), SMALL, ids=str)
+def test_every_form_can_be_called_again_and_again(name, shape):
+    if name.startswith("InferenceSession"):
+        pytest.importorskip("onnx")
+    row = calls.CALLS[name]
+    with row.within():
+        call = row.make(*shape)
+        first, second = (np.array(call()).ravel() for _ in range(2))
+    assert first.size == shape[0] * shape[2]
+    assert np.unique(first).size > 1
+    np.testing.assert_array_equal(first, second)
+
+
+def test_fresh_scalars_are_equal_and_never_the_same(monkeypatch):
+    seen = []
+    monkeypatch.setattr(pyint8dot, "qlinear_matmul", lambda *arguments: seen.append(arguments))
+    call = calls.CALLS["qlinear_matmul, fresh scalars"].make(8, 8, 8)
+    for _ in range(calls.WARM + calls.REPEATS):
+        call()
+    scalars = [[value for value in arguments if isinstance(value, np.generic)] for arguments in seen]
+    assert len({id(value) for values in scalars for value in values}) == 6 * len(seen)
+    assert {tuple(map(float, values)) for values in scalars} == {(0.5, 0, 0.25, 0, 100, 0)}
+
+
+def made(monkeypatch, table):
+    """The settings in force at each marker when the calls of a table are made, by the order of the markers."""
+    kernel, marks = forms.chosen(), []
+    monkeypatch.setattr(calls, "CALLS", table)
+    monkeypatch.setenv("PYINT8DOT_KERNEL", kernel)
+    monkeypatch.setattr(os, "getppid", lambda: marks.append(settings.current()))
+    calls.make(kernel, calls.EVERYTHING)
+    assert marks[: 2 * calls.IDLE] == [settings.NOTHING] * 2 * calls.IDLE
+    return marks[2 * calls.IDLE :]
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("matmul, a uint8", settings.NOTHING),
+        ("matmul, in use_kernel", settings.Settings(kernel=forms.chosen())),
+        ("matmul, in num_threads(1)", settings.Settings(num_threads=1)),
+    ],
+)
+def test_a_block_is_open_around_the_counted_calls(name, inside, monkeypatch):
+    marks = made(monkeypatch, {name: calls.CALLS[name]})
+    assert marks == [inside] * 2 * calls.REPEATS * len(calls.SMALL)
+    assert settings.current() is settings.NOTHING
+
+
+def test_a_call_is_made_before_it_is_counted_and_large_ones_less_often(monkeypatch):
+    made_calls = []
+
+    def make(*shape):
+        return lambda: made_calls.append(shape)
+
+    small, large = (8, 8, 8), (1000, 1000, 1000)
+    marks = made(monkeypatch, {"it": calls.Call(make, (small, large), "call")})
+    assert made_calls == [small] * (calls.WARM + calls.REPEATS) + [large] * (calls.WARM_LARGE + calls.REPEATS_LARGE)
+    assert len(marks) == 2 * (calls.REPEATS + calls.REPEATS_LARGE)
+
+
+def test_another_checkout_is_not_counted(monkeypatch, tmp_path):
+    monkeypatch.setattr(pyint8dot, "__file__", str(tmp_path / "pyint8dot" / "__init__.py"))
+    with pytest.raises(SystemExit, match="not of this checkout"):
+        calls.main([], 0)
+
+
+def test_another_kernel_is_not_counted(monkeypatch):
+    monkeypatch.setenv("PYINT8DOT_KERNEL", "")
+    with pytest.raises(SystemExit, match="sdot_9x9 was not chosen"):
+        calls.make("sdot_9x9", 0)
+
+
+@pytest.mark.parametrize(
+    ("feature", "model"), [("asimd", "neoverse-n1"), ("dotprod", "neoverse-n1"), ("i8mm", "max,sve=off,sme=off")]
+)
+def test_a_kernel_is_counted_on_the_first_model_that_has_its_features(feature, model, monkeypatch):
+    row = dataclasses.replace(kernels.KERNELS["smlal_8x8"], name="new", feature=feature)
+    monkeypatch.setitem(kernels.KERNELS, "new", row)
+    assert measure.cpu_for("new") == model
+
+
+def test_a_kernel_that_fits_no_model_is_an_error(monkeypatch):
+    row = dataclasses.replace(kernels.KERNELS["smlal_8x8"], name="new", feature="amx")
+    monkeypatch.setitem(kernels.KERNELS, "new", row)
+    with pytest.raises(LookupError, match="no CPU model in CPUS has what new needs: amx"):
+        measure.cpu_for("new")
+
+
+@pytest.mark.optional
+@pytest.mark.parametrize("model", measure.CPUS)
+def test_the_models_have_the_features_they_are_listed_with(model):
+    if layout.kind() != "emulated":
+        pytest.skip("CPU models are emulated on x86-64 Debian")
+    # The module alone, since importing numpy takes seconds under emulation.
+    program = f"import runpy; print(*runpy.run_path({cpu.__file__!r})['features']())"
+    environment = {**os.environ, "QEMU_CPU": model}
+    said = subprocess.run([layout.PYTHON, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert set(said.stdout.split()) == measure.CPUS[model]
+
+
+def test_comparison_reports_what_differs():
+    goldens = {"a": 10_000_000, "b": 100_000, "gone": 1, "same": 7}
+    counts = {"a": 10_100_000, "b": 106_000, "new": 5, "same": 7}
+    lines = measure.compare(counts, goldens)
+    assert [line.partition(":")[0] for line in lines] == ["new", "gone", "a", "b"]
+    assert "+1.0%" in lines[2]
+    assert measure.compare({"a": 10_049_000, "b": 95_100}, {"a": 10_000_000, "b": 100_000}) == []
+    assert len(measure.compare({"a": 9_900_000}, {"a": 10_000_000})) == 1
+
+
+def test_the_table_shows_counts_per_unit_of_work():
+    name = "matmul sdot_8x8 8x8x8"
+    row = measure.table({name: 1024}, {name: 1000}).splitlines()[1]
+    assert "1,024" in row
+    assert "2.0000" in row
+    assert "+2.40%" in row
+
+
+def test_the_table_leaves_whole_calls_whole():
+    row = measure.table({"matmul, out= sdot_8x8 8x8x8": 16_000}, {}).splitlines()[1]
+    assert row.split() == ["matmul,", "out=", "sdot_8x8", "8x8x8", "16,000", "call", "new"]
+
+
+# The README's tables.
+
+
+GOLDENS = {calls.key(call, calls.BARS_ON, shape): 12_345 for call, shape in calls.barred()}
+
+
+def test_the_tables_show_counts_and_bars():
+    text = tables.markdown(GOLDENS).splitlines()
+    assert text[:2] == ["| form | 8x8x8 | bar | 1x384x384 | bar |", "|---|---|---|---|---|"]
+    assert "| `matmul`, out= | 12.3 | 16 | 12.3 | 31 |" in text
+    assert "| `matmul`, a 1-D | 12.3 (1x8x8) | 18 | 12.3 | 33 |" in text
+    assert "| `matmul` | 1000x384x16 | 0.0020 | 0.076 |" in text
+    assert "| `matmul`, batch of 12 | 128x64x128 | 0.0010 | 0.1033 |" in text
+
+
+def test_the_tables_show_every_bar_once():
+    rows = [line for line in tables.markdown(GOLDENS).splitlines() if line.startswith("| `")]
+    forms_of_two = sum(1 for call in calls.CALLS if tables.small_shapes(call))
+    assert len(rows) == len(set(rows)) == len(calls.barred()) - forms_of_two
+
+
+def test_a_text_is_compared_with_the_tables():
+    table, other = tables.forms(GOLDENS), tables.further(GOLDENS)
+    assert tables.differences(f"# Counts\n\n{table}\n\nMore.\n\n{other}\nAnd more.\n", GOLDENS) == []
+    out = "| `matmul`, out= | 12.3 | 16 | 12.3 | 31 |"
+    assert tables.differences(f"{table.replace(out, out.replace('12.3 | 16', '12.4 | 16'))}\n\n{other}", GOLDENS) == [
+        "- | `matmul`, out= | 12.4 | 16 | 12.3 | 31 |",
+        "+ | `matmul`, out= | 12.3 | 16 | 12.3 | 31 |",
+    ]
+    assert tables.differences(f"{table}\n\n{other}\n| a | row | too | many |", GOLDENS) == [
+        "- | a | row | too | many |"
+    ]
+    assert tables.differences(f"{table}\n", GOLDENS) == [f"+ {line}" for line in other.splitlines()]
