@@ -75,15 +75,32 @@ def test_feed_that_does_not_fit(rng, feed, words):
     session = InferenceSession(data(linear(rng)))
     with pytest.raises(InputError, match=words):
         session.run(None, feed)
+    # Nor does it after one that fits.
+    good = rng.standard_normal((1, 2, 12)).astype(F32)
+    session.run(None, {"x": good})
     with pytest.raises(ValueError, match=words):
         session.run(None, feed)
+    session.run(None, {"x": good})
+
+
+def test_feed_need_not_be_of_arrays(rng):
+    """Whatever numpy makes an array of the right type of is one, before and after such an array."""
+    x = rng.standard_normal((1, 2, 12)).astype(F32)
+    session = InferenceSession(data(linear(rng)))
+    rows = [[list(row) for row in x[0]]]
+    for value in (rows, x, rows, x.view(np.recarray), np.asfortranarray(x)):
+        np.testing.assert_array_equal(session.run(["y"], {"x": value})[0], session.run(["y"], {"x": x.copy()})[0])
 
 
 def test_symbol_has_one_size():
     shapes = {"a": (F32, ["n", 2]), "b": (F32, ["n", 2])}
     session = InferenceSession(data(model([node("Add", "a b", "y")], shapes, {"y": F32})))
-    with pytest.raises(InputError, match="'n' is 3 elsewhere"):
-        session.run(None, {"a": np.zeros((3, 2), F32), "b": np.zeros((1, 2), F32)})
+    for _ in range(2):
+        with pytest.raises(InputError, match="'n' is 3 elsewhere"):
+            session.run(None, {"a": np.zeros((3, 2), F32), "b": np.zeros((1, 2), F32)})
+        for n in (3, 1):
+            [y] = session.run(None, {"a": np.zeros((n, 2), F32), "b": np.ones((n, 2), F32)})
+            np.testing.assert_array_equal(y, np.ones((n, 2), F32))
 
 
 def test_unknown_output(rng):
@@ -201,6 +218,71 @@ def test_intermediates_are_freed(rng):
     made = model(nodes, {"x": x}, {"y": F32})
     with pytest.raises(ModelError, match="more than max_bytes"):
         InferenceSession(data(made), max_bytes=4 * x.nbytes).run(None, {"x": x})
+
+
+def test_outputs_that_nobody_reads(rng):
+    """What is left of a node's outputs is what it would be beside the others."""
+    x = rng.standard_normal((4, 6)).astype(F32)
+    for op, outputs, attributes in (
+        ("Split", {"a": F32, "b": F32, "c": F32}, {"num_outputs": 3}),
+        ("DynamicQuantizeLinear", {"q": np.uint8, "s": F32, "z": np.uint8}, {}),
+    ):
+        nodes = [node(op, "x", " ".join(outputs), **attributes)]
+        for name, kind in outputs.items():
+            made = model(nodes, {"x": x}, {name: kind})
+            [got] = InferenceSession(data(made)).run(None, {"x": x})
+            np.testing.assert_array_equal(got, reference(made, {"x": x})[0])
+
+
+def test_several_outputs_are_counted_while_they_are_alive(rng):
+    x = rng.standard_normal((64, 64)).astype(F32)
+    nodes = [node("Split", "x", f"a{i} b{i}", num_outputs=2) for i in range(3)]
+    nodes.append(node("Sum", " ".join(f"a{i} b{i}" for i in range(3)), "y"))
+    made = model(nodes, {"x": x}, {"y": F32})
+    with pytest.raises(ModelError, match=r"'the Split'.*more than max_bytes"):
+        InferenceSession(data(made), max_bytes=5 * x.nbytes // 2).run(None, {"x": x})
+    # An output that nobody reads is let go at once.
+    made = model([node("Split", "x", "a b", num_outputs=2), node("Softmax", "b", "y")], {"x": x}, {"y": F32})
+    assert InferenceSession(data(made), max_bytes=x.nbytes).run(None, {"x": x})[0].shape == (32, 64)
+
+
+@pytest.mark.parametrize("op", ["MatMulInteger", "QLinearMatMul", "MatMulFloat"])
+def test_product_by_a_constant_is_bounded_before_it_is_made(rng, op):
+    w, x = rng.integers(-9, 9, (3, 64)).astype(np.int8), rng.integers(-9, 9, (16, 3)).astype(np.int8)
+    one = {"s": np.asarray(1, F32), "z": np.asarray(0, np.int8)}
+    made = {
+        "MatMulInteger": model([node("MatMulInteger", "x w", "y")], {"x": (np.int8, ["m", "k"])}, {"y": np.int32}, {"w": w}),
+        "QLinearMatMul": model(
+            [node(op, "x s z w s z s z", "y")], {"x": (np.int8, ["m", "k"])}, {"y": np.int8}, {"w": w, **one}
+        ),
+        "MatMulFloat": model(
+            [node("MatMulInteger", "x w", "p"), node("Cast", "p", "c", to=TensorProto.FLOAT), node("Mul", "c s", "y")],
+            {"x": (np.int8, ["m", "k"])}, {"y": F32}, {"w": w, "s": one["s"]},
+        ),
+    }[op]  # fmt: skip
+    enough = InferenceSession(data(made), max_bytes=4 * 16 * 64)
+    assert [row.op for row in enough.report().rows] == [op]
+    assert enough.run(None, {"x": x})[0].shape == (16, 64)
+    with pytest.raises(NodeError, match=r"\(16, 4\).*'x' is int8 \[16, 4\]"):
+        enough.run(None, {"x": np.ones((16, 4), np.int8)})
+    with pytest.raises(ModelError, match="needs 4352 bytes, more than max_bytes=4096"):
+        enough.run(None, {"x": np.ones((17, 3), np.int8)})
+    with pytest.raises(ModelError, match="needs 4096 bytes, more than max_bytes=4095"):
+        InferenceSession(data(made), max_bytes=4 * 16 * 64 - 1).run(None, {"x": x})
+
+
+def test_product_over_nothing_is_bounded_too():
+    """The left operand has no elements, however many rows it has."""
+    made = model(
+        [node("MatMulInteger", "x w", "y")],
+        {"x": (np.int8, ["m", 0])},
+        {"y": np.int32},
+        {"w": np.zeros((0, 64), np.int8)},
+    )
+    session = InferenceSession(data(made), max_bytes=1 << 20)
+    np.testing.assert_array_equal(session.run(None, {"x": np.zeros((2, 0), np.int8)})[0], np.zeros((2, 64)))
+    with pytest.raises(ModelError, match="needs 268435456 bytes"):
+        session.run(None, {"x": np.zeros((1 << 20, 0), np.int8)})
 
 
 def test_constants_are_folded(rng):

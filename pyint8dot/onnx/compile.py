@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,8 +16,35 @@ from pyint8dot.onnx.ops import elementwise, neural, quantized, shapes, windows
 from pyint8dot.onnx.reference import lower_by_reference
 from pyint8dot.onnx.registry import OPERATORS, VIEWS, Function, Site
 
-__all__ = ["Program", "Step", "compile_graph", "lower"]
+__all__ = ["Program", "Step", "Take", "compile_graph", "lower", "taking"]
 _ROOMS = (elementwise, neural, quantized, shapes, windows)
+
+# Takes some items of a list, in an order of its own.
+Take: TypeAlias = "Callable[[list[Any]], Sequence[Any]]"
+
+
+def taking(slots: Sequence[int]) -> Take:
+    """Return what takes the values of some slots from a list of all.
+
+    Parameters
+    ----------
+    slots : sequence of int
+        Any number of them.
+
+    Returns
+    -------
+    callable
+        It takes a list and returns a tuple or a list.
+
+    Examples
+    --------
+    >>> taking([2, 0])(["a", "b", "c"]), list(taking([1])(["a", "b", "c"]))
+    (('c', 'a'), ['b'])
+    """
+    if len(slots) > 1:
+        return itemgetter(*slots)
+    # Of one item itemgetter makes no sequence, but it does of a slice.
+    return itemgetter(slice(slots[0], slots[0] + 1) if slots else slice(0))
 
 
 @dataclass
@@ -34,8 +63,8 @@ class Step:
         Slots of the values.
     frees : tuple of int
         Slots nobody reads after this step.
-    single : bool
-        Whether `function` returns one array.
+    arguments : callable
+        Takes what `function` is given from the values of all slots.
     """
 
     node: Node
@@ -44,7 +73,10 @@ class Step:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     frees: tuple[int, ...]
-    single: bool
+    arguments: Take = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.arguments = taking(self.inputs)
 
 
 @dataclass
@@ -63,6 +95,8 @@ class Program:
         The graph's outputs and their slots.
     shared : set of int
         Slots of outputs that may share memory with a constant or an input.
+    results : list of int
+        Slots that steps write to.
     """
 
     steps: list[Step]
@@ -70,6 +104,7 @@ class Program:
     inputs: list[int]
     outputs: list[tuple[str, int]]
     shared: set[int]
+    results: list[int]
 
 
 def lower(site: Site) -> tuple[Function, str]:
@@ -152,7 +187,7 @@ def compile_graph(graph: Graph, kernel: str, num_threads: int | None, max_bytes:
         # The message would keep the whole model in memory.
         node.proto = None
         frees = {slots[n] for n in names if n and n not in fixed and last_name[n] == index}
-        frees |= {slots[n] for n in node.outputs if n and n not in fixed and n not in last_name}
+        frees |= {slots[n] if n else unread for n in node.outputs if n not in fixed and n not in last_name}
         steps.append(
             Step(
                 node=node,
@@ -161,7 +196,6 @@ def compile_graph(graph: Graph, kernel: str, num_threads: int | None, max_bytes:
                 inputs=tuple(0 if i in site.absorbed else slots[n] for i, n in enumerate(names)),
                 outputs=tuple(slots[n] if n else unread for n in node.outputs),
                 frees=tuple(sorted(frees)),
-                single=by != "onnx reference" and len(node.outputs) == 1,
             )
         )
     values: list[Any] = [None] * (len(slots) + 1)
@@ -176,6 +210,7 @@ def compile_graph(graph: Graph, kernel: str, num_threads: int | None, max_bytes:
         [slots[i.name] for i in graph.inputs],
         [(name, slots[name]) for name in outputs],
         {slots[name] for name in outputs if memory[name] in pinned},
+        sorted({slot for step in steps for slot in step.outputs}),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyint8dot.engine import kernels, threads
 from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
-from pyint8dot.onnx.compile import Program, compile_graph
+from pyint8dot.onnx.compile import Program, Step, Take, compile_graph, taking
 from pyint8dot.onnx.errors import InputError, ModelError, NodeError
 from pyint8dot.onnx.graph import Graph, TensorInfo
 from pyint8dot.onnx.load import Source, read_model
@@ -69,6 +69,11 @@ class InferenceSession:
         self._max_bytes = max_bytes
         self._program: Program = compile_graph(graph, self.kernel, count, max_bytes)
         self._slots = dict(self._program.outputs)
+        self._all = self._wanted(list(self._slots))
+        # Slot, name, type and shape of each input of the last feed that was checked; no array has this shape.
+        self._seen: list[tuple[int, str, Any, Any]] = [
+            (slot, info.name, info.dtype, None) for slot, info in zip(self._program.inputs, self._inputs, strict=True)
+        ]
         self._times = [0.0] * len(self._program.steps)
         self._runs = 0
 
@@ -105,50 +110,43 @@ class InferenceSession:
         ModelError
             If results would be larger than `max_bytes`.
         """
-        names = list(self._slots) if output_names is None else list(output_names)
-        for name in names:
-            if name not in self._slots:
-                raise InputError(f"the model has no output {name!r}; it has {_listing(self._slots)}")
-        arrays = self._check_feed(feed)
+        take, shared = self._all if output_names is None else self._wanted(list(output_names))
         values = self._program.values.copy()
-        for slot, array in zip(self._program.inputs, arrays, strict=True):
-            values[slot] = array
-        times, clock = self._times, time.perf_counter
-        # Views count like arrays of their own: the sum is never too small.
-        live = 0
+        if not self._fits_as_before(feed, values):
+            for slot, array in zip(self._program.inputs, self._check_feed(feed), strict=True):
+                values[slot] = array
+        times, clock, limit = self._times, time.perf_counter, self._max_bytes
+        # Bytes made since the last exact count, nothing taken off for what is freed: never less than what is alive.
+        made = 0
         before = clock()
         for index, step in enumerate(self._program.steps):
             try:
-                result = step.function(*[values[i] for i in step.inputs])
+                result = step.function(*step.arguments(values))
             except ModelError:
                 raise
             except Exception as error:
                 given = [values[i] for i in step.inputs]
                 raise NodeError(f"{step.node}: {_first_line(error)}; {_describe(step.node.inputs, given)}") from error
-            if step.single:
-                values[step.outputs[0]] = result
-                live += getattr(result, "nbytes", 0)
+            if type(result) is tuple:
+                for place, slot in enumerate(step.outputs):
+                    values[slot] = array = result[place]
+                    made += getattr(array, "nbytes", 0)
             else:
-                for slot, array in zip(step.outputs, result, strict=False):
-                    values[slot] = array
-                    live += getattr(array, "nbytes", 0)
-            if live > self._max_bytes:
-                raise ModelError(
-                    f"{step.node}: intermediate results take {live} bytes, more than max_bytes={self._max_bytes}"
-                )
+                values[step.outputs[0]] = result
+                made += getattr(result, "nbytes", 0)
+            if made > limit:
+                made = self._count_live(values, step)
             for slot in step.frees:
-                live -= getattr(values[slot], "nbytes", 0)
                 values[slot] = None
             now = clock()
             times[index] += now - before
             before = now
         self._runs += 1
+        results = list(take(values))
         # What the caller gets is the caller's own: constants, inputs and views of them are copied.
-        shared = self._program.shared
-        return [
-            values[self._slots[name]].copy() if self._slots[name] in shared else values[self._slots[name]]
-            for name in names
-        ]
+        for place in shared:
+            results[place] = results[place].copy()
+        return results
 
     def report(self) -> Report:
         """Return what runs each node, and what it has cost since the session was made or `reset_report` was called.
@@ -164,6 +162,35 @@ class InferenceSession:
         """Forget the times of the runs so far."""
         self._times[:] = [0.0] * len(self._times)
         self._runs = 0
+
+    def _wanted(self, names: Sequence[str]) -> tuple[Take, list[int]]:
+        """Return what takes these outputs from all values, and which of them may share memory with what is not the caller's."""
+        for name in names:
+            if name not in self._slots:
+                raise InputError(f"the model has no output {name!r}; it has {_listing(self._slots)}")
+        slots = [self._slots[name] for name in names]
+        return taking(slots), [place for place, slot in enumerate(slots) if slot in self._program.shared]
+
+    def _count_live(self, values: Sequence[Any], step: Step) -> int:
+        """Return the bytes of all results that are alive, or refuse them; views count like arrays of their own."""
+        live = sum(getattr(values[slot], "nbytes", 0) for slot in self._program.results)
+        if live > self._max_bytes:
+            raise ModelError(
+                f"{step.node}: intermediate results take {live} bytes, more than max_bytes={self._max_bytes}"
+            )
+        return live
+
+    def _fits_as_before(self, feed: Mapping[str, Any], values: list[Any]) -> bool:
+        """Put the feed into its slots where it is made of plain arrays of the types and shapes that fitted last time."""
+        seen = self._seen
+        if len(feed) != len(seen):
+            return False
+        for slot, name, dtype, shape in seen:
+            array = feed.get(name)
+            if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
+                return False
+            values[slot] = array
+        return True
 
     def _check_feed(self, feed: Mapping[str, Any]) -> list[np.ndarray]:
         unknown = set(feed) - {i.name for i in self._inputs}
@@ -192,6 +219,11 @@ class InferenceSession:
                         + ("" if isinstance(wanted, int) else f", but {wanted!r} is {size} elsewhere")
                     )
             arrays.append(array)
+        # Replaced as a whole, so that other threads never see a mixture; what has no type here has no shape either.
+        self._seen = [
+            (slot, info.name, info.dtype, None if info.dtype is None else array.shape)
+            for slot, info, array in zip(self._program.inputs, self._inputs, arrays, strict=True)
+        ]
         return arrays
 
 

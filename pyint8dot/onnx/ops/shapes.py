@@ -127,7 +127,8 @@ def _concat(site: Site) -> Function | None:
 
 @operator("Split")
 def _split(site: Site) -> Function | None:
-    axis, pieces = site.attr("axis", 0), len(site.node.outputs)
+    # Outputs that nobody reads are gone from the node, but pieces like the others.
+    axis, pieces = site.attr("axis", 0), len(site.node.outputs if site.node.proto is None else site.node.proto.output)
     fixed = site.attr("split")
 
     def run(x: np.ndarray, sizes: np.ndarray | None = None) -> Any:
