@@ -49,6 +49,7 @@
 #define starts          v30     /* row_start of the tile's rows, or zeros */
 #define flips           v31     /* 0x80 in every byte moves uint8 to int8 */
 
+/* A register of A as int8: 0x80 in every byte moves uint8. */
 .macro flip_byte register
         eor     v\register\().16b, v\register\().16b, flips.16b
 .endm
@@ -98,6 +99,7 @@
     .endif
 .endm
 
+/* One piece of the last bytes of a row, and of the column beside it. */
 .macro piece n, register, bytes, flip
         ldr     \register\()0, [b_ptr], #\bytes
         load_piece row0, \register, 4, \bytes, \flip

@@ -38,6 +38,7 @@
         sdot    v\sum\().4s, v\a\().16b, v\b\().16b
 .endm
 
+/* Two registers of A by two of B, in two sums. */
 .macro multiply_two sum, other, a0, a1, b0, b1
         sdot    v\sum\().4s, v\a0\().16b, v\b0\().16b
         sdot    v\other\().4s, v\a1\().16b, v\b1\().16b

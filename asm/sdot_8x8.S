@@ -24,8 +24,10 @@
 #define MR              8
 #define NR              8
 #define GROUP_LOG2      2
-#define TURN_LOG2       2
-#define ROW_TURN_LOG2   4
+#define TURN_8          2
+#define TURN_4          2
+#define TURN_2          3
+#define TURN_1          4
 #include "asm.h"
 #include "tile.h"
 
@@ -99,19 +101,26 @@
         dot_4   0, 4, 5
 .endm
 
-/* Two rows: odd K groups gather in v20..v23, so that eight sums are under way. */
-.macro main_2
-        ld1     {v0.16b, v1.16b}, [a_ptr], #32
+/* Two rows, four K groups in two registers of A: odd ones gather in v20..v23, so that eight
+ * sums are under way. */
+.macro dot_2 a0, a1
         ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
         ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
-        dot     16, 17, 4, 5, 0, 0
-        dot     18, 19, 4, 5, 0, 1
-        dot     20, 21, 6, 7, 0, 2
-        dot     22, 23, 6, 7, 0, 3
-        dot     16, 17, 24, 25, 1, 0
-        dot     18, 19, 24, 25, 1, 1
-        dot     20, 21, 26, 27, 1, 2
-        dot     22, 23, 26, 27, 1, 3
+        dot     16, 17, 4, 5, \a0, 0
+        dot     18, 19, 4, 5, \a0, 1
+        dot     20, 21, 6, 7, \a0, 2
+        dot     22, 23, 6, 7, \a0, 3
+        dot     16, 17, 24, 25, \a1, 0
+        dot     18, 19, 24, 25, \a1, 1
+        dot     20, 21, 26, 27, \a1, 2
+        dot     22, 23, 26, 27, \a1, 3
+.endm
+
+/* Eight K groups a turn. */
+.macro main_2
+        ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [a_ptr], #64
+        dot_2   0, 1
+        dot_2   2, 3
 .endm
 
 /* One K group of two rows. */
@@ -123,7 +132,7 @@
 .endm
 
 /* One row, four K groups in one register of A: four pairs of sums under way. */
-.macro dot_row a0
+.macro dot_1 a0
         ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
         ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
         dot     16, 17, 4, 5, \a0, 0
@@ -135,10 +144,10 @@
 /* One row (a matrix-vector product on the same packed B): sixteen K groups a turn. */
 .macro main_1
         ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [a_ptr], #64
-        dot_row 0
-        dot_row 1
-        dot_row 2
-        dot_row 3
+        dot_1   0
+        dot_1   1
+        dot_1   2
+        dot_1   3
 .endm
 
 /* One K group of one row. */
@@ -150,4 +159,5 @@
 
 function sdot_8x8
         gemm_8x8
+        ret
 endfunction sdot_8x8

@@ -24,8 +24,10 @@
 #define MR              8
 #define NR              8
 #define GROUP_LOG2      0
-#define TURN_LOG2       2
-#define ROW_TURN_LOG2   2
+#define TURN_8          2
+#define TURN_4          3
+#define TURN_2          3
+#define TURN_1          3
 #include "asm.h"
 #include "tile.h"
 
@@ -75,13 +77,17 @@
         mul_8   4, 6
 .endm
 
-/* Four k of B, widened into v4..v7; v24 and v25 take the bytes. */
+/* Eight k of B, widened into v4..v7 and v28..v31; v24..v27 take the bytes. */
 .macro load_b
-        ld1     {v24.16b, v25.16b}, [b_ptr], #32
+        ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
         sshll   v4.8h, v24.8b, #0
         sshll2  v5.8h, v24.16b, #0
         sshll   v6.8h, v25.8b, #0
         sshll2  v7.8h, v25.16b, #0
+        sshll   v28.8h, v26.8b, #0
+        sshll2  v29.8h, v26.16b, #0
+        sshll   v30.8h, v27.8b, #0
+        sshll2  v31.8h, v27.16b, #0
 .endm
 
 /* One k of B, at b16, by four lanes of A. */
@@ -92,16 +98,22 @@
         mul     22, 23, \b16, \a16, \lane3
 .endm
 
-/* Four rows, four k a turn: A's bytes lie k by k, and so two k fill a register. */
+/* Four rows, eight k a turn: A's bytes lie k by k, and so two k fill half a register. */
 .macro main_4
-        ldr     q2, [a_ptr], #16
+        ld1     {v2.16b, v3.16b}, [a_ptr], #32
         load_b
         sshll   v0.8h, v2.8b, #0
         sshll2  v1.8h, v2.16b, #0
+        sshll   v2.8h, v3.8b, #0
+        sshll2  v3.8h, v3.16b, #0
         mul_4   4, 0, 0, 1, 2, 3
         mul_4   5, 0, 4, 5, 6, 7
         mul_4   6, 1, 0, 1, 2, 3
         mul_4   7, 1, 4, 5, 6, 7
+        mul_4   28, 2, 0, 1, 2, 3
+        mul_4   29, 2, 4, 5, 6, 7
+        mul_4   30, 3, 0, 1, 2, 3
+        mul_4   31, 3, 4, 5, 6, 7
 .endm
 
 /* One k of four rows. */
@@ -113,19 +125,26 @@
         mul_4   4, 0, 0, 1, 2, 3
 .endm
 
-/* Two rows: odd k gather in v20..v23, so that eight sums are under way. */
+/* Two rows, four k: odd ones gather in v20..v23, so that eight sums are under way. */
+.macro mul_2 a16, b0, b1, b2, b3
+        mul     16, 17, \b0, \a16, 0
+        mul     18, 19, \b0, \a16, 1
+        mul     20, 21, \b1, \a16, 2
+        mul     22, 23, \b1, \a16, 3
+        mul     16, 17, \b2, \a16, 4
+        mul     18, 19, \b2, \a16, 5
+        mul     20, 21, \b3, \a16, 6
+        mul     22, 23, \b3, \a16, 7
+.endm
+
+/* Two rows, eight k a turn. */
 .macro main_2
-        ldr     d0, [a_ptr], #8
+        ldr     q1, [a_ptr], #16
         load_b
-        sshll   v0.8h, v0.8b, #0
-        mul     16, 17, 4, 0, 0
-        mul     18, 19, 4, 0, 1
-        mul     20, 21, 5, 0, 2
-        mul     22, 23, 5, 0, 3
-        mul     16, 17, 6, 0, 4
-        mul     18, 19, 6, 0, 5
-        mul     20, 21, 7, 0, 6
-        mul     22, 23, 7, 0, 7
+        sshll   v0.8h, v1.8b, #0
+        sshll2  v1.8h, v1.16b, #0
+        mul_2   0, 4, 5, 6, 7
+        mul_2   1, 28, 29, 30, 31
 .endm
 
 /* One k of two rows. */
@@ -138,15 +157,19 @@
         mul     18, 19, 4, 0, 1
 .endm
 
-/* One row: a pair of sums for each of four k. */
+/* One row: a pair of sums for each k of four. */
 .macro main_1
-        ldr     s0, [a_ptr], #4
+        ldr     d0, [a_ptr], #8
         load_b
         sshll   v0.8h, v0.8b, #0
         mul     16, 17, 4, 0, 0
         mul     18, 19, 5, 0, 1
         mul     20, 21, 6, 0, 2
         mul     22, 23, 7, 0, 3
+        mul     16, 17, 28, 0, 4
+        mul     18, 19, 29, 0, 5
+        mul     20, 21, 30, 0, 6
+        mul     22, 23, 31, 0, 7
 .endm
 
 /* One k of one row. */
@@ -160,4 +183,5 @@
 
 function smlal_8x8
         gemm_8x8
+        ret
 endfunction smlal_8x8

@@ -14,13 +14,16 @@
  * the bits of m say, so no multiply is spent on a row that does not exist.  B's
  * columns come in panels of 8, the last one filled up with zeros.
  *
- * A kernel file defines, before this header, MR and NR, the rows and columns of its tile, both
- * 8, and the three numbers below; after it, for rows = 8, 4, 2, 1, the macros
+ * A kernel of packed operands defines, before this header, MR and NR, the rows and columns of its
+ * tile, both 8, GROUP_LOG2 and TURN_8 .. TURN_1; after it, for rows = 8, 4, 2, 1, the macros
  *   main_<rows>      add the product of one turn of k to the tile
  *   rest_<rows>      the same for one K group
  * which read A's panel at a_ptr and B's at b_ptr, move both on, and may use v0..v7 (and
- * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, 1 or 4 of them, a turn 2^TURN_LOG2
- * groups, or 2^ROW_TURN_LOG2 for the tile of one row.  `gemm_8x8` is then the body of the entry.
+ * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, 1 or 4 of them, a turn of a tile of r
+ * rows 2^TURN_r groups.  `gemm_8x8` is then the body of the entry, up to `ret`.
+ *
+ * A kernel that finds its operands in another way has `walk`, and gives it the macro that
+ * multiplies a tile.
  */
 #ifndef PYINT8DOT_TILE_H
 #define PYINT8DOT_TILE_H
@@ -41,7 +44,7 @@
 #define columns         x6      /* columns left, this panel's included */
 #define depth           x7      /* packed k */
 #define row_start       x8      /* int32[m] or null */
-#define col_start       x9      /* int32[columns rounded up to 8] or null */
+#define col_start       x9      /* int32[columns rounded up to 8], or eight zeros */
 #define a_ptr           x10
 #define b_ptr           x11
 #define counter         x12
@@ -49,7 +52,7 @@
 #define rows            x14     /* rows left, this panel's included */
 #define row_ptr         x15
 #define t0              x16
-#define t1              x17
+#define col_step        x17     /* bytes from col_start of a panel to that of the next: none between zeros */
 
 /* `do_rows n, macro`: apply a macro to the tile rows 0 .. n-1, as (low, high) registers. */
 .macro do_rows n, macro
@@ -72,16 +75,9 @@
     .endif
 .endm
 
-/* A row of zeros. */
-.macro clear_row low, high
-        movi    v\low\().4s, #0
-        movi    v\high\().4s, #0
-.endm
-
 /* A row that starts from the columns' values. */
-.macro copy_columns low, high
-        mov     v\low\().16b, v0.16b
-        mov     v\high\().16b, v1.16b
+.macro load_columns low, high
+        ldp     q\low, q\high, [col_start]
 .endm
 
 /* A row's own value, in every column. */
@@ -91,16 +87,10 @@
         add     v\high\().4s, v\high\().4s, v2.4s
 .endm
 
-/* The tile starts from row_start[row] + col_start[column], either of them zero when null:
+/* The tile starts from row_start[row] + col_start[column], the former zero when null:
  * zero-point corrections and biases cost no pass of their own over C. */
 .macro start_tile n
-        cbz     col_start, L(start_zero_\n)
-        ldp     q0, q1, [col_start]
-        do_rows \n, copy_columns
-        b       L(start_rows_\n)
-L(start_zero_\n):
-        do_rows \n, clear_row
-L(start_rows_\n):
+        do_rows \n, load_columns
         cbz     row_start, L(started_\n)
         do_rows \n, add_row_start
 L(started_\n):
@@ -135,14 +125,20 @@ L(started_\n):
     .endif
 .endm
 
-/* The whole depth of one tile: turns of 2^turn K groups, then single groups. */
+/* The whole depth of one tile: two turns a pass, so that counting passes costs little, then
+ * the turn and the K groups that are left. */
 .macro depth_loops n, turn
-        lsr     counter, depth, #GROUP_LOG2 + \turn
-        cbz     counter, L(rest_\n)
-L(main_\n):
+        lsr     counter, depth, #GROUP_LOG2 + \turn + 1
+        cbz     counter, L(turn_\n)
+L(pass_\n):
+        main_\n
         main_\n
         subs    counter, counter, #1
-        b.ne    L(main_\n)
+        b.ne    L(pass_\n)
+
+L(turn_\n):
+        tbz     depth, #GROUP_LOG2 + \turn, L(rest_\n)
+        main_\n
 
 L(rest_\n):
         ubfx    counter, depth, #GROUP_LOG2, #\turn
@@ -154,15 +150,17 @@ L(single_\n):
 L(multiplied_\n):
 .endm
 
-/* The tile's product; a single row takes turns of another length. */
-.macro multiply n
-        clear_spare \n
-    .if \n == 1
-        depth_loops 1, ROW_TURN_LOG2
+/* The product of two packed panels, by turns of the length that the kernel takes for so many rows. */
+.macro multiply_panels n
+    .if \n == 8
+        depth_loops 8, TURN_8
+    .elseif \n == 4
+        depth_loops 4, TURN_4
+    .elseif \n == 2
+        depth_loops 2, TURN_2
     .else
-        depth_loops \n, TURN_LOG2
+        depth_loops 1, TURN_1
     .endif
-        add_spare \n
 .endm
 
 /* A whole row of the tile. */
@@ -199,26 +197,37 @@ L(store_whole_\n):
 L(stored_\n):
 .endm
 
-/* One tile from its start to its place in C; B's panel is read again for each. */
-.macro one_tile n
+/* One tile of C, from its start values to its stores. */
+.macro one_tile n, multiply
         start_tile \n
         mov     b_ptr, b_base
-        multiply \n
+        clear_spare \n
+        \multiply \n
+        add_spare \n
         store_tile \n
 .endm
 
-/* Every tile of C, column panel by column panel: B's panel stays in the first-level
- * cache while the block of A, sized by the caller to the second, passes by. */
-.macro gemm_8x8
+/* The arguments that every kernel of this tile begins with. */
+.macro read_arguments
         ldp     c_base, ldc, [args, #16]
         ldp     rows_all, columns, [args, #32]
         ldp     depth, row_start, [args, #48]
         ldr     col_start, [args, #64]
         ldp     a_base, b_base, [args]
+.endm
 
+/* Every tile of C, column panel by column panel: B's panel stays in the first-level
+ * cache while the block of A, sized by the caller to the second, passes by. */
+.macro walk multiply
         // An empty C has no tile.
         cbz     rows_all, L(finished)
         cbz     columns, L(finished)
+
+        // Without start values of columns every panel reads the same zeros.
+        mov     col_step, #32
+        cbnz    col_start, L(next_columns)
+        address_of col_start, no_columns
+        mov     col_step, #0
 
 L(next_columns):
         mov     a_ptr, a_base
@@ -229,7 +238,7 @@ L(next_columns):
         b.lo    L(last_rows)
 
 L(next_rows):
-        one_tile 8
+        one_tile 8, \multiply
         sub     rows, rows, #8
         cmp     rows, #8
         b.hs    L(next_rows)
@@ -237,26 +246,33 @@ L(next_rows):
         // The bits of m % 8 say which smaller panels follow.
 L(last_rows):
         tbz     rows, #2, L(last_two)
-        one_tile 4
+        one_tile 4, \multiply
 L(last_two):
         tbz     rows, #1, L(last_one)
-        one_tile 2
+        one_tile 2, \multiply
 L(last_one):
         tbz     rows, #0, L(columns_done)
-        one_tile 1
+        one_tile 1, \multiply
 
         // Whichever tile came last, it left b_ptr at the end of B's panel.
 L(columns_done):
         mov     b_base, b_ptr
         add     c_base, c_base, #32
-        cbz     col_start, L(columns_counted)
-        add     col_start, col_start, #32
-L(columns_counted):
+        add     col_start, col_start, col_step
         subs    columns, columns, #8
         b.hi    L(next_columns)
 
 L(finished):
-        ret
 .endm
+
+/* The body of a kernel whose operands are both packed. */
+.macro gemm_8x8
+        read_arguments
+        walk    multiply_panels
+.endm
+
+/* What a tile without start values of columns begins with. */
+constants no_columns
+        .skip   32
 
 #endif

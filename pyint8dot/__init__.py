@@ -1,7 +1,5 @@
 """Exact int8 matrix multiplication for AArch64, in assembly, for numpy."""
 
-__version__ = "0.1.0"
-
 from pyint8dot import fuse
 from pyint8dot.conv import PackedWeights, conv_integer, pack_conv, qlinear_conv
 from pyint8dot.engine.kernels import kernel_info, use_kernel
@@ -9,9 +7,11 @@ from pyint8dot.engine.packing import PackedFormat, PackedI8K4, PackedMatrix, pac
 from pyint8dot.engine.threads import get_num_threads, num_threads, set_num_threads
 from pyint8dot.errors import Int8DotError, KernelError, LibraryError
 from pyint8dot.linear import linear
-from pyint8dot.matmul import matmul, mmm
+from pyint8dot.matmul import matmul
+from pyint8dot.mmm import mmm
 from pyint8dot.qlinear import matmul_integer, qlinear_matmul
 from pyint8dot.quantize import dequantize_linear, dynamic_quantize_linear, quantize_linear, quantize_rows
+from pyint8dot.version import __version__ as __version__
 
 __all__ = [
     "Int8DotError",

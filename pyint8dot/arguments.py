@@ -42,6 +42,25 @@ def zero_points(name: str, value: npt.ArrayLike | None, dtype: np.dtype[Any]) ->
     return array.astype(np.int32)
 
 
+#: Types of a zero point that is looked at without making an array of it.
+_SCALARS = frozenset((int, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64))
+
+
+def small_zero(value: Any, dtype: np.dtype[Any]) -> int | None:
+    """A single zero point that fits `dtype` as an int; None for anything else, which `zero_points` has the words for."""
+    kind = type(value)
+    if kind in _SCALARS:
+        number = int(value)
+    elif kind is np.ndarray and value.ndim == 0:
+        number = value.item()
+        if type(number) is not int:
+            return None
+    else:
+        return None
+    low, high = RANGES[dtype]
+    return number if low <= number <= high else None
+
+
 def scales(name: str, value: npt.ArrayLike) -> Values:
     """Scales as float32 in the shape given."""
     array: Values = np.asarray(value)

@@ -1,18 +1,24 @@
-"""What happens to an int32 product before a user sees it, in numpy.
+"""What happens to an int32 product before a user sees it: the definitions in numpy, and each with its native form for a plan.
 
-These functions are the definition: the native epilogues give the same bits. Every step is one float32 operation, rounded once, in the order
+The functions are the definition: the native epilogues give the same bits. Every step is one float32 operation, rounded once, in the order
 written here, so nothing may be contracted into a fused multiply-add.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pyint8dot import floats
 from pyint8dot.arguments import RANGES, Quantized, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyint8dot.engine.plan import Output
+    from pyint8dot.engine.program import Program
 
 Activation = Literal["relu", "gelu"] | None
 
@@ -145,3 +151,68 @@ def activate(y: npt.NDArray[np.float32], act: Activation) -> npt.NDArray[np.floa
     elif act == "gelu":
         floats.gelu(y, out=y)
     return y
+
+
+class Requantization:
+    """`requantize` as the epilogue of a plan.
+
+    Parameters
+    ----------
+    scale : ndarray of float32, shape (1,) or (n,), or None
+        One for all or one per column, finite; None where each row has one, handed over at the call.
+    zero_point : int
+    dtype : dtype
+    """
+
+    def __init__(self, scale: npt.NDArray[np.float32] | None, zero_point: int, dtype: np.dtype[Any]) -> None:
+        self.scale, self.zero_point, self.dtype = scale, zero_point, dtype
+        self.extras: tuple[str, ...] = () if scale is not None else ("row",)
+
+    def write(self, program: Program, out: Output) -> None:
+        """Append the record to a program."""
+        per_column = self.scale is not None and self.scale.size > 1
+        scale = out.extras[0] if self.scale is None else self.scale[out.first :] if per_column else self.scale
+        program.requantize(
+            acc=out.acc, y=out.y, ld_acc=out.ld_acc, ld_y=out.ld_y, m=out.m, n=out.columns, scale=scale,
+            row_step=4 if self.scale is None else 0, per_column=int(per_column), zero_point=self.zero_point,
+            unsigned=int(self.dtype == np.uint8),
+        )  # fmt: skip
+
+    def apply(self, acc: Values, y: Values, row_scale: Values | None, extras: Sequence[Values]) -> None:  # noqa: ARG002 - the rows were int8
+        """Do the same in numpy."""
+        requantize(acc, extras[0][:, None] if self.scale is None else self.scale, self.zero_point, self.dtype, out=y)
+
+
+class Dequantization:
+    """`dequantize` as the epilogue of a plan; the scales per column and the bias are handed over at the call.
+
+    Parameters
+    ----------
+    act : {None, "relu", "gelu"}
+    biased : bool
+        Whether there is a bias.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, act: Activation, *, biased: bool) -> None:
+        self.act, self.biased = act, biased
+        self.extras: tuple[str, ...] = ("column", "column") if biased else ("column",)
+
+    def write(self, program: Program, out: Output) -> None:
+        """Append the record to a program."""
+        # Rows that were int8 have the scale 1, which changes no bit.
+        rows = _ONE if out.row_scale is None else out.row_scale
+        program.dequantize(
+            acc=out.acc, y=out.y, ld_acc=out.ld_acc, ld_y=out.ld_y, m=out.m, n=out.columns, row_scale=rows,
+            row_step=0 if out.row_scale is None else 4, col_scale=out.extras[0],
+            bias=out.extras[1] if self.biased else None, act=ACTIVATIONS.index(self.act),
+        )  # fmt: skip
+
+    def apply(self, acc: Values, y: Values, row_scale: Values | None, extras: Sequence[Values]) -> None:
+        """Do the same in numpy."""
+        rows = np.float32(1) if row_scale is None else row_scale
+        dequantize(acc, rows, extras[0], extras[1] if self.biased else None, self.act, out=y)
+
+
+_ONE = np.ones(1, np.float32)

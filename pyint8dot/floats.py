@@ -17,19 +17,14 @@ below are the largest errors found over every float32 of the stated range.
 
 from __future__ import annotations
 
-import struct
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pyint8dot.arguments import check_out
 from pyint8dot.engine import library
-from pyint8dot.engine.library import address
-
-if TYPE_CHECKING:
-    from pyint8dot.engine.library import Entry
+from pyint8dot.engine.program import Program
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -84,8 +79,6 @@ ERF_Q = tuple(
     )
 )
 """erf(x) = x * P(x*x) / Q(x*x); coefficients lowest degree first."""
-
-_EIGHT, _NINE = struct.Struct("8q"), struct.Struct("9q")
 
 ONE = np.float32(1.0)
 HALF = np.float32(0.5)
@@ -268,12 +261,13 @@ def exp2_terms(
     if x.size == 0:
         return result, np.zeros((*x.shape[:-1], 1), dtype=np.float32)
     factor = np.full(1, ONE if scale is None else scale, dtype=np.float32)
-    entry = _native("exp2_terms") if native else None
-    if entry is not None and x.flags.c_contiguous:
+    if native and library.status() is None and x.flags.c_contiguous:
         if terms is not x and np.may_share_memory(terms, x):
             x = x.copy()  # the native loop would read rows that it has written already
         totals: FloatArray = np.empty((*x.shape[:-1], 1), dtype=np.float32)
-        entry(_EIGHT.pack(address(x), address(terms), 4 * n, 4 * n, totals.size, n, address(factor), address(totals)))
+        call = Program()
+        call.exp2_terms(x=x, y=terms, ld_x=4 * n, ld_y=4 * n, m=totals.size, n=n, scale=factor, sums=totals)
+        call.run()
         return _finish(result, terms), totals
     with np.errstate(invalid="ignore"):  # a row of minus infinity alone is NaN, without a warning
         np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=terms)
@@ -351,12 +345,12 @@ def layer_norm(
     if work.size == 0:
         return _finish(result, work)
     rows = work.reshape(-1, n)
-    entry = _native("layer_norm") if native else None
-    if entry is not None:
+    if native and library.status() is None:
         added = _zeros(n) if bias is None else bias
         small = np.full(1, eps, dtype=np.float32)
-        at = address(rows)
-        entry(_NINE.pack(at, at, 4 * n, 4 * n, len(rows), n, address(weight), address(added), address(small)))
+        call = Program()
+        call.layer_norm(x=rows, y=rows, ld_x=4 * n, ld_y=4 * n, m=len(rows), n=n, weight=weight, bias=added, eps=small)
+        call.run()
         return _finish(result, work)
     np.subtract(rows, (_sums(rows, 16) / np.float32(n))[:, None], out=rows)
     variance = _sums(np.square(rows), 16) / np.float32(n)
@@ -382,11 +376,6 @@ def _sums(rows: FloatArray, lanes: int) -> FloatArray:
     for column in range(whole, rows.shape[1]):
         rest += rows[:, column]
     return total + rest
-
-
-def _native(stem: str) -> Entry | None:
-    """Find the native form of a function, where there is one."""
-    return library.load().function(stem) if library.status() is None else None
 
 
 def _length(x: FloatArray) -> int:

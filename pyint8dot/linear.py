@@ -1,24 +1,31 @@
-"""linear(): a float32 layer with int8 weights, the activations quantised row by row."""
+"""linear(): a float32 layer with int8 weights, the activations quantised row by row, or quantised before."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot.arguments import bias_vector, check_out, per_column, quantized, scales
-from pyint8dot.engine import chains, gemm, kernels, native, settings, threads
+from pyint8dot.arguments import Quantized, bias_vector, check_out, per_column, quantized, scales
+from pyint8dot.engine import settings
+from pyint8dot.engine.operand import Operand, Store, choice
 from pyint8dot.engine.packing import PackedMatrix
-from pyint8dot.epilogue import ACTIVATIONS, Activation, dequantize
-from pyint8dot.quantize import float32, quantize_rows
+from pyint8dot.epilogue import ACTIVATIONS, Activation, Dequantization
+from pyint8dot.quantize import QuantizedRows, float32, quantize_rows
+
+if TYPE_CHECKING:
+    from pyint8dot.engine.plan import Plan
 
 __all__ = ["linear"]
 
 Right = npt.ArrayLike | PackedMatrix
 
+FLOAT32 = np.dtype(np.float32)
+
 # Named here, since the commonest call is mostly look-ups.
-_current, _NOTHING = settings.current, settings.NOTHING
+_array, _current, _NOTHING = np.ndarray, settings.current, settings.NOTHING
 
 
 def linear(
@@ -73,11 +80,23 @@ def linear(
     >>> linear(x, w, w_scale=1 / 127).round(2)
     array([[0.5]], dtype=float32)
     """
-    # The commonest call has a way of its own.
-    if type(w) is PackedMatrix and out is None and kernel is None and num_threads is None and _current() is _NOTHING:
-        y = w.short.linear(x, w_scale, bias, act)
-        if y is not None:
-            return y
+    if type(w) is PackedMatrix and type(x) is _array and x.dtype is FLOAT32:
+        set_ = _current()
+        if kernel is None and num_threads is None and set_ is _NOTHING:
+            right, count = w.here or w.on_default(), settings.default_threads
+        else:
+            chosen, count = choice(kernel, num_threads)
+            right = w.on(chosen)
+        plan = None
+        if act is None or type(act) is str:
+            plan = right.layers.get(act if bias is None else (act,))
+        if plan is not None and set_.tally is None:
+            # The plan looks at scales and bias itself.
+            scale: Any = w_scale
+            shift: Any = bias
+            y = plan.offer(x, out, count, scale, shift)
+            if y is not None:
+                return y
     values = float32("x", x)
     if values.ndim == 0:
         raise ValueError("x must have at least one dimension, got a 0-d array")
@@ -98,25 +117,71 @@ def linear(
     shift = bias_vector("bias", bias, n, np.float32)
     if act not in ACTIVATIONS:
         raise ValueError(f'act must be None, "relu" or "gelu", got {act!r}')
-    chosen = kernels.select(kernel)
-    count = threads.get_num_threads() if num_threads is None else threads.checked(num_threads)
-
+    chosen, count = choice(kernel, num_threads)
     m = math.prod(values.shape[:-1])
-    rows = values.reshape(m, k)
-    y = np.empty((m, n), np.float32)
-    if chosen.native:
-        gemm.count(chosen, m, n, k)
-        at = gemm.Addresses(chosen, weights, None, None)
-        rows = np.ascontiguousarray(rows)
-        shift = None if shift is None else np.ascontiguousarray(shift)
-        if not chains.linear(native.bind(chosen), at.b, rows, y, columns, shift, act, count):
-            quantize_rows(rows)  # raises, and says where
-    else:
-        quantized_rows, row_scale = quantize_rows(rows)
-        acc = np.empty((m, n), np.int32)
-        gemm.product(chosen, quantized_rows, weights, acc)
-        dequantize(acc, row_scale, columns, shift, act, out=y)
+    rows = np.ascontiguousarray(values.reshape(m, k))
+    y = np.empty((m, n), FLOAT32)
+    settings.count(chosen.name, m * n * k)
+    right = weights.on(chosen) if isinstance(weights, PackedMatrix) else Operand(Store(weights, chosen.right), chosen)
+    extras = (columns,) if shift is None else (columns, np.ascontiguousarray(shift))
+    if not layer_plan(right, act, biased=shift is not None).into(rows, y, count, *extras):
+        quantize_rows(rows)  # raises, and says where
     if out is None:
         return y.reshape(shape)
     out[...] = y.reshape(shape)
     return out
+
+
+def layer_plan(right: Operand, act: Activation, *, biased: bool) -> Plan:
+    """The plan of a layer with these weights: rows quantised on the way in, scales and bias handed over at the call."""
+    key = (act,) if biased else act
+    plan = right.layers.get(key)
+    if plan is None:
+        made = right.plan(FLOAT32, epilogue=Dequantization(act, biased=biased), left=QuantizedRows())
+        plan = right.layers[key] = made
+    return plan
+
+
+class ScaledProduct:
+    """``act(float32((a - a_zero) @ (b - b_zero)) * scale + bias)`` for many `a`, by plans kept for each zero point.
+
+    The values are those of `matmul_integer` followed by `pyint8dot.epilogue.dequantize`, bit for bit.
+
+    Parameters
+    ----------
+    right : Operand
+        b, shape (k, n), on a kernel.
+    dtype : dtype
+        Type of a.
+    b_zero : int or ndarray of int32, shape (n,)
+    act : {None, "relu", "gelu"}
+    """
+
+    def __init__(
+        self, right: Operand, dtype: np.dtype[Any], b_zero: int | npt.NDArray[np.int32], act: Activation
+    ) -> None:
+        self._right, self._dtype, self._b_zero, self._act = right, dtype, b_zero, act
+        # By zero point, without and with a bias.
+        self._plans: tuple[dict[int, Plan], dict[int, Plan]] = ({}, {})
+
+    def __call__(
+        self,
+        a: Quantized,
+        a_zero: int,
+        scale: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32] | None,
+        count: int,
+    ) -> npt.NDArray[np.float32] | None:
+        """Compute it for `a`, shape (..., k), of the type given, with contiguous `scale` and `bias`, shape (n,), on `count` threads.
+
+        Returns None where `a` is not as plain as a plan serves.
+        """
+        plans = self._plans[bias is not None]
+        plan = plans.get(a_zero)
+        if plan is None:
+            epilogue = Dequantization(self._act, biased=bias is not None)
+            plan = plans[a_zero] = self._right.plan(self._dtype, a_zero, self._b_zero, epilogue=epilogue)
+        y = plan.offer(a, None, count, scale, bias)
+        if y is not None and _current().tally is not None:
+            settings.count(self._right.kernel.name, y.size * a.shape[-1])
+        return y

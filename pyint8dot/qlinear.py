@@ -1,17 +1,18 @@
-"""The quantised matrix products: check, multiply, epilogue.
+"""The quantised matrix products of ONNX: MatMulInteger and QLinearMatMul.
 
-Each operator checks its arguments, brings zero points and scales to one value a row of `a` and one a column of `b`, lets the engine
-make the int32 product, and turns that into its result by `pyint8dot.epilogue`.
+Each operator brings zero points and scales to one value for all, one per row of `a` or one per column of `b`, has a plan made of
+what belongs to the weights, and calls it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from pyint8dot import shapes
 from pyint8dot.arguments import (
     Quantized,
     Values,
@@ -21,20 +22,34 @@ from pyint8dot.arguments import (
     per_column,
     per_row,
     product_scale,
-    quantized,
     scalar,
     scales,
+    small_zero,
     zero_points,
 )
-from pyint8dot.engine import chains, gemm, kernels, native, settings, threads
+from pyint8dot.engine import settings
+from pyint8dot.engine.operand import Operand, Store, choice
 from pyint8dot.engine.packing import PackedMatrix
-from pyint8dot.engine.short import Requantization
-from pyint8dot.epilogue import requantize
+from pyint8dot.epilogue import Requantization, requantize
+from pyint8dot.known import Known
+from pyint8dot.matmul import product
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyint8dot.engine.kernels import Kernel
+    from pyint8dot.engine.plan import Plan
+    from pyint8dot.shapes import Operands
+
+__all__ = ["matmul_integer", "qlinear_matmul"]
 
 Right = npt.ArrayLike | PackedMatrix
 
+UINT8 = np.dtype(np.uint8)
+INT32 = np.dtype(np.int32)
+
 # Named here, since the commonest calls are mostly look-ups.
-_current, _NOTHING = settings.current, settings.NOTHING
+_array, _current, _NOTHING = np.ndarray, settings.current, settings.NOTHING
 
 
 def matmul_integer(
@@ -85,16 +100,75 @@ def matmul_integer(
     array([[-38, -83],
            [-44, -98]], dtype=int32)
     """
-    plan = _plan(a, b)
+    if type(b) is PackedMatrix and type(a) is _array:
+        if kernel is None and num_threads is None and _current() is _NOTHING:
+            right, count = b.here or b.on_default(), settings.default_threads
+        else:
+            chosen, count = choice(kernel, num_threads)
+            right = b.on(chosen)
+        c = _integer(right, b, a, a_zero_point, b_zero_point, out, count)
+        if c is not None:
+            return c
+    chosen, count = choice(kernel, num_threads)
+    both = shapes.operands(shapes.array("a", a), shapes.right("b", b))
     if out is not None:
-        check_out(out, plan.shape, np.dtype(np.int32))
-    za = per_row("a_zero_point", zero_points("a_zero_point", a_zero_point, plan.a.dtype), plan.rows)
-    zb = per_column("b_zero_point", zero_points("b_zero_point", b_zero_point, plan.b.dtype), plan.batch, plan.n)
-    acc = _product(plan, za, zb, None, kernel, num_threads).reshape(plan.shape)
+        check_out(out, both.shape, INT32)
+    za = per_row("a_zero_point", zero_points("a_zero_point", a_zero_point, both.a.dtype), both.rows)
+    zb = per_column("b_zero_point", zero_points("b_zero_point", b_zero_point, both.b.dtype), both.batch, both.n)
+    if za.ndim == zb.ndim == 0:
+        return product(chosen, both, out, count, int(za), int(zb))
+    acc = _sums(chosen, both, za, zb, None, count).reshape(both.shape)
     if out is None:
         return acc
     out[...] = acc
     return out
+
+
+def _integer(
+    right: Operand,
+    b: PackedMatrix,
+    a: Quantized,
+    a_zero_point: Any,
+    b_zero_point: Any,
+    out: npt.NDArray[np.int32] | None,
+    count: int,
+) -> npt.NDArray[np.int32] | None:
+    """MatMulInteger by a plan that the operand keeps; None where something is out of the ordinary or wrong."""
+    kind = a.dtype
+    if kind not in RANGE_TYPES or _current().tally is not None:
+        return None
+    rows: Values | None = None
+    za: int | None = 0
+    if a_zero_point is not None:
+        za = small_zero(a_zero_point, kind)
+        if za is None:
+            # One per row goes along with each call, as int32 and of the values as int8.
+            if type(a_zero_point) is not _array or a_zero_point.dtype is not kind or a_zero_point.shape != a.shape[:1]:
+                return None
+            if a.ndim != 2:
+                return None
+            rows = a_zero_point.astype(INT32)
+            if kind is UINT8:
+                rows -= 128
+    zb: Any = 0
+    key: Any = kind, za, 0
+    if b_zero_point is not None:
+        zb = small_zero(b_zero_point, b.dtype)
+        if zb is not None:
+            key = kind, za, zb
+        elif type(b_zero_point) is not _array or b_zero_point.dtype is not b.dtype or b_zero_point.shape != b.shape[1:]:
+            return None
+        else:
+            key = kind, za, b_zero_point.tobytes()
+    plan: Plan | None = right.plans.get(key)
+    if plan is None:
+        each = b_zero_point.astype(np.int32) if zb is None else zb
+        plan = right.product(kind) if key == (kind, 0, 0) else right.plan(kind, za, each)
+        right.keep(key, plan)
+    return plan.offer(a, out, count, rows)
+
+
+RANGE_TYPES = (np.dtype(np.int8), np.dtype(np.uint8))
 
 
 def qlinear_matmul(
@@ -155,207 +229,150 @@ def qlinear_matmul(
     >>> qlinear_matmul(a, 0.5, 0, b, 0.25, 0, 0.5, np.int8(1))
     array([[7]], dtype=int8)
     """
-    # The commonest call has a way of its own.
-    if (
-        type(b) is PackedMatrix
-        and bias is None
-        and out is None
-        and kernel is None
-        and num_threads is None
-        and _current() is _NOTHING
-    ):
-        y = b.short.requantize(a, _prepare, b, a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point)
-        if y is not None:
-            return y
-    plan = _plan(a, b)
-    dtype = output_dtype(y_zero_point, plan.a.dtype)
+    if type(b) is PackedMatrix and type(a) is _array and bias is None:
+        set_ = _current()
+        if kernel is None and num_threads is None and set_ is _NOTHING:
+            right, count = b.here or b.on_default(), settings.default_threads
+        else:
+            chosen, count = choice(kernel, num_threads)
+            right = b.on(chosen)
+        known = right.latest
+        if known is not None and a.dtype is known.dtype and set_.tally is None:
+            p0, p1, p2, p3, p4, p5 = known.parameters
+            if (
+                a_scale is p0 and a_zero_point is p1 and b_scale is p2
+                and b_zero_point is p3 and y_scale is p4 and y_zero_point is p5
+            ) or known.same(a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point):  # fmt: skip
+                y: Quantized | None = known.plan.offer(a, out, count)
+                if y is not None:
+                    return y
+    chosen, count = choice(kernel, num_threads)
+    both = shapes.operands(shapes.array("a", a), shapes.right("b", b))
+    parameters = a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point
     if out is not None:
-        check_out(out, plan.shape, dtype)
-    za = per_row("a_zero_point", zero_points("a_zero_point", a_zero_point, plan.a.dtype), plan.rows)
-    zb = per_column("b_zero_point", zero_points("b_zero_point", b_zero_point, plan.b.dtype), plan.batch, plan.n)
-    zy = scalar("y_zero_point", zero_points("y_zero_point", y_zero_point, dtype))
-    sa = per_row("a_scale", scales("a_scale", a_scale), plan.rows)
-    sb = per_column("b_scale", scales("b_scale", b_scale), plan.batch, plan.n)
-    sy = scalar("y_scale", scales("y_scale", y_scale))
-    factor = product_scale(plan.down(sa), plan.across(sb), sy, "a_scale * b_scale / y_scale")
-    start = bias_vector("bias", bias, 1 if plan.n is None else plan.n, np.int32)
-    y = _requantized(plan, za, zb, start, factor, int(zy), dtype, kernel, num_threads)
-    if y is None:
-        acc = _product(plan, za, zb, start, kernel, num_threads)
-        y = requantize(acc, factor, int(zy), dtype)
-    y = y.reshape(plan.shape)
+        check_out(out, both.shape, output_dtype(y_zero_point, both.a.dtype))
+    za, zb, zy, factor, start, dtype = _checked(both, *parameters, bias=bias)
+    m, n = math.prod(both.full[:-1]), both.full[-1]
+    scale, per_row_scale = _one_way(factor, m, n)
+    if not both.batch and (scale is not None or per_row_scale is not None):
+        epilogue = Requantization(scale, zy, dtype)
+        plan, first = _plan(chosen, both, za, zb, start, epilogue)
+        if isinstance(b, PackedMatrix) and start is None and first is None and per_row_scale is None:
+            b.on(chosen).latest = Known.of(parameters, both.a.dtype, plan)
+        settings.count(chosen.name, m * n * both.a.shape[-1])
+        y = np.empty((m, n), dtype)
+        extras = [extra for extra in (first, per_row_scale) if extra is not None]
+        plan.into(both.a.reshape(m, both.a.shape[-1]), y, count, *extras)
+    else:
+        acc = _sums(chosen, both, za, zb, start, count)
+        y = requantize(acc, factor, zy, dtype)
+    y = y.reshape(both.shape)
     if out is None:
         return y
     out[...] = y
     return out
 
 
-def _prepare(
-    b: PackedMatrix,
+class _Checked(NamedTuple):
+    """Parameters of a requantised product, checked and combined."""
+
+    #: Zero points: 0-d, or one per row and one per column.
+    za: Values
+    zb: Values
+    zy: int
+    #: ``a_scale * b_scale / y_scale`` in a shape that broadcasts against the product.
+    factor: Values
+    bias: Values | None
+    dtype: np.dtype[Any]
+
+
+def _checked(
+    both: Operands,
     a_scale: npt.ArrayLike,
     a_zero_point: npt.ArrayLike | None,
     b_scale: npt.ArrayLike,
     b_zero_point: npt.ArrayLike | None,
     y_scale: npt.ArrayLike,
     y_zero_point: npt.ArrayLike | None,
-) -> Requantization | None:
-    """Check and combine scalar parameters of a product of int8 by int8; None where the long way is needed."""
-    int8 = np.dtype(np.int8)
-    dtype = output_dtype(y_zero_point, int8)
-    za = int(scalar("a_zero_point", zero_points("a_zero_point", a_zero_point, int8)))
-    zb = int(scalar("b_zero_point", zero_points("b_zero_point", b_zero_point, int8)))
+    *,
+    bias: npt.ArrayLike | None,
+) -> _Checked:
+    """Check the parameters of qlinear_matmul against its operands."""
+    dtype = output_dtype(y_zero_point, both.a.dtype)
+    za = per_row("a_zero_point", zero_points("a_zero_point", a_zero_point, both.a.dtype), both.rows)
+    zb = per_column("b_zero_point", zero_points("b_zero_point", b_zero_point, both.b.dtype), both.batch, both.n)
     zy = int(scalar("y_zero_point", zero_points("y_zero_point", y_zero_point, dtype)))
-    if zb:
+    sa = per_row("a_scale", scales("a_scale", a_scale), both.rows)
+    sb = per_column("b_scale", scales("b_scale", b_scale), both.batch, both.n)
+    sy = scalar("y_scale", scales("y_scale", y_scale))
+    down = sa[..., None] if sa.ndim else sa
+    across = sb[..., None, :] if sb.ndim else sb
+    factor = product_scale(down, across, sy, "a_scale * b_scale / y_scale")
+    start = bias_vector("bias", bias, 1 if both.n is None else both.n, np.int32)
+    return _Checked(za, zb, zy, factor, start, dtype)
+
+
+def constant_plan(
+    b: PackedMatrix, kernel: Kernel, dtype: np.dtype[Any], parameters: Sequence[Any], bias: npt.ArrayLike | None
+) -> Plan | None:
+    """The plan of a QLinearMatMul whose parameters never change, for left operands of type `dtype`.
+
+    `parameters` are those of `qlinear_matmul` from `a_scale` on, `b` left out. None where one of them has a value per row.
+    """
+    both = shapes.operands(np.empty((1, b.shape[0]), dtype), b)
+    if any(np.size(parameter) != 1 for parameter in (*parameters[:2], *parameters[4:]) if parameter is not None):
         return None
-    factor = product_scale(
-        scales("a_scale", a_scale),
-        scales("b_scale", b_scale),
-        scales("y_scale", y_scale),
-        "a_scale * b_scale / y_scale",
-    )
-    start = gemm.padded(b.column_sums * np.int32(-za)) if za else None
-    return Requantization(factor.reshape(1), zy, dtype, start)
+    found = _checked(both, *parameters, bias=bias)
+    scale, _ = _one_way(found.factor, 1, b.shape[1])
+    made, _ = _plan(kernel, both, found.za, found.zb, found.bias, Requantization(scale, found.zy, found.dtype))
+    return made
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The operands as stacks of matrices, and the shapes that follow from them."""
-
-    a: Quantized
-    b: Quantized | PackedMatrix
-    #: Shape of one value a row of the caller's `a`.
-    rows: tuple[int, ...]
-    #: Leading dimensions and columns of the caller's `b`; no columns where it is 1-D.
-    batch: tuple[int, ...]
-    n: int | None
-    #: Shape of the product with every dimension of both, and the shape the caller sees.
-    full: tuple[int, ...]
-    shape: tuple[int, ...]
-
-    def down(self, value: Values) -> Values:
-        """Shape one value a row to broadcast against the product."""
-        return value[..., None] if value.ndim else value
-
-    def across(self, value: Values) -> Values:
-        """Shape one value a column to broadcast against the product."""
-        return value[..., None, :] if value.ndim else value
-
-
-def _plan(a: npt.ArrayLike, b: Right, names: tuple[str, str] = ("a", "b")) -> _Plan:
-    """Check types and shapes by the rules of numpy.matmul."""
-    left = quantized(names[0], a)
-    right = b if isinstance(b, PackedMatrix) else quantized(names[1], b)
-    for name, operand in zip(names, (left, right), strict=True):
-        if operand.ndim == 0:
-            raise ValueError(f"{name} must have at least one dimension, got a 0-d array")
-    k = left.shape[-1]
-    inner = right.shape[-2] if right.ndim > 1 else right.shape[0]
-    if inner != k:
-        raise ValueError(
-            f"{names[1]} must have {k} rows, as many as {names[0]} has columns, got shapes {left.shape} and {right.shape}"
-        )
-    matrices_a = left if left.ndim > 1 else left[None, :]
-    matrices_b = right[:, None] if isinstance(right, np.ndarray) and right.ndim == 1 else right
-    lead, stacked = matrices_a.shape[:-2], matrices_b.shape[:-2]
-    if stacked:
-        try:
-            lead = np.broadcast_shapes(lead, stacked)
-        except ValueError:
-            raise ValueError(
-                f"{names[0]} and {names[1]} must have leading dimensions that broadcast, got shapes {left.shape} and {right.shape}"
-            ) from None
-    m, n = matrices_a.shape[-2], matrices_b.shape[-1]
-    shape = lead + (m,) * (left.ndim > 1) + (n,) * (right.ndim > 1)
-    return _Plan(
-        a=matrices_a,
-        b=matrices_b,
-        rows=left.shape[:-1],
-        batch=matrices_b.shape[:-2],
-        n=n if right.ndim > 1 else None,
-        full=(*lead, m, n),
-        shape=shape,
-    )
-
-
-def _requantized(
-    plan: _Plan,
-    za: Values,
-    zb: Values,
-    start: Values | None,
-    factor: Values,
-    zero_point: int,
-    dtype: np.dtype[np.generic],
-    kernel: str | None,
-    num_threads: int | None,
-) -> Quantized | None:
-    """The product requantised block by block in the native library; None where it has no one way to do that."""
-    chosen = kernels.select(kernel)
-    count = threads.get_num_threads() if num_threads is None else threads.checked(num_threads)
-    m, n = math.prod(plan.full[:-1]), plan.full[-1]
-    if not chosen.native or plan.b.ndim != 2 or m == 0 or n == 0:
-        return None
-    scale: npt.NDArray[np.float32]
+def _one_way(factor: Values, m: int, n: int) -> tuple[Values | None, Values | None]:
+    """The factors as (one for all or one per column, None), or (None, one per row); neither where they vary along both."""
     if factor.size == 1:
-        scale = factor.reshape(1)
-    elif factor.shape == (1, n):
-        scale = factor.reshape(n)
-    elif factor.ndim > 1 and factor.shape[-1] == 1:
-        scale = factor.reshape(m, 1)
-    else:
-        return None
-    a = plan.a.reshape(m, plan.a.shape[-1])
-    down = za.reshape(-1) if za.ndim else int(za)
-    row_start, col_start, outers = gemm.starts(a, plan.b, down, zb if zb.ndim else int(zb), start)
-    if outers:
-        return None
-    gemm.count(chosen, m, n, a.shape[1])
-    at = gemm.Addresses(chosen, plan.b, row_start, col_start)
-    y = np.empty((m, n), dtype)
-    scale = np.ascontiguousarray(scale, np.float32)
-    chains.requantized(native.bind(chosen), at.b, a, y, scale, zero_point, at.row_start, at.col_start, count)
-    return y
+        return factor.reshape(1), None
+    if factor.shape == (1, n):
+        return np.ascontiguousarray(factor.reshape(n)), None
+    if factor.ndim > 1 and factor.shape[-1] == 1 and factor.size == m:
+        return None, np.ascontiguousarray(factor.reshape(m))
+    return None, None
 
 
-def _product(
-    plan: _Plan,
-    za: Values,
-    zb: Values,
-    start: Values | None,
-    kernel: str | None,
-    num_threads: int | None,
+def _plan(
+    kernel: Kernel, both: Operands, za: Values, zb: Values, bias: Values | None, epilogue: Requantization | None
+) -> tuple[Plan, Values | None]:
+    """A plan of checked parameters for one right operand, and the zero points of the rows that go along with each call."""
+    b = both.b
+    right = b.on(kernel) if isinstance(b, PackedMatrix) else Operand(Store(b, kernel.right), kernel)
+    rows: Values | None = None
+    if za.ndim:
+        rows = np.ascontiguousarray(za.reshape(-1), np.int32) - np.int32(128 * (both.a.dtype == UINT8))
+    each = np.ascontiguousarray(zb.reshape(-1), np.int32) if zb.ndim else int(zb)
+    made = right.plan(both.a.dtype, int(za) if rows is None else None, each, bias=bias, epilogue=epilogue)
+    return made, rows
+
+
+def _sums(
+    kernel: Kernel, both: Operands, za: Values, zb: Values, bias: Values | None, count: int
 ) -> npt.NDArray[np.int32]:
-    """The int32 product without zero points, plus `start` along the columns, in the shape `plan.full`."""
-    chosen = kernels.select(kernel)
-    count = threads.get_num_threads() if num_threads is None else threads.checked(num_threads)
-    acc = np.empty(plan.full, np.int32)
-    if isinstance(plan.b, PackedMatrix) or plan.b.ndim == 2:
-        m = math.prod(plan.full[:-1])
-        # One right operand for all: the stack of `a` is one tall matrix.
-        gemm.product(
-            chosen,
-            plan.a.reshape(m, plan.a.shape[-1]),
-            plan.b,
-            acc.reshape(m, plan.b.shape[1]),
-            a_zero_point=za.reshape(-1) if za.ndim else int(za),
-            b_zero_point=zb if zb.ndim else int(zb),
-            bias=start,
-            num_threads=count,
-        )
+    """The int32 product less the zero points, plus a bias along the columns, in the shape `both.full`."""
+    acc = np.empty(both.full, np.int32)
+    k, n = both.a.shape[-1], both.full[-1]
+    settings.count(kernel.name, acc.size * k)
+    if not both.batch:
+        m = math.prod(both.full[:-1])
+        made, rows = _plan(kernel, both, za, zb, bias, None)
+        made.into(both.a.reshape(m, k), acc.reshape(m, n), count, rows)
         return acc
-    lead = plan.full[:-2]
-    a = np.broadcast_to(plan.a, lead + plan.a.shape[-2:])
-    b = np.broadcast_to(plan.b, lead + plan.b.shape[-2:])
-    za = np.broadcast_to(za, a.shape[:-1])
-    zb = np.broadcast_to(zb, lead + b.shape[-1:])
+    lead = both.full[:-2]
+    assert isinstance(both.b, np.ndarray)  # noqa: S101 - a packed matrix has no stack
+    a = np.broadcast_to(both.a, lead + both.a.shape[-2:])
+    b = np.broadcast_to(both.b, lead + both.b.shape[-2:])
+    za = np.broadcast_to(za, a.shape[:-1]) if za.ndim else za
+    zb = np.broadcast_to(zb, (*lead, n)) if zb.ndim else zb
     for index in np.ndindex(lead):
-        gemm.product(
-            chosen,
-            a[index],
-            b[index],
-            acc[index],
-            a_zero_point=za[index],
-            b_zero_point=zb[index],
-            bias=start,
-            num_threads=count,
-        )
+        one = shapes.operands(a[index], b[index])
+        made, rows = _plan(kernel, one, za[index] if za.ndim else za, zb[index] if zb.ndim else zb, bias, None)
+        made.into(a[index], acc[index], count, rows)
     return acc

@@ -5,14 +5,19 @@ All rounding is to the nearest, ties to even, and each step is one float operati
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyint8dot.arguments import RANGES, Quantized, Values, output_dtype, zero_points
+from pyint8dot.engine import elementwise
 
-FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+if TYPE_CHECKING:
+    from pyint8dot.engine.program import Argument, Program
+
+FLOAT32 = np.dtype(np.float32)
+FLOATS = (np.dtype(np.float16), FLOAT32, np.dtype(np.float64))
 
 
 def quantize_linear(
@@ -134,7 +139,9 @@ def dequantize_linear(
     return y.astype(factor.dtype, copy=False)
 
 
-def dynamic_quantize_linear(x: npt.ArrayLike) -> tuple[npt.NDArray[np.uint8], np.float32, np.uint8]:
+def dynamic_quantize_linear(
+    x: npt.ArrayLike, *, native: bool = True
+) -> tuple[npt.NDArray[np.uint8], np.float32, np.uint8]:
     """Quantise to uint8 with the scale and zero point that `x` itself asks for (ONNX DynamicQuantizeLinear).
 
     The range is that of `x` widened to hold 0; ``y_scale = (max - min) / 255`` and ``y_zero_point = rint(-min / y_scale)``.
@@ -143,13 +150,15 @@ def dynamic_quantize_linear(x: npt.ArrayLike) -> tuple[npt.NDArray[np.uint8], np
     ----------
     x : array_like of float32
         Any shape; finite.
+    native : bool
+        Whether native code may be used, which gives the same bits.
 
     Returns
     -------
     y : ndarray of uint8
         Shape of `x`.
     y_scale : float32
-        1 where `x` is empty or all zeros.
+        1 where `x` is empty, all zeros, or so small that the scale would be 0.
     y_zero_point : uint8
 
     Raises
@@ -165,7 +174,19 @@ def dynamic_quantize_linear(x: npt.ArrayLike) -> tuple[npt.NDArray[np.uint8], np
     >>> y, int(zero_point)
     (array([153, 255,   0,  26, 221, 179], dtype=uint8), 153)
     """
+    scale: Any  # indexed with (), a 0-d array is a scalar, which its type does not say
+    zero_point: Any
+    y, scale, zero_point = dynamic_quantize_arrays(x, native=native)
+    return y, scale[()], zero_point[()]
+
+
+def dynamic_quantize_arrays(x: npt.ArrayLike, *, native: bool = True) -> tuple[npt.NDArray[np.uint8], Values, Values]:
+    """`dynamic_quantize_linear` with scale and zero point as 0-d arrays, which are what an operator of a graph gives."""
     values = float32("x", x)
+    if native:
+        found = elementwise.dynamic_quantize(values if values.flags.c_contiguous else values.copy())
+        if found is not None:
+            return found
     high = values.max(initial=np.float32(0))
     low = values.min(initial=np.float32(0))
     with np.errstate(all="ignore"):
@@ -179,7 +200,7 @@ def dynamic_quantize_linear(x: npt.ArrayLike) -> tuple[npt.NDArray[np.uint8], np
     np.rint(y, out=y)
     y += zero_point
     np.clip(y, np.float32(0), np.float32(255), out=y)
-    return y.astype(np.uint8), scale, np.uint8(zero_point)
+    return y.astype(np.uint8), np.asarray(scale), np.asarray(zero_point, np.uint8)
 
 
 def quantize_rows(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -232,10 +253,27 @@ def quantize_rows(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[n
     return np.rint(y, out=y).astype(np.int8), np.asarray(absmax / np.float32(127))
 
 
+class QuantizedRows:
+    """`quantize_rows` as the first step of a plan."""
+
+    dtype = np.dtype(np.float32)
+
+    def write(
+        self, program: Program, *, x: Argument, ld_x: Argument, q: Argument, m: Argument, k: int, scale: Argument,
+        status: Argument,
+    ) -> None:  # fmt: skip
+        """Append the record to a program."""
+        program.quantize_rows(x=x, q=q, ld_x=ld_x, ld_q=k, m=m, k=k, scale=scale, status=status)
+
+    def apply(self, x: Values) -> tuple[npt.NDArray[np.int8], Values] | None:
+        """Do the same in numpy; None where a row is not finite."""
+        return quantize_rows(x) if np.isfinite(x).all() else None
+
+
 def float32(name: str, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """`value` as a float32 array; TypeError for any other type."""
     array: Values = np.asarray(value)
-    if array.dtype != np.float32:
+    if array.dtype != FLOAT32:
         raise TypeError(f"{name} must be float32, got {array.dtype}")
     return array
 

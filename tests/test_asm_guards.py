@@ -35,7 +35,7 @@ WRONG = [
 
 # Macros that take a number of rows.
 ROWS = [
-    ("sdot_8x8", "do_rows {}, clear_row", "tile.h has tiles of 8, 4, 2 and 1 rows"),
+    ("sdot_8x8", "do_rows {}, load_columns", "tile.h has tiles of 8, 4, 2 and 1 rows"),
     ("pack_i8", "pack_rows {}", "pack.h has panels of 8, 4, 2 and 1 rows"),
 ]
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from support import views
 
-from pyint8dot import matmul, pack, use_kernel
-from pyint8dot.engine import gemm, kernels, native, threads
+from pyint8dot import linear, matmul, pack, qlinear_matmul, use_kernel
+from pyint8dot.engine import blocks, kernels, settings, threads
 
 WORKERS = 8
 ROUNDS = 6
@@ -62,7 +62,7 @@ def test_use_kernel_belongs_to_its_thread(rng):
     def worker(number):
         for turn in range(ROUNDS):
             name = names[(number + turn) % len(names)]
-            with use_kernel(name), gemm.tally() as counted:
+            with use_kernel(name), settings.tally() as counted:
                 np.testing.assert_array_equal(matmul(a, b), want)
                 assert kernels.select().name == name
             assert counted.macs == {name: 9 * 20 * 11}
@@ -76,7 +76,7 @@ def test_use_kernel_belongs_to_its_thread(rng):
 
 def test_threads_that_use_threads(rng, kernel, monkeypatch):
     """Products that ask for threads of their own, from many threads, each on shapes of its own."""
-    monkeypatch.setattr(native, "LEAST_WORK", 1)
+    monkeypatch.setattr(blocks, "LEAST_WORK", 1)
     pairs = [
         (views.filled(rng, (40 + number, 33), np.int8), views.filled(rng, (33, 17 + number), np.int8))
         for number in range(WORKERS)
@@ -105,9 +105,11 @@ def test_whatever_the_environment_says_is_a_number_of_threads(value, count):
 def test_little_work_is_left_to_one_thread(monkeypatch):
     """Waking a thread takes longer than a small product does."""
     monkeypatch.setattr(threads, "run", lambda tasks: pytest.fail(f"{len(tasks)} tasks"))
-    seen = []
-    native.run_blocks(lambda *block: seen.append(block), 1, 384, 384, 8)
-    assert seen == [(0, 1, 0, 384)]
+    a, w = np.ones((1, 16), np.int8), pack(np.ones((16, 1024), np.int8))
+    for eight in (8, 1024):
+        matmul(a, w, num_threads=eight)
+        linear(a.astype(np.float32), w, w_scale=np.float32(1), num_threads=eight)
+        qlinear_matmul(a, 1.0, 0, w, 1.0, 0, 1.0, 0, num_threads=eight)
 
 
 def test_pickled_matrix_in_many_threads(rng, kernel):
@@ -174,7 +176,7 @@ def test_an_error_in_a_thread_is_raised_after_all_have_ended():
 
 
 def test_the_workspace_outlives_a_lack_of_memory():
-    workspace = native._Workspace()
+    workspace = blocks._Workspace()
     with pytest.raises(MemoryError):
         workspace.take(1 << 60)
     at = workspace.take(1000)
@@ -185,7 +187,7 @@ def test_the_workspace_outlives_a_lack_of_memory():
 
 def test_what_was_taken_from_the_workspace_stays_when_more_is_taken():
     """As a signal handler or a finalizer does that multiplies matrices between two steps of another product."""
-    workspace = native._Workspace()
+    workspace = blocks._Workspace()
     size = 100_000
     at = workspace.take(size)
     workspace.take(10 * size)

@@ -14,8 +14,8 @@ from support.quantized import operand
 
 from pyint8dot import conv
 from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
-from pyint8dot.convolution import im2col, native_conv
-from pyint8dot.engine import gemm, kernels, layouts
+from pyint8dot.convolution import im2col, program
+from pyint8dot.engine import kernels, settings
 
 
 def test_constants_once_images_often(kernel, rng):
@@ -51,7 +51,7 @@ def test_programs_do_not_pile_up(rng):
     for size in range(2, 80):
         x = operand(rng, np.int8, (1, 2, size))
         np.testing.assert_array_equal(conv_integer(x, w), exact(x, w.unpack()))
-    assert len(w.programs) <= native_conv.MOST_PROGRAMS
+    assert len(w.programs) <= program.MOST_PROGRAMS
 
 
 def test_column_operand_is_the_matrix_of_windows(rng):
@@ -67,8 +67,7 @@ def test_column_operand_is_the_matrix_of_windows(rng):
             for i, j in itertools.product(range(3), range(2))
         ]
         matrix = np.concatenate(seen)
-        for name in ("RowMajor", "PackedI8K4(8)", "PackedFormat(8)"):
-            layout = layouts.layout(name)
+        for layout in {row.right for row in kernels.KERNELS.values()}:
             data = im2col.columns(laid, geo, slice(1, geo.out[0]), layout)
             count = geo.columns(geo.out[0] - 1)
             unpacked = layout.unpack(data, 30, count)
@@ -90,7 +89,7 @@ def test_many_grids_and_taps_at_once_are_the_same_one_by_one(rng, monkeypatch, d
         spatial = tuple(int(rng.integers((k - 1) * d + 1, 30)) for k, d in zip(kernel, dilations, strict=True))
         geo = im2col.geometry(spatial, tuple(kernel), strides=strides, dilations=dilations, pads=pads)
         x = operand(rng, dtype, (3, *spatial))
-        rows, layout = slice(0, geo.out[0]), layouts.layout("PackedI8K4(8)")
+        rows, layout = slice(0, geo.out[0]), next(iter(kernels.KERNELS.values())).right
         made = []
         for few, many, written in ((10**9, 10**9, 1), (0, 0, 1), (0, 0, 1 << 20)):
             monkeypatch.setattr(im2col, "FEW_PHASES", few)
@@ -109,7 +108,7 @@ def test_a_large_window_takes_no_more_time_than_its_weights(rng, kernel):
     before = time.process_time()
     y = conv_integer(x, w, 7, strides=[160, 160], kernel=kernel)
     # A search through the 25600 grids for every weight took some seconds, and forty under emulation.
-    assert time.process_time() - before < 1.5
+    assert time.process_time() - before < 4
     windows = x[0, 0, :160].reshape(160, 2, 160).transpose(1, 0, 2).astype(int) - 7
     np.testing.assert_array_equal(y[0, :, 0], np.einsum("pij,cij->cp", windows, w[:, 0].astype(int)))
 
@@ -181,7 +180,7 @@ def test_inputs_are_left_alone(rng):
 
 def test_products_are_counted(kernel, rng):
     """The kernel that was asked for ran, and the work is that of the convolution."""
-    with gemm.tally() as counted:
+    with settings.tally() as counted:
         conv_integer(operand(rng, np.int8, (2, 4, 6, 6)), operand(rng, np.int8, (6, 2, 3, 3)), group=2, kernel=kernel)
     assert counted.macs == {kernel: 2 * 6 * 4 * 4 * 2 * 9}
 
@@ -246,3 +245,19 @@ def test_qlinear_errors():
         call(bias=np.zeros(2, np.int64))
     with pytest.raises(ValueError, match=r"bias must have shape \(2,\), got \(4,\)"):
         call(bias=np.zeros(4, np.int32))
+
+
+def test_weights_cannot_be_changed():
+    """Native code believes their shape: nothing a user can set may make it read elsewhere."""
+    w = pack_conv(np.ones((4, 2, 3, 3), np.int8))
+    for name in ("shape", "dtype", "group", "rows", "row_sums", "programs", "new"):
+        with pytest.raises(AttributeError, match="immutable"):
+            setattr(w, name, (400000, 2, 3, 3))
+    with pytest.raises(AttributeError, match="immutable"):
+        del w.shape
+    with pytest.raises(AttributeError, match="immutable"):
+        w.__init__(np.ones((4, 2, 3, 3), np.int8), 1)
+    for array in (w.rows, w.row_sums):
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+            array.setflags(write=True)
+    assert conv_integer(np.ones((1, 2, 3, 3), np.int8), w).ravel().tolist() == [18] * 4

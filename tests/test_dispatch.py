@@ -45,10 +45,13 @@ def test_every_kernel_computes_two_dimensional_tiles(row):
         assert row.mr > 1
         assert row.nr > 1
         assert f"{row.mr}x{row.nr}" in row.name
-        assert row.feature in {"asimd", "dotprod", "i8mm"}
-        assert row.layout == f"{row.packing}({row.nr})"
+        assert row.features <= {"asimd", "dotprod", "i8mm"}
+        assert (row.left.r, row.right.r) == (row.mr, row.nr)
+        assert row.left.kr == row.right.kr
+        assert row.left.native is not None
+        assert row.right.native is not None
     else:
-        assert (row.name, row.layout, row.feature) == ("portable", "RowMajor", "")
+        assert (row.name, row.right.name, row.features) == ("portable", "RowMajor", frozenset())
     assert row.summary
 
 
@@ -205,7 +208,7 @@ def test_a_product_of_any_shape_runs_on_the_chosen_kernel(kernel, shape, way):
         kernel = kernels.kernel_info()["chosen"]
         product = pyint8dot.matmul(a, b)
     assert np.array_equal(product, np.full((m, n), k, np.int32))
-    assert set(b._packed) == {"PackedFormat(3)", KERNELS[kernel].layout}
+    assert set(b._store.packed) == {"PackedFormat(3)", KERNELS[kernel].for_columns(n).right.name}
 
 
 # use_kernel.
@@ -307,7 +310,7 @@ def test_a_child_process_chooses_the_best():
 
 
 def test_a_child_process_obeys_both_variables():
-    baseline = [name for name in kernels.supported() if KERNELS[name].feature in ("", "asimd")]
+    baseline = [name for name in kernels.supported() if KERNELS[name].features <= {"asimd"}]
     done = child(
         f"{INFO}\nprint(kernels.select().name)\nwith kernels.use_kernel(kernels.supported()[0]) as k: print(k.name)",
         TRACT_DOTPROD_DISABLE="1",
@@ -369,4 +372,4 @@ def test_kernel_info_tells_all_of_it(kernel):
         assert row["runs"] is (name in kernels.supported())
         assert row["why"] == (kernels.why_not(KERNELS[name]) or "it runs here")
         assert row["tile"] == [KERNELS[name].mr, KERNELS[name].nr]
-        assert row["packing"] == KERNELS[name].packing
+        assert row["layouts"] == {"left": KERNELS[name].left.name, "right": KERNELS[name].right.name}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from icount import calls, measure
+from icount import tables as counts
 
 import pyint8dot
 from pyint8dot import __main__ as command_line
@@ -24,7 +24,7 @@ from pyint8dot.engine.packing import PackedFormat, PackedI8K4
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ASM_README = (ROOT / "asm" / "README.md").read_text(encoding="utf-8")
-GOLDENS = json.loads(measure.GOLDENS.read_text())
+GOLDENS = json.loads(counts.GOLDENS.read_text())
 
 static = pytest.mark.static
 
@@ -141,10 +141,40 @@ def test_code_stands_before_prose():
 @static
 def test_every_kernel_has_its_line():
     rows = [
-        [f"`{row.name}`", f"`{row.feature}`" if row.feature else "nothing", f"{row.mr} x {row.nr}", f"`{row.layout}`"]
+        [
+            f"`{row.name}`",
+            " ".join(f"`{each}`" for each in sorted(row.features)) or "nothing",
+            f"{row.mr} x {row.nr}",
+            f"`{row.right.name}`",
+        ]
         for row in kernels.KERNELS.values()
     ]
     assert [row[:4] for row in table("kernel", "needs")] == rows
+
+
+@static
+def test_every_companion_has_its_line():
+    rows = [
+        [
+            f"`{few.name}`",
+            f"`{row.name}`",
+            f"at most {few.most_columns}" + (f", of {few.least_rows} rows and more" if few.least_rows else ""),
+            f"`{few.right.name}`",
+        ]
+        for row in kernels.KERNELS.values()
+        for few in row.few
+    ]
+    assert table("companion") == rows
+    assert not {code(row[0]) for row in rows} & set(kernels.KERNELS)
+
+
+@static
+def test_the_first_changes_are_those_of_the_next_version():
+    """The entry for what is not released yet stands before that of the version this is."""
+    entries = re.findall(r"^(?:Unreleased \()?(\d+(?:\.\d+)+)\)?: ?", README.split("## Changes")[1], re.MULTILINE)
+    assert pyint8dot.__version__ in entries[:2]
+    parts = [tuple(map(int, entry.split("."))) for entry in entries]
+    assert parts == sorted(parts, reverse=True)
 
 
 def environment_variables(source: str) -> set[str]:
@@ -248,80 +278,16 @@ def test_files_that_are_named_exist(text):
 # Counts.
 
 
-def cell(call: str, kernel: str, shape: calls.Shape) -> str:
-    """A golden as the README has it: thousands for the two small shapes, else by unit of work."""
-    count = GOLDENS[f"{call} {kernel} {'x'.join(map(str, shape))}"]
-    return f"{count / 1000:.1f}" if shape in calls.SHAPES[:2] else f"{count / calls.work(call, shape):.4f}"
-
-
-def shape_of(text: str) -> calls.Shape:
-    m, k, n = map(int, text.split("x"))
-    return m, k, n
-
-
-def row_of(call: str, kernel: str) -> list[str]:
-    return [cell(call, kernel, shape) for shape in calls.SHAPES]
+@static
+def test_counts_are_the_goldens():
+    """How the tables are made is tested with the other tools of counting."""
+    assert counts.differences(README + ASM_README, GOLDENS) == []
 
 
 @static
-def test_counts_beside_others_are_the_goldens():
-    heading = ["m x k x n", *("x".join(map(str, shape)) for shape in calls.SHAPES)]
-    ours = {code(row[0]): row[1:] for row in table(*heading) if row[0].startswith("**")}
-    assert ours == {call: row_of(call, "sdot_8x8") for call in ("matmul", "qlinear_matmul", "linear")}
-
-
-@static
-def test_what_is_said_of_the_comparison_is_so():
-    """Each of ours is the smallest of its group, but for the 8x8x8 `matmul`, where the two that are named are smaller."""
-    heading = ["m x k x n", *("x".join(map(str, shape)) for shape in calls.SHAPES)]
-    smaller = []
-    ours: list[str] = []
-    for name, *cells in table(*heading):
-        if name.startswith("**"):
-            ours = cells
-        smaller += [
-            (name, column) for column, (a, b) in enumerate(zip(cells, ours, strict=True)) if float(a) < float(b)
-        ]
-    assert smaller == [("numkong dots_packed", 0), ("numpy float32 `@`", 0)]
-
-
-@static
-def test_counts_of_the_kernels_are_the_goldens():
-    heading = ["kernel", *("x".join(map(str, shape)) for shape in calls.SHAPES)]
-    names = [row.name for row in kernels.KERNELS.values() if row.native]
-    first, second = ([GOLDENS[f"matmul {name} {shape}"] for shape in heading[1:]] for name in names)
-    expected = [[f"`{name}`", *row_of("matmul", name)] for name in names]
-    expected.append(["ratio", *(f"{b / a:.1f}" for a, b in zip(first, second, strict=True))])
-    assert table(*heading) == expected
-
-
-@static
-def test_counts_of_models_are_the_goldens():
-    """Million instructions of a run; there is a table as soon as there are goldens."""
-    names = [row.name for row in kernels.KERNELS.values() if row.native]
-    expected = []
-    for call, (shape, *_) in ((call, row.shapes) for call, row in calls.CALLS.items() if row.unit == "run"):
-        first, second = (GOLDENS.get(f"{call} {name} {'x'.join(map(str, shape))}") for name in names)
-        if first and second:
-            expected.append([call, f"{first / 1e6:.0f}", f"{second / 1e6:.0f}", f"{second / first:.2f}"])
-    rows = table("model", *(f"`{name}`" for name in names), "ratio") if expected else []
-    assert [row[:4] for row in rows] == expected
-
-
-@static
-def test_counts_of_other_calls_are_the_goldens():
-    """Every golden of a call, not of a model and not held to a bar, stands in one of the tables."""
-    names = [row.name for row in kernels.KERNELS.values() if row.native]
-    seen = {("matmul", shape) for shape in calls.SHAPES} | {
-        (call, shape) for call in ("qlinear_matmul", "linear") for shape in calls.SHAPES
-    }
-    for call, shape, unit, *cells in table("call", "m x k x n"):
-        name, where = call.replace("`", ""), shape_of(shape)
-        seen.add((name, where))
-        assert unit == calls.CALLS[name].unit
-        assert cells == [cell(name, kernel, where) for kernel in names], call
-    expected = {(call, shape) for call, shape in calls.counted() if calls.CALLS[call].unit != "run"}
-    assert seen | set(calls.barred()) == expected
+def test_the_readme_compares_with_other_libraries_and_has_every_form():
+    for piece in (counts.beside, counts.smaller, counts.models, counts.forms):
+        assert piece(GOLDENS) in README
 
 
 # Memory.

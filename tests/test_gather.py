@@ -13,7 +13,7 @@ DEPTHS = [0, 4, 8, 12, 36, 100]
 
 
 @pytest.mark.parametrize("place", ["end", "start"])
-@pytest.mark.parametrize("stem", gather.GROUPS)
+@pytest.mark.parametrize("stem", gather.GATHERERS)
 def test_gather(checker, rng, stem, place):
     def body(note):
         for columns in WIDTHS:
@@ -24,7 +24,7 @@ def test_gather(checker, rng, stem, place):
     child.check(body)
 
 
-@pytest.mark.parametrize("stem", gather.GROUPS)
+@pytest.mark.parametrize("stem", gather.GATHERERS)
 def test_one_hot(checker, stem):
     """A single one shows where each byte goes."""
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from icount import calls, measure
+from icount import calls, measure, tables
 
 from pyint8dot.engine import kernels
 
@@ -55,6 +55,19 @@ def test_whole_calls_stay_within_their_bounds(call):
     for shape, bound in zip(calls.SHAPES[len(calls.SMALL) :], BOUNDS[call], strict=True):
         name = "x".join(map(str, shape))
         assert per_unit(call, "sdot_8x8", name) <= bound, name
+
+
+@pytest.mark.parametrize(
+    ("call", "shape"), calls.barred(), ids=lambda part: part if isinstance(part, str) else tables.name_of(part)
+)
+def test_every_form_stays_below_its_bar(call, shape):
+    """Or is known not to reach it yet, and then indeed does not: the list of those gets no staler than this."""
+    reached = GOLDENS[calls.key(call, calls.BARS_ON, shape)] <= calls.CALLS[call].bars[shape]
+    assert reached is ((call, shape) not in calls.NOT_YET)
+
+
+def test_what_is_not_reached_yet_has_a_bar():
+    assert set(calls.barred()) >= calls.NOT_YET
 
 
 @pytest.mark.parametrize("call", ["pack", "pack, transposed"])

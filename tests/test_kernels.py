@@ -121,7 +121,7 @@ def test_longest_k(runner, k):
 
 
 @pytest.mark.parametrize("place", ["end", "start"])
-@pytest.mark.parametrize("stem", packer.GROUPS)
+@pytest.mark.parametrize("stem", packer.PACKERS)
 def test_packers(checker, rng, stem, place):
     """A native packer on views of every kind of stride, in the two panel forms, int8 and uint8."""
 

@@ -13,7 +13,7 @@ from ctypes.util import find_library
 import numpy as np
 import pytest
 
-from pyint8dot.engine import cpu, library, native
+from pyint8dot.engine import cpu, library, program
 from pyint8dot.errors import Int8DotError, LibraryError
 
 on_aarch64 = pytest.mark.native
@@ -113,7 +113,7 @@ class FakeNative:
             setattr(self, library.PREFIX + stem, function)
 
 
-def test_every_entry_gets_the_one_signature(monkeypatch, tmp_path):
+def test_run_gets_its_signature_and_every_entry_an_address(monkeypatch, tmp_path):
     """The callee sees the very bytes of the argument, NUL bytes included, at an address fit for int64 loads."""
     file = tmp_path / "libpyint8dot.so"
     file.write_bytes(elf(183))
@@ -124,20 +124,19 @@ def test_every_entry_gets_the_one_signature(monkeypatch, tmp_path):
     assert str(file) in repr(loaded)
     assert set(loaded.addresses) == set(library.ENTRIES)
     fields = struct.pack("=2q", 0, 1 << 40)
+    assert loaded.run.argtypes == (ctypes.c_char_p,)
+    assert loaded.run.restype is ctypes.c_int64
+    assert loaded.run(fields) == 7
+    assert native.calls == [("run", fields)]
     for stem in library.ENTRIES:
-        function = loaded.function(stem)
-        assert function.argtypes == (ctypes.c_char_p,)
-        assert function.restype is (ctypes.c_int64 if stem == "run" else None)
-        assert function(fields) == (7 if stem == "run" else None)
         assert loaded.addresses[stem] == ctypes.cast(getattr(native, library.PREFIX + stem), ctypes.c_void_p).value != 0
-    assert native.calls == [(stem, fields) for stem in library.ENTRIES]
 
 
 def test_entries_refuse_other_arguments(monkeypatch, tmp_path):
     file = tmp_path / "libpyint8dot.so"
     file.write_bytes(elf(183))
     monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeNative())
-    function = library.open_library(file).function("run")
+    function = library.open_library(file).run
     for wrong in (1, 1.0, "text", np.zeros(2, np.int64)):
         with pytest.raises(ctypes.ArgumentError):
             function(wrong)
@@ -170,7 +169,7 @@ def test_status_and_load_tell_the_same_story(pretended, tmp_path):
 def test_it_is_opened_once(pretended):
     opened = []
     pretended.setattr(cpu, "is_aarch64", lambda: True)
-    pretended.setattr(library, "open_library", lambda file: opened.append(file) or library.Library(file, {}))
+    pretended.setattr(library, "open_library", lambda file: opened.append(file) or library.Library(file, None, {}))
     assert library.load() is library.load()
     assert library.status() is None
     assert opened == [library.path()]
@@ -184,7 +183,7 @@ def test_the_built_library_loads():
     assert len({loaded.addresses[stem] for stem in library.ENTRIES}) == len(library.ENTRIES)
     assert 0 not in loaded.addresses.values()
     # A program of no records does nothing, and comes back.
-    loaded.function("run")(native.NO_HEAD + native.END)
+    assert program.Program().run() == 0
 
 
 def test_importing_the_package_loads_nothing():

@@ -7,7 +7,7 @@ import pytest
 from support.quantized import KINDS, RANGE, operand, requantized
 
 from pyint8dot import epilogue, floats, linear, quantize
-from pyint8dot.engine import gemm, packing
+from pyint8dot.engine import packing, settings
 
 W8 = np.zeros((3, 4), np.int8)
 
@@ -162,6 +162,6 @@ def test_linear_errors():
 
 def test_products_are_counted(kernel, rng):
     """The product runs on the kernel that was asked for."""
-    with gemm.tally() as counted:
+    with settings.tally() as counted:
         linear(np.ones((3, 4), np.float32), operand(rng, np.int8, (4, 5)), w_scale=1.0, kernel=kernel)
     assert counted.macs == {kernel: 3 * 4 * 5}

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from support import views
 
 from pyint8dot import KernelError, matmul, pack
-from pyint8dot.engine import gemm, kernels, native
+from pyint8dot.engine import blocks, kernels, settings
 
 TYPES = (np.int8, np.uint8)
 MIXES = [(a, b) for a in TYPES for b in TYPES]
@@ -140,7 +140,7 @@ def test_long_k_of_random_values(kernel, rng, left, right):
 @pytest.mark.parametrize("k", [1, 4, 64])
 def test_shape_never_changes_the_kernel(m, n, k):
     """One row or one column runs on the kernel that everything runs on."""
-    with gemm.tally() as counted:
+    with settings.tally() as counted:
         matmul(np.ones((m, k), np.int8), np.ones((k, n), np.int8))
         matmul(np.ones((m, k), np.int8), pack(np.ones((k, n), np.int8)))
     assert counted.macs == {kernels.select().name: 2 * m * n * k}
@@ -148,9 +148,9 @@ def test_shape_never_changes_the_kernel(m, n, k):
 
 def test_tally_names_the_kernel_asked_for(kernel):
     a = np.ones((5, 6), np.int8)
-    with gemm.tally() as counted:
+    with settings.tally() as counted:
         matmul(a, a.T, kernel=kernel)
-    with gemm.tally() as by_context, kernels.use_kernel(kernel):
+    with settings.tally() as by_context, kernels.use_kernel(kernel):
         matmul(a, a.T)
     assert counted.macs == by_context.macs == {kernel: 5 * 5 * 6}
 
@@ -159,8 +159,8 @@ def test_tally_names_the_kernel_asked_for(kernel):
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 8])
 def test_blocks_and_threads_do_not_show(kernel, rng, monkeypatch, budget, num_threads):
     """However the result is cut into blocks and shared among threads, its bits are the same."""
-    monkeypatch.setattr(native, "_budget", lambda: budget)
-    monkeypatch.setattr(native, "LEAST_WORK", 1)
+    monkeypatch.setattr(blocks, "budget", lambda: budget)
+    monkeypatch.setattr(blocks, "LEAST_WORK", 1)
     for m, n, k in ((1, 1, 3), (1, 300, 20), (300, 1, 20), (67, 35, 33), (8, 64, 64), (5, 90, 129)):
         a, b = views.filled(rng, (m, k), np.uint8), views.filled(rng, (k, n), np.int8)
         got = matmul(a, b, kernel=kernel, num_threads=num_threads)
@@ -306,3 +306,13 @@ def test_thread_counts_are_checked(count, error):
     a = np.zeros((1, 1), np.int8)
     with pytest.raises(error, match="num_threads"):
         matmul(a, a, num_threads=count)
+
+
+def test_as_many_dimensions_as_numpy_has(kernel):
+    """Stacks of the most dimensions multiply; where the result would need one more, the error says so."""
+    most = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+    a, b = np.full((1,) * (most - 2) + (2, 3), 2, np.int8), np.full((3, 4), 3, np.int8)
+    for right in (b, pack(b), np.broadcast_to(b, (1,) * (most - 2) + b.shape)):
+        c = matmul(a, right, kernel=kernel)
+        assert c.shape == (*a.shape[:-1], 4)
+        assert (c == 18).all()

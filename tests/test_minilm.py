@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from pyint8dot import use_kernel
-from pyint8dot.engine import gemm
+from pyint8dot.engine import settings
 from pyint8dot.models import MiniLM, checkpoint
 from pyint8dot.models.layers import HEADS, FloatLinear, Int8Linear, Span, attention
 from pyint8dot.models.text import Tokenizer
@@ -101,13 +101,13 @@ def test_float_model_against_onnxruntime(float_model: MiniLM):
 def test_identical_on_every_kernel(model: MiniLM, kernel: str):
     sentences = ["Identical, to the last bit.", "", "Whatever multiplies."]
     expected = model.encode(sentences)
-    with use_kernel(kernel), gemm.tally() as counted:
+    with use_kernel(kernel), settings.tally() as counted:
         np.testing.assert_array_equal(model.encode(sentences), expected)
     assert set(counted.calls) == {kernel}
 
 
 def test_linear_layers_run_on_the_kernels(model: MiniLM):
-    with gemm.tally() as counted:
+    with settings.tally() as counted:
         model.forward(np.zeros((1, 8), int))
     (macs,) = counted.macs.values()
     layer = 4 * 384 * 384 + 2 * 384 * 1536

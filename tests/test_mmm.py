@@ -30,7 +30,7 @@ from pyint8dot.fuse import (
     apply,
     requantize_ops,
 )
-from pyint8dot.matmul import mmm
+from pyint8dot.mmm import mmm
 
 # A property test may use the `kernel` fixture: the name does not change from one example to the next.
 shared_kernel = settings(

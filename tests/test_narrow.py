@@ -1,4 +1,4 @@
-"""The products of few columns, over A as it lies, bit for bit, with guard pages and canaries around everything."""
+"""The products over A as it lies, bit for bit, with guard pages and canaries around everything."""
 
 from __future__ import annotations
 
@@ -55,17 +55,22 @@ def runner(checker, rng, stem):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8], ids=lambda dtype: dtype.__name__)
 def test_every_shape(checker, rng, stem, dtype):
-    """All of 0 to 9 rows, 0 to 8 columns and depths from 0 to one turn and all its pieces, each at the end of its pages."""
+    """Two tiles of rows and one more, and all that are less, for every depth up to two turns and all pieces, each at the
+    end of its pages; one to two tiles of columns and one more, so that any number of them meets any end of K.
+    """
+    mr, nr = narrow.tile(stem)
+    most, several = 2 * mr + 1, 8 if nr == 1 else 2 * nr + 1
 
     def body(note):
         for k in range(71):
-            a = rng.integers(-128, 128, (9, k), dtype=np.int8).view(dtype)
-            b = rng.integers(-128, 128, (k, 8), dtype=np.int8)
-            row_start, col_start = (rng.integers(-(2**31), 2**31, length, dtype=np.int32) for length in (9, 8))
+            columns = several - (k + k // nr) % nr
+            a = rng.integers(-128, 128, (most, k), dtype=np.int8).view(dtype)
+            b = rng.integers(-128, 128, (k, columns), dtype=np.int8)
+            row_start, col_start = (rng.integers(-(2**31), 2**31, length, dtype=np.int32) for length in (most, columns))
             call = narrow.Call(stem, a, b, row_start=row_start, col_start=col_start)
-            for m, n in itertools.product(range(10), range(9)):
-                note(f"{stem} ({m}, {n}, {k}) {dtype.__name__}")
-                call.check(checker, without_rows=9 - m, without_columns=8 - n)
+            for m, without in itertools.product(range(most + 1), (*range(0, columns, nr), columns)):
+                note(f"{stem} ({m}, {columns - without}, {k}) {dtype.__name__}")
+                call.check(checker, without_rows=most - m, without_columns=without)
 
     child.check(body)
 
@@ -77,8 +82,10 @@ def test_rows_apart(runner, place):
     def body():
         ways = itertools.cycle(({"padding": 3}, {"upward": True}, {"padding": 1, "upward": True}, {"same": True}))
         starts, dtypes = itertools.cycle(STARTS), itertools.cycle((np.int8, np.int8, np.int8, np.uint8, np.uint8))
-        for k, m in itertools.product((0, 1, 2, 4, 7, 8, 15, 16, 17, 31, 48, 63, 64, 65, 127, 128, 200), (1, 3, 4, 9)):
-            shape = shapes.Shape(m, 1 + (m + k) % 3, k)
+        mr, nr = narrow.tile(runner.stem)
+        depths = (0, 1, 2, 4, 7, 8, 15, 16, 17, 31, 48, 63, 64, 65, 127, 128, 200)
+        for k, m in itertools.product(depths, (mr // 4, mr - 1, mr, 2 * mr + 1)):
+            shape = shapes.Shape(m, 1 + (m + k) % (2 * nr + 1), k)
             runner.product(shape, dtype=next(dtypes), starts=next(starts), place=place, **next(ways))
 
     runner.run(body)
@@ -89,7 +96,7 @@ def test_starts(runner, starts):
     """With and without products to add to them, wherever the page ends."""
 
     def body():
-        for m, n, k, place in itertools.product((1, 3, 4, 11), (1, 2, 7), (0, 5, 64), ("end", "start")):
+        for m, n, k, place in itertools.product((1, 3, 4, 11), (1, 2, 7, 9), (0, 5, 64), ("end", "start")):
             runner.product(shapes.Shape(m, n, k), starts=starts, place=place)
 
     runner.run(body)
@@ -100,7 +107,7 @@ def test_values(runner, values):
     """Extreme operands against each other and against random ones; several turns and every piece."""
 
     def body():
-        for shape in (shapes.Shape(4, 1, 64), shapes.Shape(5, 3, 384), shapes.Shape(7, 2, 255), shapes.Shape(3, 1, 31)):
+        for shape in map(shapes.Shape, (4, 5, 7, 3, 9), (1, 3, 2, 1, 8), (64, 384, 255, 31, 99)):
             for a_values, dtype in itertools.product(dict.fromkeys((values, "random", "lowest")), (np.int8, np.uint8)):
                 runner.product(shape, values, a_values=a_values, dtype=dtype, starts=(False, False))
 
@@ -114,9 +121,10 @@ LAST_EXACT = 131071
 @pytest.mark.parametrize("k", [LAST_EXACT, LAST_EXACT + 1, LAST_EXACT + 34])
 def test_longest_k(runner, k):
     def body():
-        runner.product(shapes.Shape(5, 1, k), "lowest", starts=(False, False))
-        runner.product(shapes.Shape(5, 1, k), "lowest", dtype=np.uint8, starts=(False, False))
-        runner.product(shapes.Shape(5, 1, k), "alternating", starts=(False, False))
-        runner.product(shapes.Shape(6, 2, k), "random")
+        m = narrow.tile(runner.stem)[0] + 1
+        runner.product(shapes.Shape(m, 1, k), "lowest", starts=(False, False))
+        runner.product(shapes.Shape(m, 1, k), "lowest", dtype=np.uint8, starts=(False, False))
+        runner.product(shapes.Shape(m, 1, k), "alternating", starts=(False, False))
+        runner.product(shapes.Shape(m + 1, 2, k), "random")
 
     runner.run(body)

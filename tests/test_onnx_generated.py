@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support.onnx_graphs import data, model, node, reference
 
-from pyint8dot.onnx import InferenceSession
+from pyint8dot import dynamic_quantize_linear
+from pyint8dot.onnx import InferenceSession, NodeError
 
 F32 = np.float32
 TYPES = (np.int8, np.uint8)
@@ -187,3 +188,31 @@ def test_dynamic_quantisation(rng, trial):
         assert got.dtype == wanted.dtype
         assert got.shape == wanted.shape
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_dynamic_quantisation_is_that_of_its_definition(rng):
+    """Of any size and layout, with ties, zeros, one sign only and the smallest and widest ranges."""
+    nodes, outputs = [node("DynamicQuantizeLinear", "x", "q s z")], {"q": np.uint8, "s": F32, "z": np.uint8}
+    sessions = [InferenceSession(data(model(nodes, {"x": (F32, [None] * rank)}, outputs))) for rank in range(3)]
+    ties = np.arange(-127, 129, dtype=F32)
+    tiny, largest = np.finfo(F32).tiny, np.finfo(F32).max
+    cases = [
+        *(rng.standard_normal(n).astype(F32) for n in (1, 2, 3, 384, 4096, 4097)),
+        rng.standard_normal((70, 90)).astype(F32).T, rng.standard_normal((9, 8)).astype(F32)[::2, ::-3],
+        ties, ties / 2, ties - F32(0.5), ties * 2 + 1, np.abs(ties), -np.abs(ties), ties + 300,
+        np.float32(3), np.zeros((0, 4), F32), np.zeros(5, F32), np.float32([0, -0.0]), np.float32([-1e-4, 1]),
+        ties * tiny, ties * F32(1e-45), F32(382e-45) * np.float32([-1, 0]), ties * F32(1e36), ties * F32(1e-32),
+        F32(largest / 4) * np.float32([-1, 1]), np.float32([-1e38, 1e38]),
+    ]  # fmt: skip
+    # Both halves of a scale of 1 are ties, and both round up: one code is 256 before it is clipped.
+    cases.append(np.float32([-127.5, 127.5]))
+    cases.append(np.float32([-1.5, 253.5]))
+    for x in map(np.asarray, cases):
+        got = sessions[x.ndim].run(None, {"x": x})
+        for value, wanted in zip(got, map(np.asarray, dynamic_quantize_linear(x)), strict=True):
+            assert type(value) is np.ndarray
+            assert value.dtype == wanted.dtype
+            np.testing.assert_array_equal(value, wanted)
+    for x in ([np.nan, 1], [1, np.inf], [-np.inf, 0], [-largest, largest]):
+        with pytest.raises(NodeError, match="x must be finite"):
+            sessions[1].run(None, {"x": np.float32(x)})

@@ -79,7 +79,9 @@ def test_minilm_is_fused_throughout():
     ops = {op: count for op, (count, _) in report.by_op().items()}
     assert not report.reference_ops()
     assert ops["MatMulFloat"] == 36
-    assert ops["DynamicQuantizeLinear"] == 24
+    # One for the three products of each attention; the others are part of the one product they serve.
+    assert ops["DynamicQuantizeLinear"] == 6
+    assert sum("DynamicQuantizeLinear" in row.covers for row in report.rows) == 24
     assert not ops.keys() & {"MatMulInteger", "Cast", "Erf"} - {"Cast"}
     assert sum("Gelu" in row.covers or "Erf" in row.covers for row in report.rows if row.op == "MatMulFloat") == 6
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from support.onnx_graphs import data, model, node, reference
 
 from pyint8dot import matmul_integer
 from pyint8dot.conv import conv_integer
-from pyint8dot.onnx import InferenceSession
+from pyint8dot.onnx import InferenceSession, NodeError
 
 F32 = np.float32
 
@@ -70,13 +70,32 @@ def by_hand(made, x):
 def test_dynamic_matmul_keeps_every_bit(rng, kernel, weight_dtype, per_column):
     made = dynamic_matmul(rng, weight_dtype=weight_dtype, per_column=per_column)
     session = InferenceSession(data(made), kernel=kernel)
-    assert ops_of(session) == ["DynamicQuantizeLinear", "Mul", "MatMulFloat"]
+    assert ops_of(session) == ["MatMulFloat"]
     assert covered(session) == len(made.graph.node)
     for rows in (1, 7, 16):
         x = rng.standard_normal((rows, 21)).astype(F32)
         [got] = session.run(None, {"x": x})
         np.testing.assert_array_equal(got, by_hand(made, x))
         np.testing.assert_array_equal(got, reference(made, {"x": x})[0])
+    with pytest.raises(
+        NodeError, match=r"\(MatMulFloat\): x must be finite.*; inputs: 'x' is float32 \[1, 21\], 'w_zero' is"
+    ):
+        session.run(None, {"x": np.full((1, 21), np.nan, F32)})
+
+
+@pytest.mark.parametrize("shared", ["q", "x_scale", "x_zero"])
+def test_quantisation_that_others_read_is_a_node_of_its_own(rng, kernel, shared):
+    """As that of the three products of an attention, or one whose results leave the graph."""
+    made = dynamic_matmul(rng)
+    made.graph.node.append(node("Identity", shared, "again"))
+    kind = TensorProto.FLOAT if shared == "x_scale" else TensorProto.UINT8
+    made.graph.output.append(helper.make_tensor_value_info("again", kind, ["rows", 21] if shared == "q" else []))
+    session = InferenceSession(data(made), kernel=kernel)
+    assert ops_of(session) == ["DynamicQuantizeLinear", "MatMulFloat", "Identity"]
+    assert covered(session) == len(made.graph.node)
+    x = rng.standard_normal((5, 21)).astype(F32)
+    for got, wanted in zip(session.run(None, {"x": x}), reference(made, {"x": x}), strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize("tail", [("Relu",), ("Gelu",)])
@@ -113,6 +132,80 @@ def test_scale_of_an_unusual_shape(rng, shape):
     [wanted] = reference(made, {"x": x})
     assert got.shape == wanted.shape
     np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("unit", [(), (1,), (13,), (1, 13), (3, 1), (1, 1, 13)])
+@pytest.mark.parametrize("live", [(), (1,), (13,), (1, 1), (3, 1), (3, 13)])
+def test_scale_of_two_factors(rng, live, unit):
+    """One of them constant, as the scale of the weights is: of any shapes, the product is theirs."""
+    constants = {
+        "w": rng.integers(-128, 128, (8, 13)).astype(np.int8),
+        "unit": rng.uniform(0.1, 1, unit).astype(F32), "z": np.asarray(rng.integers(-9, 9, 13), np.int8),
+        "bias": rng.standard_normal(13).astype(F32),
+    }  # fmt: skip
+    nodes = [
+        node("Mul", "unit s", "scale"),
+        node("MatMulInteger", "x w - z", "product"),
+        node("Cast", "product", "cast", to=TensorProto.FLOAT),
+        node("Mul", "cast scale", "scaled"),
+        node("Add", "scaled bias", "y"),
+    ]
+    feed = {"x": rng.integers(-128, 128, (3, 8)).astype(np.int8), "s": rng.uniform(0.1, 1, live).astype(F32)}
+    made = model(nodes, feed, {"y": F32}, constants)
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["MatMulFloat"]
+    assert covered(session) == len(nodes)
+    [got] = session.run(None, feed)
+    [wanted] = reference(made, feed)
+    assert got.shape == wanted.shape
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize(("n", "scale"), [(3, (3, 1)), (1, (5,)), (1, (3, 5)), (3, (1, 3))])
+def test_scale_as_long_as_the_product_by_chance(rng, n, scale):
+    """Rows and columns are not mixed up where they are as many, and a narrow product becomes as wide as its scale."""
+    w = rng.integers(-128, 128, (8, n)).astype(np.int8)
+    nodes = [
+        node("MatMulInteger", "x w", "product"),
+        node("Cast", "product", "cast", to=TensorProto.FLOAT),
+        node("Mul", "cast s", "y"),
+    ]
+    feed = {"x": rng.integers(-128, 128, (3, 8)).astype(np.int8), "s": rng.uniform(0.1, 1, scale).astype(F32)}
+    made = model(nodes, feed, {"y": F32}, {"w": w})
+    [got] = InferenceSession(data(made)).run(None, feed)
+    np.testing.assert_array_equal(got, reference(made, feed)[0])
+
+
+@pytest.mark.parametrize(
+    ("product", "scale"), [("q w", "x_scale"), ("q w other_zero", "x_scale"), ("q w x_zero", "other")]
+)
+def test_quantisation_is_part_of_the_product_it_is_made_for_alone(rng, product, scale):
+    constants = {"w": rng.integers(-128, 128, (8, 5)).astype(np.int8), "other_zero": np.asarray(3, np.uint8)}
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "q x_scale x_zero"),
+        node("MatMulInteger", product, "product"),
+        node("Cast", "product", "cast", to=TensorProto.FLOAT),
+        node("Mul", f"cast {scale}", "y"),
+    ]
+    feed = {"x": rng.standard_normal((3, 8)).astype(F32), "other": np.asarray(0.5, F32)}
+    made = model(nodes, feed, {"y": F32}, constants)
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["DynamicQuantizeLinear", "MatMulFloat"]
+    np.testing.assert_array_equal(session.run(None, feed)[0], reference(made, feed)[0])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,)])
+def test_zero_points_of_the_rows(rng, kernel, shape):
+    constants = {"w": rng.integers(-128, 128, (8, 5)).astype(np.int8), "s": np.asarray(0.5, F32)}
+    nodes = [
+        node("MatMulInteger", "x w z", "product"),
+        node("Cast", "product", "cast", to=TensorProto.FLOAT),
+        node("Mul", "cast s", "y"),
+    ]
+    feed = {"x": rng.integers(0, 256, (3, 8)).astype(np.uint8), "z": rng.integers(0, 256, shape).astype(np.uint8)}
+    [got] = InferenceSession(data(model(nodes, feed, {"y": F32}, constants)), kernel=kernel).run(None, feed)
+    acc = (feed["x"].astype(np.int64) - feed["z"].astype(np.int64).reshape(-1, 1)) @ constants["w"].astype(np.int64)
+    np.testing.assert_array_equal(got, acc.astype(F32) * F32(0.5))
 
 
 @pytest.mark.parametrize("relu", [False, True])

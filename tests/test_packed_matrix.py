@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support.packed import defined, some
 
+from pyint8dot import matmul
 from pyint8dot.engine import kernels, layouts, packing
 from pyint8dot.engine.kernels import KERNELS
 from pyint8dot.engine.packing import PackedFormat, PackedI8K4, PackedMatrix, RowMajor, pack
@@ -93,8 +94,12 @@ def test_it_is_immutable():
         del packed.shape
     with pytest.raises(AttributeError, match="immutable"):
         packed.__init__(matrix(5, 5))
-    for array in (packed.data, packed.column_sums, *map(packed.for_kernel, KERNELS.values())):
+    for array in (packed.data, packed.column_sums, *(packed._store.in_layout(row.right) for row in KERNELS.values())):
         assert not array.flags.writeable
+    # Nor can what a user holds be made writeable.
+    for array in (packed.data, packed.column_sums):
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+            array.setflags(write=True)
 
 
 @BOTH
@@ -103,13 +108,13 @@ def test_it_is_immutable():
 def test_it_serves_every_kernel(layout, row, dtype):
     b = matrix(13, 21, dtype)
     packed = PackedMatrix(b, layout.name)
-    expected = defined(layouts.layout(row.layout), moved(b).astype(np.int8))
-    converted = packed.for_kernel(row)
+    expected = defined(row.right, moved(b).astype(np.int8))
+    converted = packed._store.in_layout(row.right)
     assert np.array_equal(converted, expected)
     assert converted.ctypes.data % 64 == 0
-    assert packed.for_kernel(row) is converted
+    assert packed._store.in_layout(row.right) is converted
     assert packed.layout == layout.name
-    held = {id(data): data.nbytes for data in (packed.data, converted)}
+    held = {layout.name: packed.data.nbytes, row.right.name: converted.nbytes}
     assert packed.nbytes == sum(held.values()) + 4 * 21
 
 
@@ -122,18 +127,18 @@ def test_many_threads_get_the_same_conversion(monkeypatch):
 
     def work(_):
         start.wait(60)
-        return [packed.for_kernel(KERNELS["sdot_8x8"]), packed.for_kernel(KERNELS["smlal_8x8"])]
+        return [packed._store.in_layout(row.right) for row in KERNELS.values() if row.native]
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(work, range(8)))
     assert all(mine is first for result in results for mine, first in zip(result, results[0], strict=True))
-    assert set(calls) == {"PackedFormat(8)", "PackedI8K4(8)"}
+    assert set(calls) == {row.right.name for row in KERNELS.values() if row.native}
 
 
 def test_it_can_be_collected():
     packed = pack(matrix(8, 8))
-    packed.for_kernel(KERNELS["sdot_8x8"])
-    data = weakref.ref(packed.data)
+    matmul(matrix(3, 8), packed)
+    data = weakref.ref(packed._store.packed[packed.layout])
     del packed
     gc.collect()
     assert data() is None
@@ -149,18 +154,18 @@ def test_repr_tells_what_it_is():
 
 def test_pack_for_the_chosen_kernel(kernel):
     b = matrix(10, 10)
-    assert pack(b, kernel=kernel).layout == KERNELS[kernel].layout
+    assert pack(b, kernel=kernel).layout == KERNELS[kernel].right.name
     with kernels.use_kernel(kernel):
-        assert pack(b).layout == KERNELS[kernel].layout
-        assert PackedMatrix(b).layout == KERNELS[kernel].layout
+        assert pack(b).layout == KERNELS[kernel].right.name
+        assert PackedMatrix(b).layout == KERNELS[kernel].right.name
 
 
 def test_pack_returns_a_packed_matrix_as_it_is(kernel):
     packed = PackedMatrix(matrix(10, 10), "PackedFormat(3)")
     assert pack(packed) is packed
-    assert set(packed._packed) == {"PackedFormat(3)"}
+    assert set(packed._store.packed) == {"PackedFormat(3)"}
     assert pack(packed, kernel=kernel) is packed
-    assert set(packed._packed) == {"PackedFormat(3)", KERNELS[kernel].layout}
+    assert set(packed._store.packed) == {"PackedFormat(3)", KERNELS[kernel].right.name}
 
 
 def test_pack_checks_its_arguments():
@@ -198,17 +203,17 @@ def same(one, other):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_pickles(layout, protocol, dtype):
     packed = PackedMatrix(matrix(21, 13, dtype), layout.name)
-    packed.for_kernel(KERNELS["smlal_8x8"])
+    packed._store.in_layout(KERNELS["smlal_8x8"].right)
     again = pickle.loads(pickle.dumps(packed, protocol))
     assert same(packed, again)
-    assert len(again._packed) == 1
+    assert len(again._store.packed) == 1
 
 
 def test_a_pickle_is_small():
     b = matrix(400, 400)
     packed = pack(b)
     for row in KERNELS.values():
-        packed.for_kernel(row)
+        packed._store.in_layout(row.right)
     assert len(pickle.dumps(packed)) < 1.05 * b.nbytes
 
 

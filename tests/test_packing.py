@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.packed import defined, some
 
-from pyint8dot.engine import layouts
-from pyint8dot.engine.packing import PackedFormat, PackedI8K4, RowMajor
+from pyint8dot.engine import layouts, packers
+from pyint8dot.engine.packing import PackedFormat, PackedI8K4, RowMajor, pack
 
 LAYOUTS = [PackedI8K4(8), PackedFormat(8), RowMajor()]
 OTHERS = [PackedI8K4(1), PackedI8K4(3), PackedI8K4(32), PackedFormat(1), PackedFormat(5), PackedFormat(64)]
@@ -178,10 +178,10 @@ def test_any_producer_of_whole_operands_agrees_with_numpy(layout, dtype):
     for k, mn in [(1, 1), (3, 8), (9, 17), (64, 40)]:
         for x in (some(k, mn).view(dtype), some(mn, k).view(dtype).T, some(2 * k, 3 * mn).view(dtype)[::-2, ::3]):
             out = np.full(layout.size(k, mn), 0x55, np.int8)
-            layouts.pack_into(layout, x, out)
+            packers.pack_into(layout, x, out)
             expected = np.full(layout.size(k, mn), 0x33, np.int8)
             values = (x.astype(np.int16) - (128 if dtype == np.uint8 else 0)).astype(np.int8)
-            layouts.pack_by_numpy(layout, values, expected)
+            packers.pack_by_numpy(layout, values, expected)
             assert np.array_equal(out, expected)
             assert np.array_equal(expected, defined(layout, values))
 
@@ -268,3 +268,26 @@ def test_unpack_checks_the_size(layout):
     with pytest.raises(ValueError, match="data must have shape"):
         layout.unpack(right.reshape(1, -1), 5, 5)
     assert np.array_equal(layout.unpack(np.repeat(right, 2)[::2], 5, 5), some(5, 5))
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "words"),
+    [
+        (np.zeros(31, np.int8), ValueError, r"out must have shape \(32,\), got \(31,\)"),
+        (np.zeros((4, 8), np.int8), ValueError, r"out must have shape \(32,\), got \(4, 8\)"),
+        (np.zeros(32, np.uint8), TypeError, "out must be int8, got uint8"),
+        (np.zeros(64, np.int8)[::2], ValueError, "out must be contiguous"),
+        (np.frombuffer(bytes(32), np.int8), ValueError, "out is read-only"),
+    ],
+)
+def test_pack_into_checks_where_it_writes(out, error, words):
+    with pytest.raises(error, match=words):
+        packers.pack_into(PackedI8K4(8), np.ones((4, 5), np.int8), out)
+    assert not out.any()
+
+
+@pytest.mark.parametrize("shape", [(0, 2**62), (2**62, 0), (0, 0)])
+def test_nothing_is_packed_of_empty_matrices(shape):
+    """However long the other axis is: beyond what an address can be."""
+    b = np.empty(shape, np.int8)
+    assert pack(b).shape == shape

@@ -9,7 +9,7 @@ from hypothesis import given
 from support.quantized import KINDS, RANGE, many, operand, requantized
 
 from pyint8dot import qlinear
-from pyint8dot.engine import gemm, kernels, packing
+from pyint8dot.engine import kernels, packing, settings
 
 
 def exact(a, b, za=0, zb=0):
@@ -300,6 +300,6 @@ def test_qlinear_errors():
 
 def test_products_are_counted(kernel, rng):
     """The operators run on the kernel that was asked for."""
-    with gemm.tally() as counted:
+    with settings.tally() as counted:
         qlinear.matmul_integer(operand(rng, np.uint8, (3, 4)), operand(rng, np.int8, (4, 5)), 1, 2, kernel=kernel)
     assert counted.macs == {kernel: 3 * 4 * 5}

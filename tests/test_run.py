@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import child, gemm, layouts, packer, program
+from support import child, gemm, layouts, program
 from support.entry import Entry
 from support.guard import Guarded, guarded_input
 from support.program import Program, Record
@@ -30,29 +30,44 @@ def test_no_record(checker):
     child.check(body)
 
 
-def test_returns_the_first_word_of_the_scratch(checker):
-    """An entry that writes its arguments there leaves the first of them, which is where it wrote."""
-    record = Record(checker.address("echo"), [0, 77], [program.SCRATCH])
+def stack_below(checker):
+    """Where an entry may find the frame of `run`."""
+    return range(checker.stack_pointer - Entry("run").stack, checker.stack_pointer)
+
+
+def test_returns_the_status(checker):
+    """An entry that writes to the status leaves what it wrote, and nothing after it is called."""
+    status = Record(checker.address("echo"), [0, 77], [program.word(program.STATUS)])
+    seen = Guarded(8 * program.ARGUMENTS)
+    later = Record(checker.address("echo"), [seen.address, 78])
 
     def body(_):
-        run(checker, Program([record]))
-        assert checker.stack_pointer - Entry("run").stack <= checker.returned < checker.stack_pointer
-        # The next program begins with a scratch that returns 0 again.
-        run(checker, Program([Record(checker.address("saboteur_none"), [])]))
+        before = bytes(seen.data)
+        run(checker, Program([status, later]))
+        # `echo` writes its arguments, the first of which is where it writes.
+        assert checker.returned in stack_below(checker)
+        assert bytes(seen.data) == before
+        # The next program begins with a status of 0 again.
+        run(checker, Program([Record(checker.address("saboteur_none"), []), later]))
         assert checker.returned == 0
+        assert seen.data.view(np.int64)[1] == 78
 
     child.check(body)
 
 
 class Head:
-    """Six words, each of them the address of eight words of memory, so that every kind can refer to every one."""
+    """Words that are numbers, or objects with a pointer in them: each kind of argument can refer to every one."""
 
-    def __init__(self, rng):
-        self.memory = [guarded_input(rng.integers(-(2**62), 2**62, 8)) for _ in range(program.HEAD)]
-        self.words = [buffer.address for buffer in self.memory]
+    OFFSET = 24
 
-    def found(self, j, offset):
-        return self.memory[j].data.view(np.int64)[offset // 8]
+    def __init__(self, rng, objects=()):
+        self.numbers = [int(value) for value in rng.integers(1, 2**62, program.FREE)]
+        self.objects = list(objects)
+        self.memory = [guarded_input(np.full(8, value, np.int64)) for value in self.numbers]
+        self.words = [self.memory[j].address if j in self.objects else value for j, value in enumerate(self.numbers)]
+
+    def program(self, records, **more):
+        return Program(records, self.words, objects=self.objects, offset=self.OFFSET, **more)
 
 
 class Echo:
@@ -62,39 +77,18 @@ class Echo:
         self.head = head
         self.seen = Guarded(8 * program.ARGUMENTS)
         self.kinds = [program.PLAIN, *kinds]
-        self.fields = [self.seen.address, *(int(self._field(kind, rng)) for kind in kinds)]
+        self.fields = [self.seen.address, *(int(rng.integers(-(2**40), 2**40)) for _ in kinds)]
         self.record = Record(checker.address("echo"), [field % 2**64 for field in self.fields], self.kinds)
 
-    @staticmethod
-    def _field(kind, rng):
-        if kind == program.SCRATCH:
-            return rng.integers(0, program.SCRATCH_BYTES)
-        # A field of a pointer is where in the buffer of the head's word it is found.
-        return 8 * rng.integers(0, 8) if kind >= program.pointer(0) else rng.integers(-(2**40), 2**40)
-
-    def check(self, checker):
+    def check(self):
         """Compare the arguments that arrived with what their kinds mean."""
         seen = [int(value) for value in self.seen.data.view(np.int64)]
-        scratch = {
-            got - field
-            for got, field, kind in zip(seen, self.fields, self.kinds, strict=True)
-            if kind == program.SCRATCH
-        }
         for got, field, kind in zip(seen, self.fields, self.kinds, strict=True):
-            if kind == program.PLAIN:
-                assert got == field
-            elif kind >= program.pointer(0):
-                assert got == self.head.found(kind - program.pointer(0), field)
-            elif kind != program.SCRATCH:
-                assert got == self.head.words[kind - program.word(0)] + field
-        # All scratch is one piece of the stack, below the caller's and within what the contract says.
-        assert len(scratch) <= 1
-        for base in scratch:
-            assert base % 16 == 0
-            assert checker.stack_pointer - Entry("run").stack <= base <= checker.stack_pointer - program.SCRATCH_BYTES
+            base = 0 if kind == program.PLAIN else self.head.numbers[kind - program.word(0)]
+            assert got == base + field
 
 
-KINDS = [program.PLAIN, program.SCRATCH, *(program.word(j) for j in range(6)), *(program.pointer(j) for j in range(6))]
+KINDS = [program.PLAIN, *(program.word(j) for j in range(program.FREE))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,38 +103,53 @@ def test_one_kind_in_one_place(checker, rng, kind):
             kinds = [program.PLAIN] * (program.ARGUMENTS - 1)
             kinds[place] = kind
             echo = Echo(checker, kinds, head, rng)
-            run(checker, Program([echo.record], head.words))
-            echo.check(checker)
+            run(checker, head.program([echo.record]))
+            echo.check()
 
     child.check(body)
 
 
-def test_kinds_together(checker, rng):
-    """All arguments of random kinds."""
-
-    head = Head(rng)
+@pytest.mark.parametrize("apart", [False, True])
+def test_kinds_together(checker, rng, apart):
+    """All arguments of random kinds, words of the head numbers or objects, records behind the head or apart from it."""
 
     def body(note):
         for _ in range(40):
+            head = Head(rng, [j for j in range(program.FREE) if rng.random() < 0.4])
             kinds = [int(kind) for kind in rng.choice(KINDS, program.ARGUMENTS - 1)]
-            note(f"kinds {kinds}")
+            note(f"kinds {kinds}, objects {head.objects}")
             echo = Echo(checker, kinds, head, rng)
-            run(checker, Program([echo.record], head.words))
-            echo.check(checker)
+            run(checker, head.program([echo.record], apart=apart))
+            echo.check()
 
     child.check(body)
 
 
 def test_many_records(checker, rng):
     """Records run in order, each with the same head; the arguments of one do not leak into the next."""
-    head = Head(rng)
+    head = Head(rng, [0, 3])
     kinds = [[int(kind) for kind in rng.choice(KINDS, program.ARGUMENTS - 1)] for _ in range(9)]
 
     def body(_):
         echoes = [Echo(checker, each, head, rng) for each in kinds]
-        run(checker, Program([echo.record for echo in echoes], head.words))
+        run(checker, head.program([echo.record for echo in echoes]))
         for echo in echoes:
-            echo.check(checker)
+            echo.check()
+
+    child.check(body)
+
+
+def test_scratch_is_on_the_stack_where_none_is_given(checker):
+    """All of it is one piece of the stack, below the caller's and within what the contract says."""
+    seen = Guarded(8 * program.ARGUMENTS)
+    record = Record(checker.address("echo"), [seen.address, 16], [program.PLAIN, program.word(program.SCRATCH)])
+
+    def body(_):
+        run(checker, Program([record]))
+        base = int(seen.data.view(np.int64)[1]) - 16
+        assert base % 16 == 0
+        assert base in stack_below(checker)
+        assert base + program.SCRATCH_BYTES in stack_below(checker)
 
     child.check(body)
 
@@ -149,7 +158,7 @@ def test_many_records(checker, rng):
 def test_pack_and_multiply(checker, rng, native_kernel, in_scratch):
     """A packed by the first record is what the second one multiplies: in memory of the caller's, or on the stack."""
     row = kernels.KERNELS[native_kernel]
-    stem = next(stem for stem, group in packer.GROUPS.items() if group == row.kr)
+    stem = row.left.native.packer
     shapes = [(1, 9, 4), (8, 8, 8), (13, 21, 50), (16, 9, 256)]
 
     def body(note):
@@ -159,8 +168,8 @@ def test_pack_and_multiply(checker, rng, native_kernel, in_scratch):
             b = rng.integers(-128, 128, (k, n), dtype=np.int8)
             call = gemm.Call(row, a, b, padding=1)
             source = guarded_input(a)
-            packed = Guarded(m * layouts.padded_k(k, row.kr))
-            kind, at = (program.SCRATCH, 0) if in_scratch else (program.PLAIN, packed.address)
+            packed = Guarded(m * layouts.padded_k(k, row.right.kr))
+            kind, at = (program.word(program.SCRATCH), 0) if in_scratch else (program.PLAIN, packed.address)
             first = Record(library.load().addresses[stem], [source.address, at, k, m, 1, k, 1, 0], [0, kind])
             second = Record(library.load().addresses[native_kernel], [at, *map(int, call.fields[1:])], [kind])
             run(checker, Program([first, second]))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyint8dot.cli import tables
-from pyint8dot.engine import gemm
+from pyint8dot.engine import settings
 from pyint8dot.engine.kernels import KERNELS, supported
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(path: str, kernel: str, values: Mapping[str, Any] | None = None) -> Mode
     given = feed(session) if values is None else values
     if KERNELS[kernel].native:
         session.run(None, given)
-    with gemm.tally() as counted:
+    with settings.tally() as counted:
         start = time.perf_counter()
         outputs = session.run(None, given)
         seconds = time.perf_counter() - start

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyint8dot.cli import compare_models, tables
-from pyint8dot.engine import gemm
+from pyint8dot.engine import settings
 from pyint8dot.engine.kernels import kernel_info, supported
 from pyint8dot.matmul import matmul
 from pyint8dot.models.layers import HEADS, EncoderLayer, Int8Linear
@@ -173,7 +173,7 @@ def run(sentences: Sequence[str] = SENTENCES, length: int = LENGTH) -> int:
     show_kernels()
     model = MiniLM.load()
     start = time.perf_counter()
-    with gemm.tally() as counted:
+    with settings.tally() as counted:
         vectors, ids = embed_padded(model, sentences, length)
     seconds = time.perf_counter() - start
     reference = MiniLM.load(precision="float32", max_seq_length=length).encode(list(sentences))

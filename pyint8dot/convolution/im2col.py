@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyint8dot.engine.layouts import aligned, pack_into
+from pyint8dot.engine.layouts import NATIVE, aligned, pack_into
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 
 TOP_BIT = np.uint8(0x80)
 
-#: Native code reads at least so many columns of a row; grids have so many bytes more than pixels.
-SLACK = 8
+
+def slack() -> int:
+    """The columns of a row that native code reads at least, a panel; grids have so many bytes more than pixels."""
+    return max(r for _, r in NATIVE)
+
 
 #: So many grids are laid out one by one; more of them at once, unless they hold less than one pixel in so many of the padded image.
 FEW_PHASES, SPARSE = 16, 4
@@ -112,9 +115,9 @@ class Geometry:
 
     @functools.cached_property
     def plain(self) -> bool:
-        """Whether the image itself is the grid, and its runs are long enough to be gathered (see `SLACK`)."""
+        """Whether the image itself is the grid, and its runs are long enough to be gathered (see `slack`)."""
         same = self.grid == self.size and set(self.strides) == {1}
-        return same and (len(self.shifts) == 1 or self.columns(1) >= SLACK)
+        return same and (len(self.shifts) == 1 or self.columns(1) >= slack())
 
     @functools.cached_property
     def pixels(self) -> int:
@@ -245,7 +248,7 @@ def grids(image: Quantized, geo: Geometry, fill: int) -> Values:
     if geo.plain and image.flags.c_contiguous and (not flip or len(geo.shifts) == 1):
         return image.reshape(1, channels, pixels)
     total = len(geo.phases) * channels * pixels
-    store = np.empty(total + SLACK, np.int8)
+    store = np.empty(total + slack(), np.int8)
     store.fill(fill)
     laid = store[:total].reshape(len(geo.phases), channels, *geo.grid)
     if len(geo.phases) > FEW_PHASES and math.prod(geo.strides) <= SPARSE * len(geo.phases):

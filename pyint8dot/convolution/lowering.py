@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pyint8dot.convolution import im2col, native_conv
-from pyint8dot.engine import cpu, gemm, native, portable
-from pyint8dot.engine.layouts import layout
+from pyint8dot.convolution import im2col, program
+from pyint8dot.engine import cpu, kernels, portable, settings
 from pyint8dot.epilogue import requantize
 
 if TYPE_CHECKING:
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
     from pyint8dot.convolution.weights import PackedWeights
     from pyint8dot.engine.kernels import Kernel
 
-# Groups with fewer output channels than a tile has rows would leave most of the tile idle.
-TILE_ROWS = 8
+
+def tile_rows() -> int:
+    """Rows of a tile: groups with fewer output channels would leave most of it idle."""
+    return max(kernel.mr for kernel in kernels.KERNELS.values())
 
 
 # What a convolution works out at its first use and does not depend on the zero point of the images.
@@ -70,9 +71,9 @@ class Lowered:
         y: Values = np.empty((len(x), out, *place.out), self.dtype)
         if y.size == 0:
             return y
-        depthwise = group > 1 and inner == 1 and out // group < TILE_ROWS
+        depthwise = group > 1 and inner == 1 and out // group < tile_rows()
         if not depthwise:
-            gemm.count(kernel, len(x) * out, place.pixels, self.weights.rows.shape[2])
+            settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
         for image, target in zip(x, y, strict=True):
             laid = im2col.grids(image, place, self.x_zero)
             if depthwise:
@@ -121,7 +122,7 @@ class Lowered:
     def _column_sums(self, laid: Values, place: Geometry) -> Values:
         """Sums of the columns of each group, shape (group, columns), with room for a whole panel after each."""
         group, inner = self.weights.group, self.weights.shape[1]
-        sums = np.zeros((group, place.out[0] * place.pitch + im2col.SLACK), np.int32)
+        sums = np.zeros((group, place.out[0] * place.pitch + im2col.slack()), np.int32)
         for g in range(group):
             part = im2col.column_sums(laid[:, g * inner : (g + 1) * inner], place)
             sums[g, : part.size] = part
@@ -138,13 +139,12 @@ class Lowered:
                 col_start = sums * -self._shared_zeros[:, None]
         rescale = self.rescale
         last = None
-        if rescale is not None and late is None and native_conv.requantises(place):
-            last = native_conv.Last(rescale.zero_point, rescale.dtype == np.uint8)
+        if rescale is not None and late is None and program.requantises(place):
+            last = program.Last(rescale.zero_point, rescale.dtype == np.uint8)
         whole = last is not None or (rescale is None and late is None and place.dense)
         acc = target if whole else np.empty((len(target), place.out[0] * place.pitch), np.int32)
-        key = native_conv.Key(place, kernel, laid.dtype == np.uint8, col_start is not None, last, count)
-        program = native_conv.program(self.weights, key)
-        program.run(native.bind(kernel).run, laid, acc, self._constants, col_start)
+        key = program.Key(place, kernel, laid.dtype == np.uint8, col_start is not None, last, count)
+        program.program(self.weights, key).run(laid, acc, self._constants, col_start)
         if not whole:
             if late is not None:
                 self._add_zero_points(acc, late)
@@ -161,7 +161,7 @@ class Lowered:
             mine = laid[:, g * inner : (g + 1) * inner]
             for rows in blocks:
                 first, n = rows.start * place.pitch, place.columns(rows.stop - rows.start)
-                right = im2col.columns(mine, place, rows, layout(kernel.layout)).reshape(depth, n)
+                right = im2col.columns(mine, place, rows, kernel.right).reshape(depth, n)
                 portable.gemm(self.weights.rows[g], right, acc[g * m : (g + 1) * m, first : first + n])
         acc += self._constants[: group * m, None]
         if self._offset:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyint8dot.arguments import quantized
-from pyint8dot.engine import kernels, layouts, library
-from pyint8dot.engine.library import address
+from pyint8dot.engine import kernels
+from pyint8dot.engine.immutable import Immutable, frozen
 from pyint8dot.engine.packing import moved_to_int8
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pyint8dot.engine.kernels import Kernel
 
 
-class PackedWeights:
+class PackedWeights(Immutable):
     """The weights of a convolution, packed once and used for many images.
 
     Made by `pack_conv`; immutable and shared freely between threads. The packed form of each kernel is made when that kernel first asks.
@@ -42,6 +41,18 @@ class PackedWeights:
         Groups the channels fall into.
     """
 
+    __slots__ = ("_packed", "_rows", "dtype", "group", "programs", "row_sums", "shape")
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    group: int
+    row_sums: npt.NDArray[np.int32]
+    #: Native programs made for these weights, by what else they depend on; see `pyint8dot.convolution.program`.
+    programs: dict[Any, Any]
+    _rows: npt.NDArray[np.int8]
+    # The left operand of each group, by name of layout and K.
+    _packed: dict[Any, list[npt.NDArray[np.int8]]]
+
     def __init__(self, w: npt.ArrayLike, group: int) -> None:
         array = quantized("w", w)
         if array.ndim < 3:
@@ -52,18 +63,20 @@ class PackedWeights:
             raise TypeError(f"group must be an int, got {type(group).__name__}")
         if group < 1 or array.shape[0] % group:
             raise ValueError(f"group must divide the {array.shape[0]} output channels of w, got {group}")
-        self.shape: tuple[int, ...] = array.shape
-        self.dtype: np.dtype[Any] = array.dtype
-        self.group = int(group)
         # K runs over the offsets of the window and, innermost, the channels; see im2col.
         moved = np.moveaxis(moved_to_int8(array), 1, -1)
-        shape = self.group, array.shape[0] // self.group, math.prod(array.shape[1:])
-        self.rows: npt.NDArray[np.int8] = moved.reshape(shape).copy()
-        self.rows.setflags(write=False)
-        self.row_sums: npt.NDArray[np.int32] = self.rows.sum(axis=2, dtype=np.int32).reshape(-1)
-        self._packed: dict[str, list[npt.NDArray[np.int8]]] = {}
-        #: Native programs made for these weights, by what else they depend on; see `native_conv`.
-        self.programs: dict[Any, Any] = {}
+        shape = int(group), array.shape[0] // int(group), math.prod(array.shape[1:])
+        rows = moved.reshape(shape).copy()
+        sums = rows.sum(axis=2, dtype=np.int32).reshape(-1)
+        rows, sums = frozen(rows), frozen(sums)
+        self._fill(
+            shape=array.shape, dtype=array.dtype, group=int(group), _rows=rows, row_sums=sums, _packed={}, programs={}
+        )
+
+    @property
+    def rows(self) -> npt.NDArray[np.int8]:
+        """The weights as int8, shape (group, channels out / group, K), read-only; K ends with the channels."""
+        return self._rows
 
     @property
     def taps(self) -> int:
@@ -72,10 +85,11 @@ class PackedWeights:
 
     def for_kernel(self, kernel: Kernel) -> list[npt.NDArray[np.int8]]:
         """The left operand of each group, packed for `kernel`."""
-        found = self._packed.get(kernel.layout)
+        key = kernel.left, kernel.native
+        found = self._packed.get(key)
         if found is None:
             # Two threads that come first together make the same, of which one is kept.
-            found = self._packed.setdefault(kernel.layout, [pack_rows(kernel, rows, self.taps) for rows in self.rows])
+            found = self._packed.setdefault(key, [pack_rows(kernel, rows, self.taps) for rows in self._rows])
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -91,14 +105,10 @@ class PackedWeights:
         return np.bitwise_xor(moved.view(np.uint8), np.uint8(0x80)) if self.dtype == np.uint8 else moved
 
 
-#: The packers that gather take K by so many.
-TURN = 4
-
-
 def packed_depth(kernel: Kernel, depth: int, taps: int) -> int:
-    """K of the packed operands: windows of several taps are gathered, which makes K a multiple of four."""
-    step = kernel.kr if taps == 1 else TURN
-    return -(-depth // step) * step
+    """K of the packed operands: the columns of windows of several taps are gathered, those of one tap packed."""
+    layout = kernel.right
+    return layout.depth(depth) if taps == 1 else layout.gathered_depth(depth)
 
 
 def pack_rows(kernel: Kernel, rows: npt.NDArray[np.int8], taps: int) -> npt.NDArray[np.int8]:
@@ -106,13 +116,8 @@ def pack_rows(kernel: Kernel, rows: npt.NDArray[np.int8], taps: int) -> npt.NDAr
     if not kernel.native:
         return rows
     depth = packed_depth(kernel, rows.shape[1], taps)
-    rows = np.pad(rows, ((0, 0), (0, depth - rows.shape[1])))
-    m, k = rows.shape
-    packed = layouts.aligned(m * k)
-    # Strides 1 and k; the last m % 8 rows in panels of their own, without rows of zeros.
-    fields = (address(rows), address(packed), k, m, 1, k, 1, 0)
-    library.load().function(layouts.PACKERS[kernel.kr, kernel.nr])(struct.pack("=8q", *fields))
-    return packed
+    whole = np.pad(rows, ((0, 0), (0, depth - rows.shape[1])))
+    return kernel.left.pack(whole, k_axis=1, mn_axis=0)
 
 
 def _restore(w: Quantized, group: int) -> PackedWeights:

@@ -17,24 +17,32 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pyint8dot
-from pyint8dot.engine import cpu, library, settings
+from pyint8dot.engine import cpu, layouts, library, settings
 from pyint8dot.errors import KernelError, listing
+from pyint8dot.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
-__all__ = ["KERNELS", "Kernel", "kernel_info", "select", "supported", "use_kernel", "why_not"]
+    from pyint8dot.engine.layouts import Layout
+
+__all__ = ["KERNELS", "Kernel", "enter", "kernel_info", "select", "supported", "use_kernel", "why_not"]
 
 KERNEL_VARIABLE = "PYINT8DOT_KERNEL"
 DOTPROD_VARIABLE = "TRACT_DOTPROD_DISABLE"
+
+#: What every 64-bit Arm has.
+BASELINE = frozenset({"asimd"})
+
+#: 131072 products of -128 x -128 are 2**31, the first that int32 does not hold.
+EXACT_K = 131071
 
 
 # Rows are compared by identity: hashing every field would cost each call more than packing a small operand.
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """One row of the table.
+    """One row of the table: all there is to know about a kernel outside its assembly.
 
     Attributes
     ----------
@@ -43,45 +51,126 @@ class Kernel:
         entry.
     mr, nr : int
         Rows and columns of the tile of the product it computes at a time.
-    kr : int
-        How many values of one row lie next to each other in a packed operand; K is rounded up to
-        it.
-    packing : str
-        The family of its packed layout: ``"PackedI8K4"``, ``"PackedFormat"`` or ``"RowMajor"``.
-    feature : str
-        The processor feature it needs, ``""`` for none.
+    left, right : Layout
+        The packed layouts of its two operands. They name what packs them.
+    features : frozenset of str
+        The processor features it needs, none where it is not assembly.
+    bound : int
+        The largest K for which every int8 product is exact; beyond it sums wrap modulo 2**32.
     summary : str
         One line for people.
+    few : tuple of Kernel
+        Kernels that read the left operand as it lies and take the place of this one where a product has few columns.
+    most_columns : int
+        Of such a kernel: the most columns it is worth while for.
+    least_rows : int
+        Of such a kernel: the fewest rows it is worth while for.
     """
 
     name: str
     mr: int
     nr: int
-    kr: int
-    packing: str
-    feature: str
+    left: Layout
+    right: Layout
+    features: frozenset[str]
     summary: str
+    bound: int = EXACT_K
+    few: tuple[Kernel, ...] = ()
+    most_columns: int = 0
+    least_rows: int = 0
 
-    @property
-    def native(self) -> bool:
-        """Whether the kernel is assembly in the native library."""
-        return self.feature != ""
+    def for_columns(self, n: int) -> Kernel:
+        """The kernel itself, or the one that takes its place where there are only so many columns, however many rows."""
+        for kernel in self.few:
+            if n <= kernel.most_columns and not kernel.least_rows:
+                return kernel
+        return self
+
+    def for_many_rows(self, n: int) -> Kernel | None:
+        """The kernel that takes the place of this one where there are so few columns and many rows."""
+        for kernel in self.few:
+            if n <= kernel.most_columns and kernel.least_rows:
+                return kernel
+        return None
 
     @functools.cached_property
-    def layout(self) -> str:
-        """Name of the layout of its right operand, such as ``"PackedI8K4(8)"``."""
-        return self.packing if self.packing == "RowMajor" else f"{self.packing}({self.nr})"
+    def packs_left(self) -> bool:
+        """Whether the kernel wants its left operand packed, rather than rows of any stride with K contiguous."""
+        return self.left.native is not None
+
+    @functools.cached_property
+    def native(self) -> bool:
+        """Whether the kernel is assembly in the native library."""
+        return bool(self.features)
 
 
-#: The kernels by name, best first.
-KERNELS: Mapping[str, Kernel] = {
-    kernel.name: kernel
-    for kernel in (
-        Kernel("sdot_8x8", 8, 8, 4, "PackedI8K4", "dotprod", "SDOT: four products a lane, Armv8.2 with FEAT_DotProd"),
-        Kernel("smlal_8x8", 8, 8, 1, "PackedFormat", "asimd", "SMLAL: widening multiplies, every AArch64"),
-        Kernel("portable", 1, 1, 1, "RowMajor", "", "exact float32 BLAS in chunks of K, every machine"),
+#: The kernels by name, best first; `enter` adds to them.
+KERNELS: dict[str, Kernel] = {}
+
+
+def enter(kernel: Kernel, *, before: str | None = None) -> None:
+    """Add a row to the table, preferred to the kernel called `before` and all that follow it; last where there is no such name."""
+    rows = list(KERNELS.items())
+    at = list(KERNELS).index(before) if before is not None else len(rows)
+    KERNELS.clear()
+    KERNELS.update([*rows[:at], (kernel.name, kernel), *rows[at:]])
+    if kernel.native:
+        library.require(kernel.name, *(few.name for few in kernel.few))
+
+
+def _eight_by_eight(name: str, family: type[Layout], feature: str, summary: str, few: tuple[Kernel, ...]) -> Kernel:
+    """A kernel with tract's tile, whose operands are packed alike."""
+    return Kernel(name, 8, 8, family(8, split=True), family(8), frozenset({feature}), summary, few=few)
+
+
+def _few(name: str, feature: str, summary: str) -> Kernel:
+    """A kernel for fewer columns than the others pad to: its rows lie as they are, its columns one after the other."""
+    layout = layouts.PackedI8K16(1)
+    return Kernel(name, 4, 1, layouts.RowMajor(), layout, frozenset({feature}), summary, most_columns=7)
+
+
+enter(
+    _eight_by_eight(
+        "sdot_8x8",
+        layouts.PackedI8K4,
+        "dotprod",
+        "SDOT: four products a lane, Armv8.2 with FEAT_DotProd",
+        (
+            _few("sdot_4x1", "dotprod", "SDOT along K, for few columns"),
+            Kernel(
+                "sdot_rows_8x8",
+                8,
+                8,
+                layouts.RowMajor(),
+                layouts.PackedI8K4(8),
+                frozenset({"dotprod"}),
+                "SDOT on rows as they lie, where packing them would cost more than it saves",
+                most_columns=48,
+                least_rows=64,
+            ),
+        ),
     )
-}
+)
+enter(
+    _eight_by_eight(
+        "smlal_8x8",
+        layouts.PackedFormat,
+        "asimd",
+        "SMLAL: widening multiplies, every AArch64",
+        (_few("smull_4x1", "asimd", "SMULL and SADALP along K, for few columns"),),
+    )
+)
+enter(
+    Kernel(
+        "portable",
+        1,
+        1,
+        layouts.RowMajor(),
+        layouts.RowMajor(),
+        frozenset(),
+        "exact float32 BLAS in chunks of K, every machine",
+    )
+)
 
 
 def select(name: str | None = None) -> Kernel:
@@ -175,8 +264,9 @@ def obstacle(kernel: Kernel, features: frozenset[str], library_status: str | Non
         return None
     if "asimd" not in features:
         return f"it is AArch64 code and this process runs on {platform.machine() or 'an unknown machine'}"
-    if kernel.feature not in features:
-        return f"this processor has no {kernel.feature}"
+    lacking = sorted(kernel.features - features)
+    if lacking:
+        return f"this processor has no {' and no '.join(lacking)}"
     return library_status
 
 
@@ -196,7 +286,7 @@ def choose(candidates: tuple[str, ...], environment: Mapping[str, str]) -> tuple
     if environment.get(DOTPROD_VARIABLE, "").strip() in ("", "0"):
         return KERNELS[candidates[0]], "it is the best kernel that runs on this machine"
     # The switch serves to compare with the baseline on one machine, so every kernel beyond the baseline goes.
-    baseline = [name for name in candidates if KERNELS[name].feature in ("", "asimd")]
+    baseline = [name for name in candidates if KERNELS[name].features <= BASELINE]
     return KERNELS[baseline[0]], f"it is the best kernel that {DOTPROD_VARIABLE} leaves"
 
 
@@ -208,10 +298,11 @@ def _default() -> tuple[Kernel, str]:
 def _named(name: str) -> Kernel:
     if not isinstance(name, str):
         raise TypeError(f"kernel must be the name of a kernel (str), got {type(name).__name__}")
+    found = KERNELS.get(name)
     candidates = supported()
-    if name not in candidates:
+    if found is None or name not in candidates:
         raise KernelError(f"kernel= asks for {_refusal(name, candidates)}")
-    return KERNELS[name]
+    return found
 
 
 def _refusal(name: str, candidates: tuple[str, ...]) -> str:
@@ -244,7 +335,7 @@ def kernel_info() -> dict[str, Any]:
         chosen, why = None, str(error)
     l1d, l2 = cpu.caches()
     return {
-        "version": pyint8dot.__version__,
+        "version": __version__,
         "machine": platform.machine(),
         "system": platform.system(),
         "features": sorted(cpu.features()),
@@ -267,8 +358,9 @@ def _row(kernel: Kernel) -> dict[str, Any]:
         "runs": obstacle is None,
         "why": obstacle or "it runs here",
         "tile": [kernel.mr, kernel.nr],
-        "k_group": kernel.kr,
-        "packing": kernel.packing,
-        "feature": kernel.feature or None,
+        "layouts": {"left": kernel.left.name, "right": kernel.right.name},
+        "k_group": kernel.right.kr,
+        "exact_k": kernel.bound,
+        "features": sorted(kernel.features),
         "summary": kernel.summary,
     }

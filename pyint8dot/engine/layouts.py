@@ -10,24 +10,29 @@ column next to each other, K padded with zeros to a multiple of `kr`::
 `PackedI8K4(r)` has kr = 4, `PackedFormat(r)` has kr = 1, and `RowMajor` is the plain C-ordered (k,
 mn) array, which is one panel as wide as the operand.
 
+A left operand ends otherwise: its last mn % r rows are panels of r / 2, r / 4 ... 1, as the bits of the
+remainder say, so that no product is spent on a row that does not exist. That is the layout with ``split=True``.
+
 Each layout has two producers, which agree to the byte: `pack`, from a strided view that is all
 there, and `writer`, which is handed the rows of k one after another, as a convolution makes them.
+`NATIVE` says which entries of the library do the same.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pyint8dot.engine import library
-from pyint8dot.engine.library import address
+from pyint8dot.engine.packers import Writer, aligned, moved_to_int8, pack_into, word
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike, NDArray
 
     Int8Array = NDArray[np.int8]
@@ -45,37 +50,16 @@ __all__ = [
     "pack_into",
 ]
 
-#: The native packer of a layout, by its (kr, r).
-PACKERS = {(4, 8): "pack_i8k4", (1, 8): "pack_i8"}
-
-#: Moves uint8 to int8 when a packer xors it into every word.
-FLIP = 0x80808080
-
-_PACK = struct.Struct("=8q")
-
-#: Packed buffers begin on a cache line, so that no load of a kernel straddles two.
-ALIGNMENT = 64
-
-
-def moved_to_int8(x: NDArray[Any]) -> Int8Array:
-    """Return int8 or uint8 `x` as int8: uint8 values are moved down by 128, which flipping the top bit does exactly."""
-    if x.dtype == np.uint8:
-        x = np.bitwise_xor(x, np.uint8(0x80)).view(np.int8)
-    return x
-
-
-def aligned(size: int) -> Int8Array:
-    """Return an uninitialised int8 array of `size` bytes that begins on a cache line."""
-    store = np.empty(size + ALIGNMENT - 1, np.int8)
-    start = -address(store) % ALIGNMENT
-    return store[start : start + size]
-
 
 @dataclass(frozen=True, repr=False)
 class Layout:
-    """A packed layout: panels of `r` columns, with `kr` values of one column next to each other."""
+    """A packed layout: panels of `r` columns, with `kr` values of one column next to each other.
+
+    With `split` the last columns are panels of their own, r / 2, r / 4 ... 1 wide, and no column is added.
+    """
 
     r: int
+    split: bool = field(default=False, kw_only=True)
     kr = 1
 
     def __post_init__(self) -> None:
@@ -85,11 +69,36 @@ class Layout:
             raise ValueError(f"r must be at least 1, got {self.r}")
         # The sizes that follow from a numpy integer would overflow.
         object.__setattr__(self, "r", int(self.r))
+        if self.split and self.r & (self.r - 1):
+            raise ValueError(f"r must be a power of two where the last panels are split, got {self.r}")
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The layout's name, such as ``"PackedI8K4(8)"``; `layout` turns it back."""
         return f"{type(self).__name__}({self.r})"
+
+    @functools.cached_property
+    def native(self) -> Native | None:
+        """The entries of the library that pack this layout, or None where only numpy does."""
+        return NATIVE.get((type(self).__name__, self.r))
+
+    @property
+    def packer(self) -> str | None:
+        """The entry that packs it from a strided view."""
+        return None if self.native is None else self.native.packer
+
+    def whole(self, mn: int) -> int:
+        """`mn` filled up to whole panels."""
+        return -(-mn // self.r) * self.r
+
+    def depth(self, k: int) -> int:
+        """Bytes of a packed column of `k` values: filled up to whole K groups."""
+        return -(-k // self.kr) * self.kr
+
+    def gathered_depth(self, k: int) -> int:
+        """The same for the gathering packer, which takes the `k` values by its turn."""
+        step = max(self.kr, GATHER_TURN)
+        return -(-k // step) * step
 
     def __repr__(self) -> str:
         return self.name
@@ -100,6 +109,8 @@ class Layout:
 
     def size(self, k: int, mn: int) -> int:
         """Bytes of a packed (k, mn) operand."""
+        if self.split:
+            return mn * self.depth(k)
         panels, groups, r, kr = self.panels(k, mn)
         return panels * groups * r * kr
 
@@ -151,14 +162,31 @@ class Layout:
             raise ValueError(
                 f"data must have shape ({self.size(k, mn)},) for k={k}, mn={mn} in {self.name}, got {data.shape}"
             )
+        if self.split:
+            return (
+                np.concatenate([part.unpack(data[at], k, width) for part, at, width in self.parts(k, mn)], axis=1)
+                if mn
+                else np.empty((k, 0), np.int8)
+            )
         panels, groups, r, kr = self.panels(k, mn)
         data = np.ascontiguousarray(data)
-        words = (data.view(np.int32) if kr == 4 else data).reshape(panels, groups, r).transpose(1, 0, 2)
+        words = data.view(word(kr)).reshape(panels, groups, r).transpose(1, 0, 2)
         columns = np.ascontiguousarray(words).view(np.int8).reshape(groups, panels * r, kr)
         rows = np.empty((groups, kr, panels * r), np.int8)
         for i in range(kr):
             rows[:, i] = columns[:, :, i]
         return np.array(rows.reshape(groups * kr, panels * r)[:k, :mn], order="C")
+
+    def parts(self, k: int, mn: int) -> Iterator[tuple[Layout, slice, int]]:
+        """Cut a split (k, mn) operand into layouts of their own: whole panels, then each narrower one; where each lies and its columns."""
+        width, done = self.r, 0
+        while done < mn:
+            count = (mn - done) // width * width
+            if count:
+                at = slice(done * self.depth(k), (done + count) * self.depth(k))
+                yield type(self)(width), at, count
+                done += count
+            width //= 2
 
 
 class PackedI8K4(Layout):
@@ -168,6 +196,8 @@ class PackedI8K4(Layout):
     ----------
     r : int
         Columns of a panel.
+    split : bool
+        Whether the last columns are panels of their own, r / 2, r / 4 ... 1 wide, as those of a left operand are.
     """
 
     kr = 4
@@ -180,7 +210,25 @@ class PackedFormat(Layout):
     ----------
     r : int
         Columns of a panel.
+    split : bool
+        Whether the last columns are panels of their own, r / 2, r / 4 ... 1 wide, as those of a left operand are.
     """
+
+    kr = 1
+
+
+class PackedI8K16(Layout):
+    """Panels of `r` columns with K in groups of sixteen: with `r` of 1, columns one after the other.
+
+    Parameters
+    ----------
+    r : int
+        Columns of a panel.
+    split : bool
+        Whether the last columns are panels of their own, r / 2, r / 4 ... 1 wide, as those of a left operand are.
+    """
+
+    kr = 16
 
 
 class RowMajor(Layout):
@@ -189,7 +237,7 @@ class RowMajor(Layout):
     def __init__(self) -> None:
         super().__init__(1)
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The layout's name."""
         return "RowMajor"
@@ -199,7 +247,37 @@ class RowMajor(Layout):
         return 1, k, mn, 1
 
 
-LAYOUTS: dict[str, type[PackedI8K4 | PackedFormat]] = {"PackedI8K4": PackedI8K4, "PackedFormat": PackedFormat}
+#: The families of packed layouts by name.
+LAYOUTS: dict[str, type[Layout]] = {}
+
+
+class Native(NamedTuple):
+    """The entries of the library that make a layout."""
+
+    #: From a strided view.
+    packer: str
+    #: From rows that lie anywhere.
+    gatherer: str
+
+
+#: What the library packs, by family and columns of a panel.
+NATIVE: dict[tuple[str, int], Native] = {}
+
+#: A gathering packer takes at least so many k a turn.
+GATHER_TURN = 4
+
+
+def enter(family: type[Layout], natives: dict[int, Native]) -> None:
+    """Add a row of layouts: a family, and the entries that pack it by columns of a panel."""
+    LAYOUTS[family.__name__] = family
+    for r, native in natives.items():
+        NATIVE[family.__name__, r] = native
+        library.require(*native)
+
+
+enter(PackedI8K4, {8: Native("pack_i8k4", "gather_i8k4")})
+enter(PackedFormat, {8: Native("pack_i8", "gather_i8")})
+enter(PackedI8K16, {})
 
 
 @functools.cache
@@ -215,7 +293,8 @@ def layout(name: str) -> Layout:
         return RowMajor()
     match = re.fullmatch(r"(\w+)\(([1-9]\d{0,5})\)", name)
     if match is None or match[1] not in LAYOUTS:
-        raise ValueError(f"unknown layout {name!r}: it must be RowMajor, PackedI8K4(r) or PackedFormat(r)")
+        known = ", ".join(f"{family}(r)" for family in LAYOUTS)
+        raise ValueError(f"unknown layout {name!r}: it must be RowMajor or one of {known}")
     return LAYOUTS[match[1]](int(match[2]))
 
 
@@ -229,142 +308,3 @@ def oriented(x: ArrayLike, k_axis: int, mn_axis: int) -> Int8Array:
     if {k_axis % 2, mn_axis % 2} != {0, 1} or not (-2 <= k_axis < 2 and -2 <= mn_axis < 2):
         raise ValueError(f"k_axis and mn_axis must be the two axes of x, got k_axis={k_axis}, mn_axis={mn_axis}")
     return array if k_axis % 2 == 0 else array.T
-
-
-def pack_into(layout: Layout, x: NDArray[Any], out: Int8Array) -> None:
-    """Fill `out`, all of `layout.size(k, mn)` bytes of it, with the packed form of `x`.
-
-    The native packers make the panels of 8 that the kernels read; everything else, and every
-    machine without them, is served by numpy.
-
-    Parameters
-    ----------
-    layout : Layout
-    x : ndarray of int8 or uint8, shape (k, mn)
-        Any strides; uint8 is moved to int8.
-    out : ndarray of int8, contiguous
-    """
-    stem = PACKERS.get((layout.kr, layout.r))
-    if stem is not None and library.status() is None:
-        flip = FLIP if x.dtype == np.uint8 else 0
-        fields = (address(x), address(out), *x.shape, *x.strides, 0, flip)
-        library.load().function(stem)(_PACK.pack(*fields))
-    else:
-        pack_by_numpy(layout, moved_to_int8(x), out)
-
-
-def pack_by_numpy(layout: Layout, x: Int8Array, out: Int8Array) -> None:
-    """Do what `pack_into` promises, in numpy."""
-    k, mn = x.shape
-    shape = layout.panels(k, mn)
-    groups, kr = k // layout.kr, layout.kr
-    target = out.reshape(shape)
-    _fill(target[:, :groups], x[: groups * kr])
-    if groups < shape[1]:
-        # The last, partial group of k becomes a whole one of its own, with zeros below.
-        rest = np.zeros((kr, mn), np.int8)
-        rest[: k - groups * kr] = x[groups * kr :]
-        _fill(target[:, groups:], rest)
-
-
-def _fill(target: Int8Array, x: Int8Array) -> None:
-    """Pack `x`, whose k is a multiple of kr, into `target` of shape (panels, groups, r, kr)."""
-    panels, groups, r, kr = target.shape
-    mn = x.shape[1]
-    whole = mn // r if r else 0
-    words = _words(x, groups, kr)
-    wide = target.reshape(panels, groups, r * kr) if kr == 1 else target
-    cells = wide.view(words.dtype).reshape(panels, groups, r)
-    if whole == 1:
-        cells[0] = words[:, :r]
-    elif mn > 1 and words.strides[1] == words.itemsize:
-        # Neighbouring columns are neighbours in memory, so a whole panel row moves as one opaque
-        # item.
-        row = np.dtype((np.void, r * kr))
-        cells.view(row)[:whole, :, 0] = words[:, : whole * r].view(row).T
-    else:
-        for j in range(r):
-            cells[:whole, :, j] = words[:, j : whole * r : r].T
-    if whole < panels:
-        cells[whole, :, : mn - whole * r] = words[:, whole * r :]
-        cells[whole, :, mn - whole * r :] = 0
-
-
-def _words(x: Int8Array, groups: int, kr: int) -> NDArray[Any]:
-    """Return `x`, shape (groups * kr, mn), as (groups, mn) items, each the kr values of one column and group."""
-    if kr == 1:
-        return x
-    mn = x.shape[1]
-    if x.strides[0] == 1 and x.shape[0] > 1:
-        words: NDArray[Any] = x.T.view(np.int32).T
-        return words
-    mixed = np.empty((groups, mn, kr), np.int8)
-    for i in range(kr):
-        mixed[:, :, i] = x[i::kr]
-    return mixed.view(np.int32)[:, :, 0]
-
-
-class Writer:
-    """Packs a (k, mn) operand that arrives row of k by row of k.
-
-    Made by `Layout.writer`.
-    """
-
-    __slots__ = ("_data", "_done", "_target", "k", "layout", "mn")
-
-    def __init__(self, layout: Layout, k: int, mn: int) -> None:
-        if k < 0 or mn < 0:
-            raise ValueError(f"k and mn must not be negative, got k={k}, mn={mn}")
-        self.layout, self.k, self.mn = layout, k, mn
-        self._data = aligned(layout.size(k, mn))
-        self._data.fill(0)
-        self._target = self._data.reshape(layout.panels(k, mn))
-        self._done = 0
-
-    def write(self, rows: ArrayLike) -> None:
-        """Add the next row of k, or the next block of rows.
-
-        Parameters
-        ----------
-        rows : array_like of int8, shape (mn,) or (any, mn)
-
-        Raises
-        ------
-        TypeError
-            `rows` is not int8.
-        ValueError
-            `rows` has another length, or there are more rows than `k`.
-        """
-        block = np.asarray(rows)
-        if block.dtype != np.int8:
-            raise TypeError(f"rows must be int8, got {block.dtype}")
-        if block.ndim not in (1, 2) or block.shape[-1] != self.mn:
-            raise ValueError(f"rows must have shape ({self.mn},) or (any, {self.mn}), got {block.shape}")
-        block = block[None] if block.ndim == 1 else block
-        count = block.shape[0]
-        if self._done + count > self.k:
-            raise ValueError(f"rows must be {self.k} in all, got {self._done + count}")
-        _, _, r, kr = self.layout.panels(self.k, self.mn)
-        whole = self.mn // r if r else 0
-        split = whole * r
-        for i in range(kr):
-            # The rows whose place in their group of k is i, and the groups they belong to.
-            lane = block[(i - self._done) % kr :: kr]
-            first = -(-(self._done - i) // kr)
-            groups = slice(first, first + lane.shape[0])
-            self._target[:whole, groups, :, i] = lane[:, :split].reshape(lane.shape[0], whole, r).transpose(1, 0, 2)
-            if split < self.mn:
-                self._target[whole, groups, : self.mn - split, i] = lane[:, split:]
-        self._done += count
-
-    def finish(self) -> Int8Array:
-        """Return the packed bytes, shape (size(k, mn),).
-
-        Raises
-        ------
-        ValueError
-            Fewer than `k` rows have been written.
-        """
-        if self._done != self.k:
-            raise ValueError(f"rows must be {self.k} in all, got {self._done}")
-        return self._data

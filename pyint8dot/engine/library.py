@@ -1,13 +1,12 @@
-"""Finds and loads the native library, and gives its entries their C types.
+"""Finds and loads the native library, and tells where its entries are.
 
-Every entry has one C prototype::
+Python calls only one of them, which calls the others as a program says::
 
-    void pyint8dot_<stem>(const int64_t *fields);
+    int64_t pyint8dot_run(const int64_t *program);
 
-(``run`` returns a status as well), so one signature serves all of them. The pointer is declared `c_char_p`, because a
-`bytes` object made by one `struct.pack` is then the whole argument: no ctypes array or structure is built for a call,
-which is by far the cheapest call that ctypes has. (A bytes object keeps its data 16-byte aligned and NUL bytes in it do
-no harm.)
+The pointer is declared `c_char_p`, because a `bytes` object made by one `struct.pack` is then the whole argument: no ctypes
+array or structure is built for a call, which is by far the cheapest call that ctypes has. (A bytes object keeps its data
+16-byte aligned and NUL bytes in it do no harm.)
 """
 
 from __future__ import annotations
@@ -31,30 +30,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ENTRIES", "PREFIX", "Library", "address", "load", "open_library", "path", "status"]
+__all__ = ["ENTRIES", "PREFIX", "Library", "address", "load", "open_library", "path", "require", "status"]
 
 #: Entry = prefix + stem; the library exports exactly these.
 PREFIX = "pyint8dot_"
-ENTRIES = (
-    "run",
-    "sdot_8x8",
-    "smlal_8x8",
-    "sdot_4x1",
-    "smull_4x1",
-    "pack_i8k4",
-    "pack_i8",
-    "gather_i8k4",
-    "gather_i8",
-    "quantize_rows",
-    "requantize",
-    "dequantize",
-    "q_scale",
-    "exp2_terms",
-    "layer_norm",
-    "add_outer",
-)
+#: Filled by what uses them: the rows of kernels and of layouts, and the builders of programs.
+ENTRIES: list[str] = []
 
-Entry = Callable[[bytes], Any]
+
+def require(*stems: str) -> None:
+    """Say that the library has to have these entries."""
+    ENTRIES.extend(stem for stem in stems if stem not in ENTRIES)
+
 
 FIX = (
     "build it with `make build` in a checkout, or install the package again: `pip install --force-reinstall pyint8dot`"
@@ -68,21 +55,16 @@ class Library:
     ----------
     path : pathlib.Path
         The file it came from.
+    run : callable
+        The entry that runs programs: it takes one as bytes and returns a status.
     addresses : dict of str to int
         Address in memory of each entry, by stem.
     """
 
-    __slots__ = ("_functions", "addresses", "path")
+    __slots__ = ("addresses", "path", "run")
 
-    def __init__(self, path: Path, functions: dict[str, Any]) -> None:
-        self.path = path
-        self._functions = functions
-        self.addresses = {stem: ctypes.cast(f, ctypes.c_void_p).value or 0 for stem, f in functions.items()}
-
-    def function(self, stem: str) -> Entry:
-        """Return the entry `stem`: a callable that takes the fields as packed bytes."""
-        entry: Entry = self._functions[stem]
-        return entry
+    def __init__(self, path: Path, run: Callable[[bytes], int], addresses: dict[str, int]) -> None:
+        self.path, self.run, self.addresses = path, run, addresses
 
     def __repr__(self) -> str:
         return f"Library({str(self.path)!r})"
@@ -153,10 +135,10 @@ def open_library(file: Path, entries: Sequence[str] = ENTRIES) -> Library:
             raise LibraryError(
                 f"the native library {file} has no entry {PREFIX + stem}: it belongs to another version; {FIX}"
             ) from error
-        function.argtypes = (ctypes.c_char_p,)
-        function.restype = ctypes.c_int64 if stem == "run" else None
         functions[stem] = function
-    return Library(file, functions)
+    run = functions["run"]
+    run.argtypes, run.restype = (ctypes.c_char_p,), ctypes.c_int64
+    return Library(file, run, {stem: ctypes.cast(f, ctypes.c_void_p).value or 0 for stem, f in functions.items()})
 
 
 # e_machine of ELF and cputype of Mach-O for the machines one is likely to meet.

@@ -1,193 +1,307 @@
-"""Runs products on the native library: programs of packing, multiplying and epilogue, block of rows by block of rows.
-
-A program is a string of records, each the address of an entry and its arguments as 64-bit integers; the entry ``run``
-(asm/run.S) calls them in turn. So whatever a block needs costs one ctypes call, and no array is built for its arguments.
-
-A block is as many rows of A as fit half the second-level cache when packed, together with the int32 rows an epilogue
-reads. The kernel walks B panel by panel over that block, so B comes from memory once a block and the block stays near.
-"""
+"""Plans on the native library: a program of packing, product, zero points and epilogue, written once and run block by block."""
 
 from __future__ import annotations
 
 import functools
-import itertools
+import math
 import struct
-import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyint8dot.engine import cpu, library, threads
-from pyint8dot.engine.layouts import FLIP, PACKERS
+from pyint8dot.engine import blocks, builtin, library, program, threads
+from pyint8dot.engine.blocks import EXTENDED, Written, take
+from pyint8dot.engine.blocks import pack_extended as _extended
 from pyint8dot.engine.library import address
+from pyint8dot.engine.plan import overlaps
+from pyint8dot.engine.recipe import Key, Recipe, Right
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
-
-    from numpy.typing import NDArray
 
     from pyint8dot.engine.kernels import Kernel
+    from pyint8dot.engine.plan import Array, Epilogue, Left, Zeros
 
-__all__ = ["Bound", "bind", "multiply", "record", "run_blocks", "take"]
+__all__ = ["NativePlan", "Right"]
 
-#: Bytes of scratch that a program finds on the stack; the first 8 are the status that ``run`` returns.
-SCRATCH = 4096
+# The words of a head that change: those of the commonest call, and those of one that brings B as well; see also `Written.run`.
+PLAIN, BOTH = 5, 11
+_plain, _both = (struct.Struct(f"{count}q").pack for count in (PLAIN, BOTH))
 
-#: What every program begins with, here unused: words that its arguments may refer to.
-NO_HEAD = bytes(48)
-END = bytes(8)
+#: Programs kept with one plan: results whose rows lie in many ways must not fill the memory.
+MOST_PROGRAMS = 64
 
-#: Multiply-accumulates below which another thread takes longer to wake than to help.
-LEAST_WORK = 1 << 20
+#: Shape and type of operands that a program does not read.
+NOTHING = ((None, None), (None, None))
 
-# Kinds of argument: an offset into the scratch, head word j itself, a pointer kept where head word j says.
-IN_SCRATCH = 1
-HEAD = 2
-POINTER = 8
+#: Strides of contiguous float32 or int32.
+FOUR = (4,)
 
-_PACK_MULTIPLY = struct.Struct("48x9q56x10q48x8x")
-_RECORDS = tuple(struct.Struct(f"{1 + count}q{8 * (14 - count)}xq") for count in range(15))
-
-
-def record(entry: int, *fields: int, kinds: tuple[int, ...] = ()) -> bytes:
-    """One record of a program: the address of an entry, its arguments, and their kinds where they are not plain."""
-    return _RECORDS[len(fields)].pack(entry, *fields, sum(kind << 4 * i for i, kind in enumerate(kinds)))
+# Named here, since the commonest call is mostly look-ups.
+_array, _empty = np.ndarray, np.empty
 
 
-class Bound(NamedTuple):
-    """A native kernel with what a call needs of it looked up."""
+class Single(NamedTuple):
+    """A program for one block behind the words of its head that change, its scratch, and what keeps alive what it points to."""
 
-    run: Callable[[bytes], Any]
-    entry: int
-    pack: int
-    kr: int
-
-
-@functools.cache
-def bind(kernel: Kernel) -> Bound:
-    """Look up the entries of a native `kernel`; once a kernel."""
-    native = library.load()
-    return Bound(
-        native.function("run"),
-        native.addresses[kernel.name],
-        native.addresses[PACKERS[kernel.kr, kernel.nr]],
-        kernel.kr,
-    )
+    tail: bytes
+    scratch: int
+    written: Written
 
 
-class _Workspace(threading.local):
-    """A thread's scratch memory: reused by its next product, so a small product allocates nothing but its result."""
+class NativePlan:
+    """A product on a native kernel: see `pyint8dot.engine.plan.Plan`."""
 
-    #: Its bytes, its address, and what has to stay alive for it.
-    room: tuple[int, int, Any] = (0, 0, None)
+    __slots__ = (
+        "_block", "_fine", "_first_shape", "_first_type", "_held", "_held_run", "_item", "_kept", "_ld", "_most", "_objects",
+        "_otherwise", "_plain", "_programs", "_recipe", "_records", "_run", "_second_shape", "_second_type", "_singles",
+        "_small", "_strict", "_words", "dtype", "k", "n", "tall",
+    )  # fmt: skip
 
-    def take(self, size: int) -> int:
-        """Address of `size` bytes on a cache line, whose contents are good until the thread's next call of `take`."""
-        room = self.room
-        if size > room[0]:
-            # A signal handler or a finalizer may take more before the caller has used what it took, so smaller rooms
-            # stay. Each is half of the next at most.
-            size = max(size + 4096, 2 * room[0])
-            store = np.empty(size + 64, np.int8)
-            self.room = room = (size, -(-address(store) // 64) * 64, (store, room))
-        return room[1]
+    def __init__(
+        self,
+        kernel: Kernel,
+        right: Right,
+        dtype: np.dtype[Any],
+        zeros: Zeros,
+        epilogue: Epilogue | None,
+        left: Left | None,
+        otherwise: Callable[[], NativePlan] | None = None,
+    ) -> None:
+        #: What makes the plan for a left operand whose K is not contiguous, where this one reads it as it lies.
+        self._otherwise = otherwise
+        #: The plan that takes the place of this one for so many rows and more, if K is contiguous.
+        self.tall: tuple[int, Callable[[], NativePlan]] | None = None
+        recipe = self._recipe = Recipe(kernel, right, dtype, zeros, epilogue, left)
+        self.k, self.n, self._item = right.k, right.n, dtype.itemsize
+        self.dtype = recipe.dtype
+        self._ld = self.n * self.dtype.itemsize
+        self._objects = recipe.objects
+        kinds = [(None if along == "row" else (self.n,), kind) for along, kind in recipe.extras]
+        (self._first_shape, self._first_type), (self._second_shape, self._second_type) = [*kinds, *NOTHING][:2]
+        # Which words of the head change from call to call.
+        self._words = BOTH if right.packed is None else EXTENDED if recipe.extras else PLAIN
+        self._plain = self._words == PLAIN
+        #: Whether K must be contiguous.
+        self._strict = left is not None or not kernel.packs_left
+        self._run = program.run_entry()
+        self._programs: dict[Key, Written] = {}
+        #: The programs of single blocks, by rows.
+        self._singles: dict[int, Single] = {}
+        self._block = blocks.block_rows(recipe.row_bytes, kernel.mr)
+        # The smallest products find their scratch on the stack, where a call costs least, and the smallest of
+        # them run on the builtin.
+        self._most = recipe.rows_within(program.STACK_SCRATCH) if library.LAYOUT_KNOWN else -1
+        self._held, self._small, self._records = -1, b"", b""
+        quick = builtin.quick()
+        if self._most >= 0:
+            written = self._program(Key(self._most, 0, self.n, self._ld))
+            self._small = written.tail(self._words, self._objects)
+            # What it points to must outlive the programs that are let go.
+            self._kept = written
+            if quick is not None and right.packed is not None:
+                self._held = min(self._most, kernel.right.kr * builtin.HELD_MACS // max(1, self.k * self.n))
+                self._held_run, self._fine = quick
+                self._records = written.records()
 
+    def _program(self, key: Key) -> Written:
+        """The program for `key`, written when it is first asked for."""
+        found = self._programs.get(key)
+        if found is None:
+            if len(self._programs) >= MOST_PROGRAMS:
+                self._programs.clear()
+            found = self._programs[key] = self._recipe.write(key)
+        return found
 
-_workspace = _Workspace()
-take = _workspace.take
+    def offer(
+        self, a: Array, out: Array | None, count: int, first: Array | None = None, second: Array | None = None
+    ) -> Array | None:
+        """Serve as `Plan.offer`."""
+        shape = a.shape
+        rank = len(shape)
+        n = self.n
+        held = False
+        wrong: Any
+        result: tuple[int, ...]
+        if rank == 2:
+            m, k = shape
+            result = (m, n)
+            held = m <= self._held and (self.tall is None or m < self.tall[0])
+            if not held or self._strict:
+                stride_m, stride_k = a.strides
+        elif rank == 1:
+            k = shape[0]
+            stride_k = a.strides[0]
+            m, stride_m, result = 1, 0, (n,)
+        elif rank and a.flags.c_contiguous:
+            k = shape[-1]
+            stride_k = self._item
+            m, stride_m, result = math.prod(shape[:-1]), k * stride_k, (*shape[:-1], n)
+        else:
+            return None
+        if k != self.k:
+            return None
+        if self._strict and stride_k != self._item and k > 1:
+            return None if self._otherwise is None else self._otherwise().offer(a, out, count, first, second)
+        if self.tall is not None and m >= self.tall[0] and stride_k == self._item:
+            return self.tall[1]().offer(a, out, count, first, second)
+        plain = self._plain
+        if not plain:
+            # What is handed over beside the left operand must be what the program reads.
+            wide = self._first_shape or (m,)
+            if type(first) is not _array or first.dtype is not self._first_type or first.shape != wide:
+                return None
+            if first.strides != FOUR:
+                return None
+            if self._second_type is not None:
+                wide = self._second_shape or (m,)
+                if type(second) is not _array or second.dtype is not self._second_type or second.shape != wide:
+                    return None
+                if second.strides != FOUR:
+                    return None
+        if out is None:
+            y = _empty(result, self.dtype)
+        elif self._serves(out, result, a, m, count, first, second):
+            y = out
+        else:
+            return None
+        if held:
+            if plain:
+                wrong = self._held_run(self._records, a, y) is not self._fine
+            elif second is None:
+                wrong = self._held_run(self._records, a, y, first) is not self._fine
+            else:
+                wrong = self._held_run(self._records, a, y, first, second) is not self._fine
+        elif m <= self._most:
+            if plain:
+                wrong = self._run(_plain(id(a), id(y), m, stride_k, stride_m) + self._small)
+            else:
+                head = _extended(id(a), id(y), m, stride_k, stride_m, 0, id(first), id(second))
+                wrong = self._run(head + self._small)
+        elif count == 1 and m <= self._block and (single := self._singles.get(m)) is not None:
+            head = _extended(id(a), id(y), m, stride_k, stride_m, take(single.scratch), id(first), id(second))
+            wrong = self._run(head + single.tail)
+        else:
+            wrong = self._blocks(a, y, (m, stride_k, stride_m), self._ld, count, first, second)
+        return None if wrong else y
 
+    def _serves(
+        self,
+        out: Array,
+        shape: tuple[int, ...],
+        a: Array,
+        m: int,
+        count: int,
+        first: Array | None,
+        second: Array | None,
+    ) -> bool:
+        """Whether a result may be written to `out` as it is made."""
+        if type(out) is not _array or out.dtype is not self.dtype or out.shape != shape:
+            return False
+        flags = out.flags
+        if not flags.c_contiguous or not flags.writeable:
+            return False
+        # What is packed or quantised as a whole is read before anything is written, and may be written over.
+        if m <= self._most and first is None and (self._recipe.reads_first):
+            return True
+        # Rows that are not finite must be found before the first row is written: by a single program.
+        one = m <= self._block and count == 1
+        return (self._recipe.left is None or one) and not overlaps(out, a, first, second)
 
-@functools.cache
-def _budget() -> int:
-    """Bytes a block may take: half of the second-level cache, since B's panels and C pass through it too."""
-    return cpu.caches()[1] // 2
+    def into(self, a: Array, y: Array, count: int, first: Array | None = None, second: Array | None = None) -> bool:
+        """Serve as `Plan.into`."""
+        stride_m, stride_k = a.strides
+        if self._otherwise is not None and stride_k != self._item and self.k > 1:
+            return self._otherwise().into(a, y, count, first, second)
+        if self.tall is not None and len(a) >= self.tall[0] and stride_k == self._item:
+            return self.tall[1]().into(a, y, count, first, second)
+        return not self._blocks(a, y, (len(a), stride_k, stride_m), y.strides[0], count, first, second)
 
+    def pair(self, a: Array, b: Array, y: Array) -> bool:
+        """Compute the product of two arrays of the plan's types on one thread, where their blocks are one.
 
-def multiply(
-    bound: Bound,
-    b: int,
-    a: NDArray[Any],
-    c: NDArray[np.int32],
-    row_start: int = 0,
-    col_start: int = 0,
-    count: int = 1,
-) -> None:
-    """Compute ``C = A' @ B + row_start + col_start``, A' being int8, or uint8 moved to int8.
+        `a` has shape (m, k), `b` (k, n), any strides; `y` shares no memory with them. Returns False, with `y` as it was, where
+        its rows are not contiguous or this is not the way.
+        """
+        m = len(a)
+        ld, step = y.strides
+        if m > self._block or (step != self.dtype.itemsize and self.n > 1) or not library.LAYOUT_KNOWN:
+            return False
+        stride_m, stride_k = a.strides
+        right_k, right_n = b.strides
+        if m <= self._most and ld == self._ld:
+            self._run(_both(id(a), id(y), m, stride_k, stride_m, 0, 0, 0, id(b), right_k, right_n) + self._small)
+        else:
+            single = self._single(m, ld)
+            head = _both(id(a), id(y), m, stride_k, stride_m, take(single.scratch), 0, 0, id(b), right_k, right_n)
+            self._run(head + single.tail)
+        return True
 
-    Parameters
-    ----------
-    bound : Bound
-        The kernel.
-    b : int
-        Address of B, packed for the kernel.
-    a : ndarray of int8 or uint8, shape (m, k)
-        Any strides.
-    c : ndarray of int32, shape (m, n)
-        Overwritten; its columns are contiguous, its rows any stride apart. It shares no memory with the operands.
-    row_start, col_start : int
-        Addresses of int32 values per row and per column, the latter readable to a whole panel of 8; 0 for none.
-    count : int
-        How many threads to use.
-    """
-    run, entry, pack, kr = bound
-    m, k = a.shape
-    n = c.shape[1]
-    if m == 0 or n == 0:
-        return
-    packed_k = packed_depth(k, kr)
-    stride_m, stride_k = a.strides
-    ldc = c.strides[0]
-    flip = FLIP if a.dtype.char == "B" else 0
-    a_at, c_at = address(a), address(c)
+    def _single(self, m: int, ld: int) -> Single:
+        """The program for `m` rows in one block; whoever runs it holds it meanwhile."""
+        if ld == self._ld:
+            found = self._singles.get(m)
+            if found is not None:
+                return found
+        written = self._program(Key(self._rows(m), 0, self.n, ld))
+        words = self._words if self._words == BOTH else EXTENDED
+        made = Single(written.tail(words, self._objects), written.scratch, written)
+        if ld == self._ld:
+            if len(self._singles) >= MOST_PROGRAMS:
+                self._singles.clear()
+            self._singles[m] = made
+        return made
 
-    def block(row: int, rows: int, column: int, columns: int) -> None:
-        at = take(rows * packed_k)
-        run(
-            _PACK_MULTIPLY.pack(
-                pack, a_at + row * stride_m, at, k, rows, stride_k, stride_m, 1, flip,
-                entry, at, b + column * packed_k, c_at + row * ldc + 4 * column, ldc, rows, columns, packed_k,
-                row_start and row_start + 4 * row, col_start and col_start + 4 * column,
-            )
-        )  # fmt: skip
+    def _rows(self, m: int) -> int:
+        """Rows to make room for: programs of a few sizes serve all blocks."""
+        tile = self._recipe.kernel.mr
+        return min(self._block, tile << (max(m - 1, 0) // tile).bit_length())
 
-    run_blocks(block, m, n, packed_k, count)
+    def _blocks(
+        self,
+        a: Array,
+        y: Array,
+        rows: tuple[int, int, int],
+        ld: int,
+        count: int,
+        first: Array | None,
+        second: Array | None,
+    ) -> int:
+        """Run block by block, on `count` threads; return whether anything was wrong."""
+        m, stride_k, stride_m = rows
+        if count > 1 and m * self.n * self.k < 2 * blocks.LEAST_WORK:
+            count = 1
+        if count == 1 and m <= self._block and library.LAYOUT_KNOWN:
+            single = self._single(m, ld)
+            head = _extended(id(a), id(y), m, stride_k, stride_m, take(single.scratch), id(first), id(second))
+            return self._run(head + single.tail)
+        wrong: list[int] = []
+        at = (address(a), address(y), *(0 if extra is None else address(extra) for extra in (first, second)))
 
+        def work(share: blocks.Share) -> None:
+            wide = self._room_for(share)
+            for row in range(share.row, share.end, wide.rows):
+                count = min(wide.rows, share.end - row)
+                written = self._program(wide._replace(ld=ld))
+                left = at[0] + row * stride_m
+                result = at[1] + row * ld + share.column * self.dtype.itemsize
+                scratch = take(written.scratch)
+                extras = (
+                    place and place + 4 * (row if self._along(i) == "row" else share.column)
+                    for i, place in enumerate(at[2:])
+                )
+                head = _extended(left, result, count, stride_k, stride_m, scratch, *extras)
+                if self._run(head + written.tail(EXTENDED, ())):
+                    wrong.append(row)
 
-def packed_depth(k: int, kr: int) -> int:
-    """Bytes of a packed row: `k` filled up to a whole K group."""
-    return -(-k // kr) * kr
+        mine = blocks.shares(m, self.n, m * self.n * self.k, count, self._recipe.kernel.mr, self._recipe.kernel.nr)
+        threads.run([functools.partial(work, share) for share in mine])
+        return len(wrong)
 
+    def _room_for(self, share: blocks.Share) -> Key:
+        rows = min(self._block, self._rows(share.end - share.row))
+        return Key(rows, share.column, share.columns, self._ld)
 
-def run_blocks(block: Callable[[int, int, int, int], None], m: int, n: int, row_bytes: int, count: int) -> None:
-    """Call ``block(row, rows, column, columns)`` over an (m, n) result, on `count` threads.
-
-    Blocks have as many rows as their `row_bytes` each let stay in the cache. Threads share the rows in whole panels, or
-    the columns where there are too few rows for that; too little work for so many is left to fewer.
-    """
-    most = max(8, _budget() // max(row_bytes, 1) // 8 * 8)
-    if count == 1 and m <= most:
-        block(0, m, 0, n)
-        return
-    count = min(count, max(1, m * n * row_bytes // LEAST_WORK))
-
-    def span(row: int, end: int, column: int, columns: int) -> None:
-        for start in range(row, end, most):
-            block(start, min(most, end - start), column, columns)
-
-    if count == 1:
-        span(0, m, 0, n)
-    elif m >= 8 * count or m >= n:
-        edges = shares(m, count)
-        threads.run([functools.partial(span, r, e, 0, n) for r, e in edges])
-    else:
-        edges = shares(n, count)
-        threads.run([functools.partial(span, 0, m, c, e - c) for c, e in edges])
-
-
-def shares(length: int, count: int) -> list[tuple[int, int]]:
-    """Cut `length` into at most `count` ranges of whole panels of 8, as even as they come."""
-    panels = -(-length // 8)
-    count = min(count, panels)
-    cuts = [8 * (panels * i // count) for i in range(count)] + [length]
-    return list(itertools.pairwise(cuts))
+    def _along(self, index: int) -> str:
+        """What the extra operand of this number has one value for."""
+        return self._recipe.extras[index][0] if index < len(self._recipe.extras) else ""

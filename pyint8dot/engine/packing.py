@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyint8dot.engine import kernels, layouts, native
+from pyint8dot.engine import kernels, layouts
+from pyint8dot.engine.immutable import Immutable
 from pyint8dot.engine.layouts import Layout, PackedFormat, PackedI8K4, RowMajor, Writer, moved_to_int8, pack_into
-from pyint8dot.engine.short import NO_WAYS, Ways, ways
+from pyint8dot.engine.operand import Operand, Store
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,7 +37,7 @@ def _moved_back(moved: NDArray[np.int8], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.bitwise_xor(moved.view(np.uint8), np.uint8(0x80)) if dtype == np.uint8 else moved
 
 
-class PackedMatrix:
+class PackedMatrix(Immutable):
     """A matrix packed for a kernel, for repeated use as the right operand of a product.
 
     It is immutable, may be used by many threads at once, and can be pickled; a matrix packed on one
@@ -71,62 +72,54 @@ class PackedMatrix:
     ((3, 3), array([1, 1, 1], dtype=int32))
     """
 
-    __slots__ = ("_packed", "_sums", "data", "dtype", "layout", "shape", "short")
+    __slots__ = ("_operands", "_store", "here")
 
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    layout: str
-    #: Packed bytes in `layout`.
-    data: NDArray[np.int8]
-    #: The short ways of the commonest calls, where this is int8 packed for the default kernel.
-    short: Ways
-    # The column sums, once somebody has asked for them.
-    _sums: NDArray[np.int32] | None
-    # Packed bytes by name of layout.
-    _packed: dict[str, NDArray[np.int8]]
+    _store: Store
+    # By name of kernel.
+    _operands: dict[str, Operand]
+    #: The operand of the default kernel, once a product has asked for it; see `on_default`.
+    here: Operand | None
 
     def __init__(self, b: ArrayLike, layout: str | None = None) -> None:
-        if hasattr(self, "data"):
-            raise AttributeError("a PackedMatrix is immutable: it cannot be initialised again")
         array = np.asarray(b)
         if array.dtype not in (np.int8, np.uint8):
             raise TypeError(f"b must be int8 or uint8, got {array.dtype}")
         if array.ndim != 2:
             raise ValueError(f"b must be two-dimensional to be packed, got {array.ndim} dimension(s)")
-        chosen = layouts.layout(kernels.select().layout if layout is None else layout)
-        data = layouts.aligned(chosen.size(*array.shape))
-        pack_into(chosen, array, data)
-        self._set(array.shape, array.dtype, chosen.name, data)
+        chosen = kernels.select().for_columns(array.shape[1]).right if layout is None else layouts.layout(layout)
+        self._fill(_store=Store(array, chosen), _operands={}, here=None)
 
-    def _set(self, shape: tuple[int, int], dtype: np.dtype[Any], layout: str, data: NDArray[np.int8]) -> None:
-        data.setflags(write=False)
-        fields = {
-            "shape": shape,
-            "dtype": np.dtype(dtype),
-            "layout": layout,
-            "data": data,
-            "_sums": None,
-            "_packed": {layout: data},
-        }
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        """Make the short ways when they are first asked for: only an attribute that is not there yet comes here."""
-        if name != "short":
-            raise AttributeError(f"a PackedMatrix has no attribute {name!r}")
-        kernel = kernels.default()
-        made = NO_WAYS
-        if kernel.native and kernel.layout == self.layout and self.dtype == np.int8:
-            made = ways(native.bind(kernel), self.data, *self.shape)
-        object.__setattr__(self, "short", made)
+    def on_default(self) -> Operand:
+        """Return the matrix as the right operand of the default kernel."""
+        made = self.on(kernels.default())
+        object.__setattr__(self, "here", made)
         return made
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a PackedMatrix is immutable: cannot set {name!r}")
+    def on(self, kernel: Kernel) -> Operand:
+        """Return the matrix as the right operand of `kernel`, brought into its layout at the first product and kept."""
+        found = self._operands.get(kernel.name)
+        # Two threads that come first together make the same, of which one is kept.
+        return found or self._operands.setdefault(kernel.name, Operand(self._store, kernel))
 
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a PackedMatrix is immutable: cannot delete {name!r}")
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(k, n)."""
+        return self._store.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """int8 or uint8."""
+        return self._store.dtype
+
+    @property
+    def layout(self) -> str:
+        """Name of the packed layout."""
+        return self._store.layout
+
+    @property
+    def data(self) -> NDArray[np.int8]:
+        """Packed bytes in `layout`, read-only for good."""
+        return self._store.packed[self.layout]
 
     @property
     def ndim(self) -> int:
@@ -136,35 +129,16 @@ class PackedMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes held: the packed values in every layout in use, and room for the column sums."""
-        return sum(data.nbytes for data in tuple(self._packed.values())) + 4 * self.shape[1]
+        return sum(data.nbytes for data in tuple(self._store.packed.values())) + 4 * self.shape[1]
 
     @property
     def column_sums(self) -> NDArray[np.int32]:
         """Sums over k of the values as int8, shape (n,), read-only; made at the first use and kept."""
-        sums = self._sums
-        if sums is None:
-            # Two threads that come first together make the same sums, so no lock is needed.
-            sums = self._unpack_moved().sum(axis=0, dtype=np.int32)
-            sums.setflags(write=False)
-            object.__setattr__(self, "_sums", sums)
-        return sums
-
-    def for_kernel(self, kernel: Kernel) -> NDArray[np.int8]:
-        """Return the packed bytes in the layout of `kernel`, converted at the first use and kept."""
-        found = self._packed.get(kernel.layout)
-        if found is None:
-            # Here too two threads may make the same, of which one is kept.
-            data = layouts.layout(kernel.layout).pack(self._unpack_moved(), k_axis=0, mn_axis=1)
-            data.setflags(write=False)
-            found = self._packed.setdefault(kernel.layout, data)
-        return found
-
-    def _unpack_moved(self) -> NDArray[np.int8]:
-        return layouts.layout(self.layout).unpack(self.data, *self.shape)
+        return self._store.column_sums
 
     def unpack(self) -> NDArray[Any]:
         """Return the original matrix: shape (k, n), the original dtype, C order, a new array."""
-        return _moved_back(self._unpack_moved(), self.dtype)
+        return _moved_back(self._store.values(), self.dtype)
 
     def __copy__(self) -> PackedMatrix:
         return self
@@ -185,18 +159,25 @@ def _restore(shape: tuple[int, int], dtype: str, layout: str, data: NDArray[np.i
     The kernels trust its buffers, so they are made anew from the values, column sums included.
     """
     moved = layouts.layout(layout).unpack(np.asarray(data, np.int8), *shape)
-    return PackedMatrix(_moved_back(moved, np.dtype(dtype)), _layout_here(layout))
+    return PackedMatrix(_moved_back(moved, np.dtype(dtype)), _layout_here(layout, shape[1]))
 
 
-def _layout_here(stored: str) -> str:
+def _layout_here(stored: str, n: int) -> str:
     """Choose the layout for a matrix that was stored in another one, perhaps by another machine.
 
     It keeps its own if a kernel of this machine reads it. A row-major one is brought into that of
     the best native kernel at once, lest both be kept after the first product.
     """
     here = [kernels.KERNELS[name] for name in kernels.supported()]
-    names = [kernel.layout for kernel in here if kernel.native] or [here[0].layout]
-    return stored if stored in names else names[0]
+    native = [kernel for kernel in here if kernel.native] or here
+    names = [each.right.name for kernel in native for each in (kernel, *kernel.few)]
+    return stored if stored in names else native[0].for_columns(n).right.name
+
+
+def _columns(b: ArrayLike) -> int:
+    """Columns of what may be a matrix; PackedMatrix has the words for what is none."""
+    shape = np.shape(b)
+    return shape[1] if len(shape) == 2 else 0
 
 
 def pack(b: ArrayLike | PackedMatrix, *, kernel: str | None = None) -> PackedMatrix:
@@ -233,6 +214,6 @@ def pack(b: ArrayLike | PackedMatrix, *, kernel: str | None = None) -> PackedMat
     chosen = kernels.select(kernel)
     if isinstance(b, PackedMatrix):
         if kernel is not None:
-            b.for_kernel(chosen)
+            b.on(chosen).product(np.dtype(np.int8))
         return b
-    return PackedMatrix(b, chosen.layout)
+    return PackedMatrix(b, chosen.for_columns(_columns(b)).right.name)

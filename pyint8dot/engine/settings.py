@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["NOTHING", "Settings", "Tally", "current", "within"]
+__all__ = ["NOTHING", "Settings", "Tally", "count", "current", "tally", "within"]
 
 
 class Tally:
@@ -65,3 +65,27 @@ def within(**changes: Any) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextlib.contextmanager
+def tally() -> Iterator[Tally]:
+    """Count the products of this thread and asynchronous task inside a ``with`` block.
+
+    Examples
+    --------
+    >>> from pyint8dot import matmul
+    >>> with tally() as counted:
+    ...     c = matmul(np.ones((2, 3), np.int8), np.ones((3, 4), np.int8), kernel="portable")
+    >>> counted.macs
+    {'portable': 24}
+    """
+    opened = Tally()
+    with within(tally=opened):
+        yield opened
+
+
+def count(kernel: str, macs: int) -> None:
+    """Tell an open tally of a product."""
+    opened = _current.get().tally
+    if opened is not None:
+        opened.add(kernel, macs)

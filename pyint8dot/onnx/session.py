@@ -240,6 +240,6 @@ def _describe(names: Sequence[str], values: Sequence[Any]) -> str:
     for name, value in zip(names, values, strict=False):
         if isinstance(value, np.ndarray):
             parts.append(f"{name!r} is {value.dtype} {list(value.shape)}")
-        elif name:
+        elif name and value is not None:
             parts.append(f"{name!r} is {type(value).__name__}")
     return "inputs: " + (", ".join(parts) or "none")

@@ -18,12 +18,12 @@ CHOSEN = "import pyint8dot; print(pyint8dot.kernel_info()['chosen'])"
 
 # One 8x8 tile, K = 4: packed ones on both sides, so that every value of the product is 4.
 FORCED = """
-import struct
 import numpy as np
-from pyint8dot.engine import library
+from pyint8dot.engine.program import Program
 ones, product = np.ones(32, np.int8), np.zeros((8, 8), np.int32)
-a, c = library.address(ones), library.address(product)
-library.load().function("sdot_8x8")(struct.pack("9q", a, a, c, 32, 8, 8, 4, 0, 0))
+out = Program()
+out.multiply("sdot_8x8", a=ones, b=ones, c=product, ldc=32, m=8, n=8, k=4)
+out.run()
 print("right" if (product == 4).all() else "wrong")
 """
 

@@ -32,14 +32,24 @@ class Run:
     python: Path
     cpu: str | None = None
     chooses: str | None = None
+    #: Whether small products run on the builtin; else on ctypes, as on interpreters that are not known.
+    builtin: bool = True
 
     def environment(self) -> dict[str, str]:
         """Return the environment of its processes; what could steer the choice of a kernel is left out."""
-        drop = ("QEMU_CPU", "QEMU_PLUGIN", "PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE", "PYTEST_ADDOPTS")
+        drop = (
+            "QEMU_CPU",
+            "QEMU_PLUGIN",
+            "PYINT8DOT_KERNEL",
+            "TRACT_DOTPROD_DISABLE",
+            "PYINT8DOT_BUILTIN",
+            "PYTEST_ADDOPTS",
+        )
         own = {key: value for key, value in os.environ.items() if key not in drop}
         own.update(PATH=f"{layout.TOOLS / 'bin'}:{own['PATH']}", PYTHONUNBUFFERED="1")
         # Two runs at a time on two processors: more threads of BLAS only wait for each other.
         own.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", PYINT8DOT_RECORD=str(self.record))
+        own.update({} if self.builtin else {"PYINT8DOT_BUILTIN": "0"})
         return {**own, "QEMU_CPU": self.cpu} if self.cpu else own
 
     @property
@@ -60,7 +70,7 @@ def runs(kind: str) -> list[Run]:
     return [
         Run("cortex-a72", layout.PYTHON, "cortex-a72", "smlal_8x8"),
         Run("neoverse-n1", layout.PYTHON, "neoverse-n1", "sdot_8x8"),
-        Run("max", layout.PYTHON, "max", "sdot_8x8"),
+        Run("max", layout.PYTHON, "max", "sdot_8x8", builtin=False),
         Run("host", layout.HOST_PYTHON, None, "portable"),
     ]
 

@@ -182,6 +182,17 @@ def barred() -> list[tuple[str, Shape]]:
     return [(call, shape) for call, row in CALLS.items() for shape in row.bars]
 
 
+#: The bars that are not reached yet; a test sees to it that none stands here any longer than it has to.
+NOT_YET: frozenset[tuple[str, Shape]] = frozenset(
+    {
+        ("qlinear_matmul, b_scale per column", (7, 384, 384)),
+        ("qlinear_matmul, b_scale per column", (4, 768, 768)),
+        ("InferenceSession.run, dynamic linear", (8, 8, 8)),
+        ("InferenceSession.run, dynamic linear", (1, 384, 384)),
+    }
+)
+
+
 def key(call: str, kernel: str, shape: Shape) -> str:
     """Return the key of a count, such as ``matmul, out= sdot_8x8 8x8x8``."""
     return f"{call} {kernel} {'x'.join(map(str, shape))}"

@@ -2,7 +2,8 @@
 
 A count covers everything a Python call does: argument checks, the output's allocation, packing, the
 kernel. It is exact, the same on every host up to a few instructions of the memory allocator, and so
-may be kept in the repository; ``--update`` writes new goldens, which a change has to justify.
+may be kept in the repository; ``--update`` writes new goldens, which a change has to justify, and the
+tables of the documentation with them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from icount import calls, tables
 from pyint8dot.engine import kernels as engine
 
 HERE = Path(__file__).resolve().parent
-GOLDENS = HERE / "goldens.json"
+GOLDENS = tables.GOLDENS
 KERNELS = [row.name for row in engine.KERNELS.values() if row.native]
 # CPU models of the emulator and what they have of the features that kernels need. Each kernel is counted on the first
 # that has all it needs. `max` goes without SVE and SME, which no kernel uses and numpy's BLAS would.
@@ -87,7 +88,7 @@ def compiled(compiler: list[str], path: Path, api: int) -> Path:
 
 def cpu_for(kernel: str) -> str:
     """Return the CPU model that a kernel is counted on."""
-    needs = {engine.KERNELS[kernel].feature}
+    needs = engine.KERNELS[kernel].features
     for model, features in CPUS.items():
         if needs <= features:
             return model
@@ -98,7 +99,7 @@ def guest(
     library: Path, out: Path, arguments: list[str], *, check: bool = True, cpu: str = next(iter(CPUS))
 ) -> subprocess.CompletedProcess[str]:
     """Run the emulated Python with the plugin, on one thread and with nothing random that can be fixed."""
-    drop = ("PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE")
+    drop = ("PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE", "PYINT8DOT_BUILTIN")
     environment = {key: value for key, value in os.environ.items() if key not in drop}
     environment.update(QEMU_CPU=cpu, QEMU_PLUGIN=str(library), ICOUNT_OUT=str(out), PYTHONHASHSEED="0")
     environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -182,8 +183,10 @@ def table(counts: dict[str, int], goldens: dict[str, int]) -> str:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Count the instructions of whole calls under emulation.")
-    parser.add_argument("--update", action="store_true", help="write the counts as the new goldens")
-    parser.add_argument("--table", action="store_true", help="count nothing: print the goldens as the README's tables")
+    parser.add_argument("--update", action="store_true", help="write new goldens, and the tables of them")
+    parser.add_argument(
+        "--table", action="store_true", help="count nothing: print the goldens as the documentation's tables"
+    )
     options = parser.parse_args()
     goldens = json.loads(GOLDENS.read_text()) if GOLDENS.exists() else {}
     if options.table:
@@ -201,6 +204,7 @@ def main() -> int:
         kept = {name: goldens[name] if name in same else count for name, count in counts.items()}
         GOLDENS.write_text(json.dumps(kept, indent=2) + "\n")
         print(f"goldens updated: {len(kept) - len(same)} of {len(kept)} changed")
+        tables.write(kept)
         return 0
     complaints = compare(counts, goldens)
     for line in complaints:

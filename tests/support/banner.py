@@ -46,6 +46,16 @@ def parse(source: str) -> dict[str, str]:
     return {name: "\n".join(lines).strip() for name, lines in contract.items()}
 
 
+def stack(value: str) -> int:
+    """The bytes of a value such as ``0`` or ``128, keeps x19-x26, d8-d15``."""
+    return int(value.partition(",")[0])
+
+
+def kept(value: str) -> set[str]:
+    """The callee-saved registers that such a value says a frame keeps, x and v standing for all widths."""
+    return {name.replace("d", "v") for name in registers(value.partition("keeps ")[2] or "none")}
+
+
 def registers(listing: str) -> set[str]:
     """The registers of a value such as ``x1-x17, v0-v7, v16-v31, flags``, one name each (flags left out)."""
     names: set[str] = set()

@@ -35,7 +35,7 @@ class Entry:
         self.address = library.load().addresses[stem]
         # x16 carries the call and x30 the way back, x18 is Apple's on Apple's systems: none of the three is comparable.
         self.unused = sorted(banner.registers(contract(stem)["Unused"]) - {"x16", "x18", "x30"})
-        self.stack = int(contract(stem)["Stack"])
+        self.stack = banner.stack(contract(stem)["Stack"])
 
     def call(self, checker: Checker, argument: int) -> list[str]:
         """Call the entry with the address of its fields; return what it broke."""

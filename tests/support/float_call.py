@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from support.checked import Checker
+from support.entry import Entry
 from support.epilogue import Array, Call
-from support.guard import Rectangle
+from support.guard import Rectangle, guarded_input
 
-from pyint8dot import floats
+from pyint8dot import floats, quantize
 
 
 class Exp2Terms(Call):
@@ -27,3 +28,34 @@ class Exp2Terms(Call):
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float, *, place: str = "end", padding: int = 0) -> Call:
     want = floats.layer_norm(x, weight, bias, eps=eps, native=False)
     return Call("layer_norm", x, want, [weight, bias, np.float32([eps])], place, padding)
+
+
+class DynamicQuantize:
+    """One call of dynamic_quantize on the values of ``x``, which has one dimension."""
+
+    def __init__(self, x: Array, *, place: str = "end") -> None:
+        try:
+            self.want = quantize.dynamic_quantize_linear(x, native=False)
+        except ValueError:
+            self.want = None
+        # Codes, scale, zero point and status, each in memory of its own.
+        sizes = [(len(x), np.uint8), (1, np.float32), (1, np.uint8), (1, np.int64)]
+        self.results = [Rectangle(1, n, place=place, dtype=kind) for n, kind in sizes]
+        self.results[3].values[...] = 0
+        self.untouched = [each.values.tobytes() for each in self.results[:3]]
+        y, *others = (each.address for each in self.results)
+        source = guarded_input(x, place)
+        fields = guarded_input(np.array([source.address, y, len(x), *others], np.int64), place)
+        self._kept = [source, fields]
+        self.argument = fields.address
+
+    def check(self, checker: Checker) -> None:
+        """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
+        problems = Entry("dynamic_quantize").call(checker, self.argument)
+        for each in self.results:
+            problems += each.damage()
+        assert not problems, "\n".join(problems)
+        *found, status = self.results
+        want = self.untouched if self.want is None else [np.asarray(each).tobytes() for each in self.want]
+        assert [each.values.tobytes() for each in found] == want
+        assert status.values[0, 0] == (self.want is None)

@@ -9,9 +9,10 @@ from support.checked import Checker
 from support.entry import Entry
 from support.guard import Guarded, guarded_input
 
-# The K group of the layout that each gathering packer makes; both make panels of 8.
-GROUPS = {"gather_i8": 1, "gather_i8k4": 4}
-PANEL = 8
+from pyint8dot.engine import layouts as rows
+
+# The layout that each gathering packer makes, from the rows of layouts.
+GATHERERS = {native.gatherer: rows.LAYOUTS[family](r) for (family, r), native in rows.NATIVE.items()}
 
 
 class Call:
@@ -19,7 +20,7 @@ class Call:
 
     def __init__(self, stem: str, x: npt.NDArray[np.int8], *, place: str = "end") -> None:
         k, columns = x.shape
-        self.want = layouts.pack_b(np.ascontiguousarray(x.T), PANEL, GROUPS[stem])
+        self.want = layouts.pack_b(np.ascontiguousarray(x.T), GATHERERS[stem].r, GATHERERS[stem].kr)
         self.packed = Guarded(self.want.size, place)
         alone = {0, k // 2, k - 1} & set(range(k))
         self._kept = [guarded_input(x[row], place) for row in sorted(alone)]

@@ -45,13 +45,13 @@ class Call:
             columns = np.zeros(-(-n // row.nr) * row.nr, np.int32)
             columns[:n] = col_start
         fields = [
-            self._input(layouts.pack_a(a, row.mr, row.kr), place),
-            self._input(layouts.pack_b(np.ascontiguousarray(b.T), row.nr, row.kr), place),
+            self._input(layouts.pack_a(a, row.mr, row.left.kr), place),
+            self._input(layouts.pack_b(np.ascontiguousarray(b.T), row.nr, row.right.kr), place),
             self.c.address + (4 * self.c.stride * (m - 1) if upward and m else 0),
             4 * self.c.stride * (-1 if upward else 1),
             m,
             n,
-            layouts.padded_k(k, row.kr),
+            layouts.padded_k(k, row.right.kr),
             self._input(row_start, place),
             self._input(columns, place),
         ]

@@ -1,4 +1,4 @@
-"""Runs a native product of few columns, A as it lies, with guard pages and canaries around everything."""
+"""Runs a native product over A as it lies, with guard pages and canaries around everything."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from support import gemm, layouts
 from support.checked import Checker
-from support.entry import Entry
+from support.entry import Entry, contract
 from support.guard import Guarded, Rectangle, guarded_input, guarded_rows
 
-STEMS = ("sdot_4x1", "smull_4x1")
-
-# The K group of B's layout; a panel is one column.
-GROUP = 16
+STEMS = ("sdot_4x1", "smull_4x1", "sdot_rows_8x8")
 
 # Moves uint8 to int8, as the packers have it; the upper half of the argument does not count.
 FLIP = 0x80808080
@@ -24,6 +21,17 @@ UPPER_HALF = -(2**32)
 UNTOUCHED = np.int32(0x5A5A5A5A)
 
 Int32 = npt.NDArray[np.int32]
+
+
+def tile(stem: str) -> tuple[int, int]:
+    """Rows and columns of an entry's tile; a panel of B has as many columns."""
+    rows, columns = map(int, contract(stem)["Tile"].split(" x "))
+    return rows, columns
+
+
+def group(stem: str) -> int:
+    """The K group of B's layout."""
+    return int(contract(stem)["Packing"].rpartition("K group ")[2])
 
 
 class Call:
@@ -48,6 +56,7 @@ class Call:
     ) -> None:
         (m, k), n = a.shape, b.shape[1]
         self.stem = stem
+        self.panel, self.group = tile(stem)[1], group(stem)
         signed = (a ^ 0x80).view(np.int8) if a.dtype == np.uint8 else a
         self.want = gemm.expected(np.broadcast_to(signed[:1], a.shape) if same else signed, b, row_start, col_start)
         self.c = Rectangle(m, n, n + padding, place)
@@ -56,7 +65,10 @@ class Call:
         rows, lda = guarded_rows(lying, padding, place)
         self._kept: list[Guarded] = [rows]
         last = max(m - 1, 0) if upward else 0
-        b_address = self._input(layouts.pack_b(np.ascontiguousarray(b.T), 1, GROUP), place)
+        b_address = self._input(layouts.pack_b(np.ascontiguousarray(b.T), self.panel, self.group), place)
+        if col_start is not None:
+            # It may be read to the end of the last panel.
+            col_start = np.concatenate([col_start, np.zeros(-n % self.panel, np.int32)])
         self._fields = [
             rows.address + (0 if same else last * lda),
             b_address,
@@ -82,10 +94,11 @@ class Call:
         return self._kept[-1].address
 
     def _corner(self, rows: int, columns: int) -> list[int]:
-        """The fields of a product that leaves the first rows and columns out."""
+        """The fields of a product that leaves the first rows out, and whole panels of columns or all of them."""
+        assert columns % self.panel == 0 or columns == self._fields[5]
         a, b, c, ldc, m, n, k, row_start, col_start, *rest = self._fields
         lda = rest[0]
-        b += columns * layouts.padded_k(k, GROUP)
+        b += columns * layouts.padded_k(k, self.group)
         row_start += 4 * rows if row_start else 0
         col_start += 4 * columns if col_start else 0
         moved = [a + rows * lda, b, c + rows * ldc + 4 * columns]

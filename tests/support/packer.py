@@ -9,11 +9,12 @@ from support.checked import Checker
 from support.entry import Entry
 from support.guard import Guarded, guarded_input
 
+from pyint8dot.engine import layouts as rows
+
 Bytes = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
 
-# The K group of the layout that each packer makes; all of them make panels of 8.
-GROUPS = {"pack_i8": 1, "pack_i8k4": 4}
-PANEL = 8
+# The layout that each packer makes, from the rows of layouts.
+PACKERS = {native.packer: rows.LAYOUTS[family](r) for (family, r), native in rows.NATIVE.items()}
 
 # The word that moves uint8 to int8 while packing, and the one that does not.
 FLIPS = {np.dtype(np.uint8): 0x80808080, np.dtype(np.int8): 0}
@@ -26,9 +27,9 @@ class Call:
     """
 
     def __init__(self, stem: str, x: Bytes, *, split: bool, place: str = "end") -> None:
-        group = GROUPS[stem]
+        panel, group = PACKERS[stem].r, PACKERS[stem].kr
         moved = (x ^ np.uint8(0x80)).view(np.int8) if x.dtype == np.uint8 else x
-        self.want = layouts.pack_a(moved, PANEL, group) if split else layouts.pack_b(moved, PANEL, group)
+        self.want = layouts.pack_a(moved, panel, group) if split else layouts.pack_b(moved, panel, group)
         self.packed = Guarded(self.want.size, place)
         (mn, k), (stride_mn, stride_k) = x.shape, x.strides
         # The bytes from the lowest element to the highest one, and where element (0, 0) lies among them.

@@ -1,4 +1,4 @@
-"""Programs for the entry `run`, laid out from its contract: a head of six words, records of sixteen, a zero."""
+"""Programs for the entry `run`, laid out from its contract: a head of sixteen words, records of sixteen, a zero."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from support.guard import guarded_input
+from support.guard import Guarded, guarded_input
 
-HEAD = 6
+HEAD = 16
 ARGUMENTS = 14
 SCRATCH_BYTES = 4096
 
+# Words of the head with a meaning: those for free use end where the status begins.
+FREE, SCRATCH, STATUS, RECORDS, OBJECTS = 11, 5, 11, 14, 15
+
 # Kinds of an argument.
 PLAIN = 0
-SCRATCH = 1
 
 
 def word(j: int) -> int:
     """Word j of the head, plus the field."""
-    return 2 + j
-
-
-def pointer(j: int) -> int:
-    """The pointer found `field` bytes after where word j of the head points."""
-    return 8 + j
+    return 1 + j
 
 
 class Record(NamedTuple):
@@ -36,12 +33,31 @@ class Record(NamedTuple):
 
 
 class Program:
-    """A program in read-only memory that ends with the zero after its last record; ``argument`` is its address."""
+    """A program in read-only memory that ends with the zero after its last record; ``argument`` is its address.
 
-    def __init__(self, records: Sequence[Record], head: Sequence[int] = ()) -> None:
+    ``objects`` are the words of the head that are array objects, whose data pointer lies ``offset`` bytes into them.
+    With ``apart`` the records lie in memory of their own.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        head: Sequence[int] = (),
+        *,
+        objects: Sequence[int] = (),
+        offset: int = 0,
+        apart: bool = False,
+    ) -> None:
         words = [*head, *[0] * (HEAD - len(head))]
+        words[OBJECTS] = sum(1 << j for j in objects) | offset << 32
+        rest = []
         for record in records:
             kinds = sum(kind << 4 * i for i, kind in enumerate(record.kinds))
-            words += [record.entry, *record.fields, *[0] * (ARGUMENTS - len(record.fields)), kinds]
-        self._memory = guarded_input(np.array([*words, 0], np.uint64))
-        self.argument = self._memory.address
+            rest += [record.entry, *record.fields, *[0] * (ARGUMENTS - len(record.fields)), kinds]
+        self._memory: list[Guarded] = []
+        if apart:
+            self._memory.append(guarded_input(np.array([*rest, 0], np.uint64)))
+            words[RECORDS] = self._memory[0].address
+            rest = []
+        self._memory.append(guarded_input(np.array([*words, *rest, *[0] * (not apart)], np.uint64)))
+        self.argument = self._memory[-1].address

@@ -8,7 +8,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-# The longest step any kernel takes along K in one turn of its loop; K is tested around it as around the group.
+from pyint8dot.engine.layouts import Layout
+
+# The longest step that a tile of eight rows takes along K in a turn; K is tested around it and its multiples, as around the group.
 UNROLL = 16
 
 # Row strides of C that no tile width divides, added to n.
@@ -25,7 +27,7 @@ class Row(Protocol):
     @property
     def nr(self) -> int: ...
     @property
-    def kr(self) -> int: ...
+    def right(self) -> Layout: ...
 
 
 class Shape(NamedTuple):
@@ -43,9 +45,9 @@ def empty(row: Row) -> Iterator[Shape]:
     """One or more dimensions are zero; with K = 0 the result is the start values alone."""
     for m, n, k in (
         (0, 0, 0),
-        (0, row.nr, row.kr),
-        (row.mr, 0, row.kr),
-        (0, 0, row.kr),
+        (0, row.nr, row.right.kr),
+        (row.mr, 0, row.right.kr),
+        (0, 0, row.right.kr),
         (1, 1, 0),
         (row.mr, row.nr, 0),
         (row.mr + 1, row.nr + 1, 0),
@@ -57,7 +59,7 @@ def subtile(row: Row) -> Iterator[Shape]:
     """Every tile that is not larger than a full one: each has its own way through the store code."""
     for m in range(1, row.mr + 1):
         for n in range(1, row.nr + 1):
-            yield Shape(m, n, row.kr + 1)
+            yield Shape(m, n, row.right.kr + 1)
 
 
 def edge(row: Row) -> Iterator[Shape]:
@@ -66,20 +68,20 @@ def edge(row: Row) -> Iterator[Shape]:
         yield Shape(row.mr + extra, row.nr + (3 * extra + 1) % row.nr, UNROLL + 1)
     for m in (row.mr - 1, row.mr, row.mr + 1, 3 * row.mr):
         for n in (row.nr - 1, row.nr, row.nr + 1, 3 * row.nr):
-            yield Shape(m, n, 2 * row.kr)
+            yield Shape(m, n, 2 * row.right.kr)
 
 
 def depth(row: Row) -> Iterator[Shape]:
-    """Every K through two turns of the longest loop, and around larger multiples of it."""
-    for k in (*range(1, 2 * UNROLL + 2), *around(4 * UNROLL, 8 * UNROLL)):
-        yield Shape(row.mr + 1, row.nr + 1, k)
+    """Every K through two turns of the longest loop, and around larger multiples of it; tiles of every height."""
+    for k in (*range(1, 2 * UNROLL + 2), *around(*(times * UNROLL for times in (4, 6, 8, 12)))):
+        yield Shape(2 * row.mr - 1, row.nr + 1, k)
 
 
 def vector(row: Row) -> Iterator[Shape]:
     """One row or one column, the shapes a matrix-vector product would claim."""
     for long in (1, row.mr, 5 * row.nr + 3):
-        yield Shape(1, long, 3 * row.kr + 1)
-        yield Shape(long, 1, 3 * row.kr + 1)
+        yield Shape(1, long, 3 * row.right.kr + 1)
+        yield Shape(long, 1, 3 * row.right.kr + 1)
 
 
 def prime(row: Row) -> Iterator[Shape]:

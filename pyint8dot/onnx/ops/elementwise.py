@@ -47,20 +47,26 @@ def _binary(site: Site) -> Function | None:
         return None
     apply, limit, what = _BINARY[op], site.max_bytes, site.what
     over = site.overwrite if op in _ARITHMETIC else frozenset()
+    over_first, over_second = 0 in over, 1 in over
 
     def run(a: np.ndarray, b: np.ndarray) -> Any:
-        if 0 in over and b.size <= a.size and a.shape != b.shape:
-            # Writing over an operand is right only if it already has the shape of the result.
-            if b.ndim <= a.ndim and all(d in (1, e) for d, e in zip(b.shape[::-1], a.shape[::-1], strict=False)):
-                return apply(a, b, out=a)
-        elif a.shape == b.shape:
-            if 0 in over:
-                return apply(a, b, out=a)
-            if 1 in over:
-                return apply(a, b, out=b)
-            return np.asarray(apply(a, b))
+        shape, other = a.shape, b.shape
+        if shape == other:
+            if over_first:
+                return apply(a, b, a)
+            if over_second:
+                return apply(a, b, b)
+            # Of arrays without dimensions numpy makes a number.
+            return apply(a, b) if shape else np.asarray(apply(a, b))
+        # Writing over an operand is right only if it already has the shape of the result.
+        if (
+            over_first
+            and len(other) <= len(shape)
+            and all(d in (1, e) for d, e in zip(other[::-1], shape[::-1], strict=False))
+        ):
+            return apply(a, b, a)
         check_broadcast((a, b), limit, what)
-        return np.asarray(apply(a, b))
+        return apply(a, b)
 
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,29 @@ def check_matmul(a: np.ndarray, b: Any, itemsize: int, limit: int, what: str) ->
     batch: tuple[int, ...] = rows[:-2]
     if len(columns) > 2 and columns[:-2] != batch:
         batch = np.broadcast_shapes(batch, columns[:-2])
-    check_shape((*batch, rows[-2], columns[-1]), itemsize, limit, what)
+    if math.prod(batch) * rows[-2] * columns[-1] * itemsize > limit:
+        check_shape((*batch, rows[-2], columns[-1]), itemsize, limit, what)
+
+
+def most_elements(shape: tuple[int, ...], itemsize: int, limit: int) -> int:
+    """Return how many elements the left operand of a product may have without a closer look at the size of the result.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns of the right operand.
+    itemsize : int
+        Bytes of one element of the result.
+    limit : int
+        The most bytes that are allowed.
+
+    Returns
+    -------
+    int
+        -1 where the number of elements does not tell how many rows there are.
+    """
+    k, n = shape
+    return limit * k // (itemsize * max(n, 1)) if k else -1
 
 
 @operator("MatMul")

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
 from pyint8dot import conv, epilogue, qlinear, quantize
 from pyint8dot.convolution.im2col import geometry
-from pyint8dot.engine import kernels, threads
+from pyint8dot.engine import kernels, settings, threads
 from pyint8dot.engine.packing import PackedMatrix, pack
-from pyint8dot.onnx.bounds import check_shape
+from pyint8dot.linear import ScaledProduct
+from pyint8dot.onnx.bounds import check_broadcast, check_shape
 from pyint8dot.onnx.graph import FUSED
-from pyint8dot.onnx.ops.neural import check_matmul
-from pyint8dot.onnx.products import scaled_product
+from pyint8dot.onnx.ops.neural import check_matmul, most_elements
 from pyint8dot.onnx.registry import Function, Site, operator
 
-INT8 = (np.dtype(np.int8), np.dtype(np.uint8))
+UINT8 = np.dtype(np.uint8)
+INT8 = (np.dtype(np.int8), UINT8)
 FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 
 @operator("DynamicQuantizeLinear")
 def _dynamic_quantize_linear(site: Site) -> Function | None:
-    def run(x: np.ndarray) -> Any:
-        low, high = (x.min(), x.max()) if x.size else (np.float32(0), np.float32(0))
-        low, high = min(low, np.float32(0)), max(high, np.float32(0))
-        with np.errstate(all="ignore"):
-            scale = np.float32(np.float32(high - low) / np.float32(255))
-        if not 0 < scale < np.inf:
-            # All zeros, or something that is no number: the operator knows what to do or say.
-            y, scale, zero_point = quantize.dynamic_quantize_linear(x)
-            return y, np.asarray(scale), np.asarray(zero_point)
-        zero = np.rint(np.float32(-low / scale))
-        codes = x / scale
-        np.rint(codes, out=codes)
-        codes += zero
-        # Rounding keeps the order: only if the extremes are within 0..255 without clipping is everything.
-        if np.rint(low / scale) + zero < 0 or np.rint(high / scale) + zero > 255:
-            np.clip(codes, np.float32(0), np.float32(255), out=codes)
-        return codes.astype(np.uint8), np.asarray(scale), np.asarray(zero, np.uint8)
-
-    return run if site.dtype(0) == np.float32 else None
+    return quantize.dynamic_quantize_arrays if site.dtype(0) == np.float32 else None
 
 
 @operator("QuantizeLinear")
@@ -79,9 +63,9 @@ def _quantize_scalar(scale: np.float32, zero: int, target: np.dtype[Any]) -> Fun
     shift = np.float32(zero)
 
     def run(x: np.ndarray, *_: Any) -> Any:
-        if x.size == 0:
-            return np.zeros(x.shape, target)
-        low, high = np.rint(x.min() / scale) + shift, np.rint(x.max() / scale) + shift
+        if x.size < 2:  # numpy makes numbers of arrays without dimensions
+            return quantize.quantize_linear(x, scale, target.type(zero))
+        low, high = (np.rint(extreme / scale) + shift for extreme in (x.min(), x.max()))
         # Scaling and rounding keep the order, so all other codes lie between these; NaN fails every comparison.
         if not (low >= bounds.min and high <= bounds.max and scale > 0):
             return quantize.quantize_linear(x, scale, target.type(zero))
@@ -136,38 +120,63 @@ def _packed(site: Site, index: int) -> PackedMatrix | None:
     return pack(b, kernel=site.kernel)
 
 
+def _constant(site: Site, index: int) -> Any:
+    """Return a constant input, a single number as a numpy scalar: products keep what they make of what cannot change."""
+    one = _one(site, index)
+    return site.const(index) if one is None else one
+
+
 @operator("MatMulInteger")
 def _matmul_integer(site: Site) -> Function | None:
     site.by = site.kernel_name
     kernel, count, limit, what = site.kernel, site.num_threads, site.max_bytes, site.what
     packed = _packed(site, 1)
+    if packed is None or not _constants(site, 3):
 
-    def run(a: np.ndarray, b: Any, za: np.ndarray | None = None, zb: np.ndarray | None = None) -> Any:
-        right = packed if packed is not None else b
-        check_matmul(a, right, 4, limit, what)
-        return np.asarray(qlinear.matmul_integer(a, right, za, zb, kernel=kernel, num_threads=count))
+        def general(a: np.ndarray, b: Any, za: np.ndarray | None = None, zb: np.ndarray | None = None) -> Any:
+            right = packed if packed is not None else b
+            check_matmul(a, right, 4, limit, what)
+            return np.asarray(qlinear.matmul_integer(a, right, za, zb, kernel=kernel, num_threads=count))
+
+        return general
+    # A zero point of 0 is as none.
+    a_zero, b_zero = (
+        None if isinstance(z, np.integer) and z == 0 else z for z in (_constant(site, 2), _constant(site, 3))
+    )
+    fixed, weights, most = _constants(site, 2), packed, most_elements(packed.shape, 4, limit)
+
+    def run(a: np.ndarray, _b: Any = None, za: Any = None, *_: Any) -> Any:
+        if a.size > most:
+            check_matmul(a, weights, 4, limit, what)
+        return qlinear.matmul_integer(a, weights, a_zero if fixed else za, b_zero, kernel=kernel, num_threads=count)
 
     return run
 
 
 @operator("MatMulFloat", domain=FUSED)
 def _matmul_float(site: Site) -> Function | None:
-    """Inputs a, b, zero point of a, zero point of b, scale, bias: the scaled product in float32, by ONNX's own steps."""
+    """Inputs a, b, zero point of a, zero point of b, scale, bias: the scaled product in float32, by ONNX's own steps.
+
+    The attribute `unit` is a constant by which the scale is multiplied first. Where `a` is float32, DynamicQuantizeLinear
+    makes a, its zero point and the scale of it.
+    """
     site.by = site.kernel_name
+    if site.dtype(0) != np.float32:
+        return _scaled(site, site.dtype(0))
+    product = _scaled(site, UINT8)
+
+    def run(x: np.ndarray, b: Any, _za: None, zb: Any, _scale: None, *bias: np.ndarray) -> Any:
+        codes, scale, zero_point = quantize.dynamic_quantize_arrays(x)
+        return product(codes, b, zero_point, zb, scale, *bias)
+
+    return run
+
+
+def _scaled(site: Site, kind: np.dtype[Any] | None) -> Function:
+    """Return the function of MatMulFloat for operands of one type; see there."""
     kernel, count, limit, what = site.kernel, site.num_threads, site.max_bytes, site.what
     packed = _packed(site, 1)
-    act = site.attr("act")
-    chosen = kernels.select(kernel)
-    zb = site.const(3)
-    plain = packed is not None and (not site.has(3) or (zb is not None and zb.dtype == packed.dtype))
-    column_zero: Any = 0
-    if zb is not None and zb.any():
-        column_zero = int(zb.reshape(())) if zb.size == 1 else zb.reshape(-1).astype(np.int32)
-    elif zb is None and site.has(3):
-        plain = False
-    n = packed.shape[1] if packed is not None else 0
-    if isinstance(column_zero, np.ndarray) and column_zero.size != n:
-        plain = False
+    act, unit = site.attr("act"), site.attr("unit")
 
     def general(
         a: np.ndarray, b: Any, za: Any = None, zb: Any = None, scale: Any = None, bias: np.ndarray | None = None
@@ -175,47 +184,90 @@ def _matmul_float(site: Site) -> Function | None:
         right = packed if packed is not None else b
         check_matmul(a, right, 4, limit, what)
         acc = qlinear.matmul_integer(a, right, za, zb, kernel=kernel, num_threads=count)
+        if unit is not None:
+            check_broadcast((scale, unit), limit, what)
+            scale = scale * unit
         y = np.asarray(acc.astype(np.float32) * scale)
         if bias is not None:
             y = y + bias
         return epilogue.activate(y, act)
 
+    if packed is None or not _constants(site, 3, 5) or kind not in INT8:
+        return general
+    weights, (k, n) = packed, packed.shape
+    zb, bias, scale = site.const(3), site.const(5), site.const(4)
+    fixed = scale is not None
+    # What is constant of the scale.
+    known = np.asarray(np.multiply(*(np.float32(1) if c is None else c for c in (scale, unit))))
+    column_zero: Any = 0
+    if zb is not None and zb.any():
+        column_zero = int(zb.reshape(())) if zb.size == 1 else zb.reshape(-1).astype(np.int32)
+    along = known.size == 1 or (known.size == n and known.shape[-1] == n)
+    zero_fits = zb is None or (zb.dtype == packed.dtype and np.size(column_zero) in (1, n))
+    if not along or not zero_fits or (bias is not None and bias.shape != (n,)):
+        return general
+    columns = np.array(np.broadcast_to(known.reshape(-1), n))
+    # A product of fewer dimensions would get those of the scale.
+    ndim, most = max(2, known.ndim), most_elements(packed.shape, 4, limit)
+    product = ScaledProduct(packed.on(kernels.select(kernel)), kind, column_zero, act)
+
     def run(
         a: np.ndarray, b: Any, za: Any = None, zb: Any = None, scale: Any = None, bias: np.ndarray | None = None
     ) -> Any:
-        assert packed is not None  # noqa: S101 - this function is used only then
-        along = scale.size == 1 or (scale.size == n and scale.shape[-1] == n)
-        fits = a.ndim >= max(2, scale.ndim) and a.shape[-1] == packed.shape[0] and a.dtype in INT8
-        if not fits or not along or (za is not None and za.size != 1) or (bias is not None and bias.shape != (n,)):
+        shape = a.shape
+        fits = len(shape) >= ndim and shape[-1] == k and a.dtype is kind and (fixed or scale.ndim < 2)
+        if not fits or (za is not None and za.size != 1):
             return general(a, b, za, zb, scale, bias)
-        rows = a.reshape(-1, a.shape[-1])
-        check_shape((rows.shape[0], n), 4, limit, what)
+        factor = columns if fixed else np.multiply(columns, scale)
+        if len(factor) != n:
+            return general(a, b, za, zb, scale, bias)
+        if a.size > most:
+            check_matmul(a, weights, 4, limit, what)
         workers = threads.get_num_threads() if count is None else count
-        zero = 0 if za is None else int(za.reshape(()))
-        factor = scale.reshape(-1) if scale.size == n else np.full(n, scale.reshape(()), np.float32)
-        y = scaled_product(chosen, rows, packed, zero, column_zero, factor, bias, act, workers)
-        return y.reshape(*a.shape[:-1], n)
+        zero = 0 if za is None else za.item()
+        y = product(a, zero, factor, bias, workers)
+        return general(a, b, za, zb, scale, bias) if y is None else y
 
-    return run if plain else general
+    return run
 
 
 @operator("QLinearMatMul")
 def _qlinear_matmul(site: Site) -> Function | None:
     site.by = site.kernel_name
-    if site.dtype(1) not in FLOATS or site.dtype(0) not in INT8:
+    if site.dtype(1) not in FLOATS or (kind := site.dtype(0)) not in INT8:
         return None
     kernel, count, limit, what = site.kernel, site.num_threads, site.max_bytes, site.what
     packed = _packed(site, 3)
+    if packed is None or not _constants(site, 1, 2, 4, 5, 6, 7, 8):
 
-    def run(
-        a: np.ndarray, sa: np.ndarray, za: np.ndarray, b: Any, sb: np.ndarray, zb: np.ndarray,
-        sy: np.ndarray, zy: np.ndarray, bias: np.ndarray | None = None,
-    ) -> Any:  # fmt: skip
-        right = packed if packed is not None else b
-        check_matmul(a, right, 4, limit, what)
-        return np.asarray(
-            qlinear.qlinear_matmul(a, sa, za, right, sb, zb, sy, zy, bias=bias, kernel=kernel, num_threads=count)
-        )
+        def general(
+            a: np.ndarray, sa: np.ndarray, za: np.ndarray, b: Any, sb: np.ndarray, zb: np.ndarray,
+            sy: np.ndarray, zy: np.ndarray, bias: np.ndarray | None = None,
+        ) -> Any:  # fmt: skip
+            right = packed if packed is not None else b
+            check_matmul(a, right, 4, limit, what)
+            return np.asarray(
+                qlinear.qlinear_matmul(a, sa, za, right, sb, zb, sy, zy, bias=bias, kernel=kernel, num_threads=count)
+            )
+
+        return general
+    sa, za, sb, zb, sy, zy = (_constant(site, index) for index in (1, 2, 4, 5, 6, 7))
+    bias = site.const(8)
+    weights, most = packed, most_elements(packed.shape, 4, limit)
+    plan = None
+    # Parameters that do not fit are an error of the run, which names the node.
+    with contextlib.suppress(TypeError, ValueError):
+        assert kind is not None  # noqa: S101 - it is one of the two
+        plan = qlinear.constant_plan(packed, kernels.select(kernel), kind, (sa, za, sb, zb, sy, zy), bias)
+
+    def run(a: np.ndarray, *_: Any) -> Any:
+        if a.size > most:
+            check_matmul(a, weights, 4, limit, what)
+        if plan is not None and a.dtype is kind and settings.current().tally is None:
+            y = plan.offer(a, None, threads.get_num_threads() if count is None else count)
+            if y is not None:
+                return y
+        return qlinear.qlinear_matmul(a, sa, za, weights, sb, zb, sy, zy, bias=bias, kernel=kernel, num_threads=count)
 
     return run
 

@@ -90,8 +90,14 @@ def _dynamic(match: Match, last: Node) -> Node | None:
         inputs = [*product.inputs, *[""] * (4 - len(product.inputs)), scale]
         if op == "ConvFloat" and not _one_a_channel(graph, scale, graph.rank(product.inputs[1])):
             continue
-        covers = [*product.covers, "Cast", "Mul"]
-        return Node(op, FUSED, product.name, inputs, list(last.outputs), dict(product.attrs), covers=covers)
+        attrs, covers = dict(product.attrs), [*product.covers, "Cast", "Mul"]
+        factors = match.only(scale, "Mul")
+        constant, live = match.split(factors) if factors is not None else (None, "")
+        if op == "MatMulFloat" and constant is not None:
+            # The scale of the weights: one step less, and the same float32 products.
+            inputs[-1], attrs["unit"] = live, graph.constants[constant]
+            covers.insert(0, "Mul")
+        return Node(op, FUSED, product.name, inputs, list(last.outputs), attrs, covers=covers)
     return None
 
 
@@ -141,6 +147,19 @@ def _activation(match: Match, last: Node) -> Node | None:
     attrs = {**product.attrs, "act": last.op.lower()}
     covers = [*product.covers, *last.covers]
     return Node(product.op, FUSED, product.name, list(product.inputs), list(last.outputs), attrs, covers=covers)
+
+
+def _quantised_here(match: Match, last: Node) -> Node | None:
+    """DynamicQuantizeLinear whose results serve one scaled product alone."""
+    a, b, zero, b_zero, scale, *bias = last.inputs
+    maker = match.maker(a, "DynamicQuantizeLinear")
+    if maker is None or maker.outputs != [a, scale, zero] or not all(map(match.private, maker.outputs)):
+        return None
+    [x] = maker.inputs
+    if match.graph.dtype(x) != np.float32:
+        return None
+    inputs, covers = [x, b, "", b_zero, "", *bias], [*maker.covers, *last.covers]
+    return Node("MatMulFloat", FUSED, last.name, inputs, list(last.outputs), last.attrs, covers=covers)
 
 
 def _qdq_product(match: Match, last: Node) -> Node | None:
@@ -293,4 +312,5 @@ REWRITES: tuple[tuple[str, Rewrite], ...] = (
     ("Add", _bias),
     ("Relu", _activation),
     ("Gelu", _activation),
+    ("MatMulFloat", _quantised_here),
 )

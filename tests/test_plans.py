@@ -1,7 +1,9 @@
-"""The fused ways, short and long, against their definitions: the same bits for every shape, kernel, block size and number of threads."""
+"""Plans, native and portable, against the definitions: the same bits for every shape, kernel, block size and number of threads."""
 
 from __future__ import annotations
 
+import gc
+import importlib
 import itertools
 import threading
 
@@ -9,9 +11,13 @@ import numpy as np
 import pytest
 
 import pyint8dot
-from pyint8dot import epilogue, fuse, quantize
-from pyint8dot.engine import kernels, native, packing
+from pyint8dot import epilogue, fuse, quantize, shapes
+from pyint8dot.engine import blocks as cut
+from pyint8dot.engine import kernels, native, operand, packing, recipe, settings
 from pyint8dot.fuse import BinOp, BinScalar, RoundingPolicy, Scaler
+
+# The function of this name hides it.
+linear_module = importlib.import_module("pyint8dot.linear")
 
 # m, k, n: the scratch on the stack and the workspace, edges of tiles, no values at all.
 SHAPES = [
@@ -31,9 +37,9 @@ SHAPES = [
 @pytest.fixture(params=["one block", "many blocks"])
 def blocks(request, monkeypatch):
     """Run with blocks of the usual size, and with the smallest there are; however small, threads share the work."""
-    monkeypatch.setattr(native, "LEAST_WORK", 1)
+    monkeypatch.setattr(cut, "LEAST_WORK", 1)
     if request.param == "many blocks":
-        monkeypatch.setattr(native, "_budget", lambda: 1)
+        monkeypatch.setattr(cut, "budget", lambda: 1)
 
 
 def operands(rng, m, k, n, dtype=np.int8):
@@ -65,11 +71,11 @@ def test_linear(kernel, rng, act, biased):
         for right in (w, packing.pack(w)):
             y = pyint8dot.linear(x, right, w_scale=scale, bias=bias, act=act, kernel=kernel, num_threads=threads)
             same_bits(y, expected)
-        # With nothing said but the operands this is the short way of the kernel chosen.
+        # With nothing said but the operands this is the plan of the kernel chosen.
         same_bits(pyint8dot.linear(x, packing.pack(w), w_scale=scale, bias=bias, act=act), expected)
 
 
-def test_linear_takes_what_the_short_way_does_not(kernel, rng):
+def test_linear_takes_what_its_plan_does_not(kernel, rng):
     w = packing.pack(operands(rng, 1, 12, 5)[1])
     scale = rng.random(5).astype(np.float32)
     x = rng.standard_normal((4, 24)).astype(np.float32)[:, ::2]
@@ -112,7 +118,7 @@ def test_qlinear_matmul(kernel, rng, dtype, axis):
         same_bits(pyint8dot.qlinear_matmul(a, sa, za, packing.pack(b), sb, 0, sy, zy), expected)
 
 
-def test_the_short_way_sees_every_change_of_the_parameters(rng):
+def test_a_plan_is_not_used_for_other_parameters(rng):
     a, b = operands(rng, 6, 16, 10)
     packed = packing.pack(b)
     settings = [
@@ -148,7 +154,7 @@ def test_q_scale_chain(kernel, rng, policy):
         same_bits(out, expected)
 
 
-def test_only_the_chain_itself_takes_the_fused_way(kernel, rng):
+def test_only_the_chain_itself_is_done_in_one_pass(kernel, rng):
     a, b = operands(rng, 9, 12, 11)
     add, least, most = BinScalar(BinOp.Add, 1), BinScalar(BinOp.Max, -128), BinScalar(BinOp.Min, 127)
     scaler = Scaler(0.01, RoundingPolicy.Even)
@@ -161,7 +167,7 @@ def test_a_second_product_runs_on_the_kernel_too(kernel, rng):
     (a, b), (a2, b2) = operands(rng, 9, 12, 11), operands(rng, 9, 5, 11)
     expected = product(a, b) * 3 + product(a2, b2)
     ops = [BinScalar(BinOp.Mul, 3), fuse.AddMatMul(a2, packing.pack(b2))]
-    with pyint8dot.engine.gemm.tally() as counted:
+    with settings.tally() as counted:
         same_bits(pyint8dot.mmm(a, b, ops, kernel=kernel), expected.astype(np.int32))
     assert counted.calls == {kernel: 2}
 
@@ -174,7 +180,7 @@ def test_few_columns_cost_no_whole_panels(kernel, rng):
             same_bits(pyint8dot.matmul(left, b, kernel=kernel), product(left, b))
 
 
-def test_many_threads_share_the_short_ways(rng):
+def test_many_threads_share_the_plans(rng):
     a, b = operands(rng, 10, 24, 16)
     packed, scale = packing.pack(b), np.ones(16, np.float32)
     x = a.astype(np.float32)
@@ -199,13 +205,142 @@ def test_many_threads_share_the_short_ways(rng):
     assert not wrong
 
 
+def test_the_forms_of_a_call_take_the_fast_path(rng, monkeypatch):
+    """At its second call each form finds its plan: nothing is checked at length, planned or written again."""
+    (a, b), n = operands(rng, 6, 16, 10), 10
+    packed, unsigned = packing.pack(b), packing.pack(b.view(np.uint8))
+    zeros, row_zeros = rng.integers(-128, 128, n).astype(np.int8), rng.integers(-128, 128, 6).astype(np.int8)
+    scale, x, best = rng.random(n).astype(np.float32), a.astype(np.float32), kernels.select().name
+    out, singles = np.empty((6, n), np.int32), [np.array(v) for v in (0.5, np.int8(3), np.int8(1))]
+    forms = [
+        lambda: pyint8dot.matmul(a, packed),
+        lambda: pyint8dot.matmul(a, packed, out=out),
+        lambda: pyint8dot.matmul(a, packed, kernel=best),
+        lambda: pyint8dot.matmul(a, packed, num_threads=1),
+        lambda: pyint8dot.matmul(a.view(np.uint8), packed),
+        lambda: pyint8dot.matmul(a, unsigned),
+        lambda: pyint8dot.matmul(a[0], packed),
+        lambda: pyint8dot.matmul(a.reshape(2, 3, 16), packed),
+        lambda: pyint8dot.matmul_integer(a, packed),
+        lambda: pyint8dot.matmul_integer(a, packed, np.int8(3), np.int8(4)),
+        lambda: pyint8dot.matmul_integer(a, packed, singles[1], singles[2]),
+        lambda: pyint8dot.matmul_integer(a, packed, row_zeros),
+        lambda: pyint8dot.matmul_integer(a, packed, None, zeros),
+        lambda: pyint8dot.matmul_integer(a, packed, row_zeros, zeros),
+        lambda: pyint8dot.qlinear_matmul(a, 0.5, 3, packed, 0.25, 0, 4.0, np.int8(1)),
+        lambda: pyint8dot.qlinear_matmul(
+            a, np.float32(0.5), 3, packed, 0.25, 0, 4.0, np.int8(1), out=np.empty((6, n), np.int8)
+        ),
+        lambda: pyint8dot.qlinear_matmul(
+            a, singles[0], singles[1], packed, singles[0], singles[2], singles[0], singles[2]
+        ),
+        lambda: pyint8dot.qlinear_matmul(a, 0.5, 3, packed, scale, zeros, 4.0, np.int8(1)),
+        lambda: pyint8dot.linear(x, packed, w_scale=scale),
+        lambda: pyint8dot.linear(x, packed, w_scale=scale, bias=scale, act="gelu"),
+        lambda: pyint8dot.linear(x.reshape(3, 2, 16), packed, w_scale=scale, act="relu"),
+    ]
+    for form in forms:
+        expected = form().copy()
+        with monkeypatch.context() as patched:
+            patched.setattr(shapes, "operands", lambda *_: pytest.fail("checked at length"))
+            patched.setattr(operand.Operand, "plan", lambda *_, **__: pytest.fail("planned again"))
+
+            patched.setattr(linear_module, "float32", lambda *_: pytest.fail("checked at length"))
+            same_bits(form(), expected)
+
+
+def test_what_out_shares_with_the_operands_does_not_show(kernel, rng):
+    """A result may lie over the left operand, over scales and over itself in part: it is as if made beside."""
+    for m, k, n in ((4, 16, 4), (4, 16, 3), (300, 64, 16), (300, 64, 5)):
+        memory = np.zeros(max(4 * m * n, m * k) + 64, np.int8)
+        a = memory[: m * k].reshape(m, k)
+        _, b = operands(rng, 1, k, n)
+        for right in (b, packing.pack(b, kernel=kernel)):
+            for start in (0, 4, 64):
+                values = operands(rng, m, k, n)[0]
+                a[...] = values
+                out = memory[start : start + 4 * m * n].view(np.int32).reshape(m, n)
+                assert pyint8dot.matmul(a, right, out=out, kernel=kernel) is out
+                same_bits(out, product(values, b))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("out", "error", "words"),
+    [
+        ([[0] * 10] * 6, TypeError, "out must be an array of"),
+        (np.zeros((6, 10), np.int16), TypeError, "out must be .*, got int16"),
+        (np.zeros((10, 6)), TypeError, "out must be .*, got float64"),
+        ((6, 9), ValueError, r"out must have shape \(6, 10\), got \(6, 9\)"),
+        ((60,), ValueError, r"out must have shape \(6, 10\), got \(60,\)"),
+        ("read-only", ValueError, "out is read-only"),
+    ],
+)
+def test_out_is_checked_before_anything_is_written(rng, packed, out, error, words):
+    """Whatever the operator, at its first call and when its plan is there."""
+    a, b = operands(rng, 6, 16, 10)
+    right, scale, x = packing.pack(b) if packed else b, np.ones(10, np.float32), a.astype(np.float32)
+    calls = {
+        np.int32: [
+            lambda **more: pyint8dot.matmul(a, right, **more),
+            lambda **more: pyint8dot.matmul_integer(a, right, 3, **more),
+        ],
+        np.int8: [lambda **more: pyint8dot.qlinear_matmul(a, 0.5, 0, right, 0.5, 0, 4.0, np.int8(0), **more)],
+        np.float32: [lambda **more: pyint8dot.linear(x, right, w_scale=scale, **more)],
+    }
+    for dtype, forms in calls.items():
+        given = out
+        if isinstance(out, tuple):
+            given = np.full(out, 7, dtype)
+        elif isinstance(out, str):
+            given = np.full((6, 10), 7, dtype)
+            given.setflags(write=False)
+        for form in forms:
+            for _ in range(2):
+                with pytest.raises(error, match=words):
+                    form(out=given)
+                form()
+            if isinstance(given, np.ndarray) and given.dtype == dtype:
+                assert (given == 7).all()
+
+
 @pytest.mark.native
-def test_the_short_way_is_there():
-    """Without it small products would be right, but slow."""
-    packed = packing.pack(np.ones((8, 8), np.int8))
-    a = np.ones((2, 8), np.int8)
-    assert packed.layout == kernels.default().layout
-    assert (packed.short.multiply(a) == 8).all()
-    assert packed.short.linear(a.astype(np.float32), np.ones(8, np.float32), None, None) is not None
-    assert packed.short.multiply(a.astype(np.uint8)) is None
-    assert packed.short.multiply(a[:, :4]) is None
+def test_every_operator_runs_on_the_kernel_it_is_asked_for(rng, native_kernel):
+    """Told by the layout that the operand was brought into."""
+    a, b = operands(rng, 3, 16, 10)
+    scale, x = np.ones(10, np.float32), a.astype(np.float32)
+    for call in (
+        lambda w, **more: pyint8dot.matmul(a, w, **more),
+        lambda w, **more: pyint8dot.matmul_integer(a, w, 3, 4, **more),
+        lambda w, **more: pyint8dot.qlinear_matmul(a, 0.5, 0, w, scale, 0, 4.0, np.int8(0), **more),
+        lambda w, **more: pyint8dot.linear(x, w, w_scale=scale, **more),
+    ):
+        for _ in range(2):
+            by_word, by_block = (packing.PackedMatrix(b, "RowMajor") for _ in range(2))
+            call(by_word, kernel=native_kernel)
+            with kernels.use_kernel(native_kernel):
+                call(by_block)
+            for w in (by_word, by_block):
+                assert set(w._store.packed) == {"RowMajor", kernels.KERNELS[native_kernel].right.name}
+                assert set(w._operands) == {native_kernel}
+
+
+@pytest.mark.native
+def test_programs_outlive_what_is_let_go(rng, native_kernel):
+    """A plan keeps a few programs only; those it still runs must not point to memory that went with the others."""
+    a, b = operands(rng, 3, 16, 10)
+    w = packing.pack(b.view(np.uint8), kernel=native_kernel)
+    unsigned = b.view(np.uint8)
+    big = operands(rng, 60, 16, 10)[0]
+    expected = [product(a, unsigned), product(big, unsigned)]
+    for spacing in range(2 * native.MOST_PROGRAMS):
+        out = np.zeros((3, 10 + spacing), np.int32)[:, :10]
+        same_bits(pyint8dot.matmul(a, w, out=out, kernel=native_kernel), expected[0])
+        same_bits(pyint8dot.matmul(big[: 9 + spacing % 50], w, kernel=native_kernel), expected[1][: 9 + spacing % 50])
+    recipe.constant.cache_clear()
+    gc.collect()
+    junk = [np.full(16 * size, 99, np.int8) for size in range(1, 200)]
+    for left, wanted in zip((a, big), expected, strict=True):
+        same_bits(pyint8dot.matmul(left, w, kernel=native_kernel), wanted)
+        same_bits(pyint8dot.matmul(left, unsigned, kernel=native_kernel), wanted)
+    assert junk

@@ -1,0 +1,181 @@
+"""A convolution's products on the native library: one call takes an image, laid out on its grids, to the result.
+
+The call runs a program, which is made once for a geometry and kept with the weights. Block of pixels by block of pixels it packs the
+columns, gathered from the grids (see `pyint8dot.convolution.im2col`), multiplies them by the packed weights, and, where the result is
+int8 or uint8, requantises the sums while they are near and leaves out the columns between the rows of the output. Where data lie is not
+known when the program is made; its arguments are words of the head, which each call brings: the grids, the result (or the sums where
+there is no requantising), the constants of the channels and what the columns' sums start from.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pyint8dot.convolution import im2col
+from pyint8dot.convolution.weights import PackedWeights, packed_depth
+from pyint8dot.engine import blocks, threads
+from pyint8dot.engine.blocks import Written
+from pyint8dot.engine.program import FIRST as CONSTANTS
+from pyint8dot.engine.program import FLIP, RESULT, SCRATCH, Program
+from pyint8dot.engine.program import LEFT as GRIDS
+from pyint8dot.engine.program import SECOND as COL_START
+
+if TYPE_CHECKING:
+    from pyint8dot.arguments import Values
+    from pyint8dot.convolution.im2col import Geometry
+    from pyint8dot.engine.kernels import Kernel
+
+#: Programs kept with one set of weights: images of many sizes must not fill the memory.
+MOST_PROGRAMS = 32
+
+
+class Last(NamedTuple):
+    """The last step of a program that requantises."""
+
+    zero_point: int
+    unsigned: bool
+
+
+class Key(NamedTuple):
+    """What a program depends on beside the weights."""
+
+    place: Geometry
+    kernel: Kernel
+    #: Whether the grids hold uint8, and whether there are start values for the columns.
+    flip: bool
+    col_start: bool
+    last: Last | None
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class ConvProgram:
+    """The programs that together do one image, one per thread."""
+
+    parts: list[Written]
+
+    def run(self, laid: Values, result: Values, constants: Values, col_start: Values | None) -> None:
+        """Bring the grids `laid` of one image to `result`, C-ordered."""
+
+        def work(part: Written) -> None:
+            part.run(laid, result, constants, col_start)
+
+        threads.run([functools.partial(work, part) for part in self.parts])
+
+
+def requantises(place: Geometry) -> bool:
+    """Whether a program can leave out the columns between the rows: there are none, or they lie in a regular grid."""
+    return place.dense or len(place.out) == 2
+
+
+def program(weights: PackedWeights, key: Key) -> ConvProgram:
+    """The program for `weights` and `key`, made when it is first asked for."""
+    found = weights.programs.get(key)
+    if found is None:
+        if len(weights.programs) >= MOST_PROGRAMS:
+            weights.programs.clear()
+        found = weights.programs[key] = _Maker(weights, key).make()
+    return found
+
+
+class _Maker:
+    """Makes one program."""
+
+    def __init__(self, weights: PackedWeights, key: Key) -> None:
+        self.weights, self.key = weights, key
+        place = self.place = key.place
+        self.group, (self.m, depth) = weights.group, weights.rows.shape[1:]
+        self.channels, self.taps = weights.shape[1], len(place.shifts)
+        self.depth = packed_depth(key.kernel, depth, self.taps)
+        self.pixels = math.prod(place.grid)
+        self.left = weights.for_kernel(key.kernel)
+        self.right = key.kernel.right
+        self.table = self._table() if self.taps > 1 else None
+        # The packed columns and the int32 sums of a block share half of the second-level cache.
+        self.blocks = im2col.row_blocks(place, depth + 4 * self.m, blocks.budget(), key.num_threads)
+        tallest = max(rows.stop - rows.start for rows in self.blocks)
+        packed = self.depth * self.right.whole(max(place.columns(tallest), self.right.r))
+        self.packed, self.sums = SCRATCH, SCRATCH.plus(-(-packed // blocks.LINE) * blocks.LINE)
+        self.scratch = self.sums.offset + (4 * self.m * tallest * place.pitch if key.last is not None else 0)
+
+    def make(self) -> ConvProgram:
+        """The whole program: for every group every block of output rows, shared out by blocks among the threads."""
+        count = min(self.key.num_threads, len(self.blocks))
+        parts = []
+        for share in range(count):
+            out = Program()
+            for g in range(self.group):
+                for rows in self.blocks[share::count]:
+                    self._block(out, g, rows)
+            parts.append(Written(out, self.scratch))
+        return ConvProgram(parts)
+
+    def _table(self) -> Values:
+        """Where each row of the columns lies, in bytes from the first element of the group's grids."""
+        phase = self.group * self.channels * self.pixels
+        shifts = np.array([grid * phase + shift for grid, shift in self.place.shifts], np.int64)
+        rows = shifts[:, None] + self.pixels * np.arange(self.channels)
+        table = np.empty(self.depth, np.int64)
+        table[: rows.size] = rows.reshape(-1)
+        # Their weights are zeros, so any row serves to fill up K.
+        table[rows.size :] = shifts[0]
+        return table
+
+    def _block(self, out: Program, g: int, rows: slice) -> None:
+        """Write the records of one block of output rows of group `g`."""
+        key, place, m = self.key, self.place, self.m
+        first, n = rows.start * place.pitch, place.columns(rows.stop - rows.start)
+        block_columns = (rows.stop - rows.start) * place.pitch
+        all_columns = place.out[0] * place.pitch
+        self._pack(out, g * self.channels * self.pixels + first, n)
+        if key.last is not None:
+            c, step = self.sums, 4 * block_columns
+        else:
+            c, step = RESULT.plus(4 * (g * m * all_columns + first)), 4 * all_columns
+        out.multiply(
+            key.kernel.name, a=self.left[g], b=self.packed, c=c, ldc=step, m=m, n=n, k=self.depth,
+            row_start=CONSTANTS.plus(4 * g * m),
+            col_start=COL_START.plus(4 * (g * (all_columns + im2col.slack()) + first)) if key.col_start else None,
+        )  # fmt: skip
+        if key.last is not None:
+            self._requantize(out, key.last, g, rows, block_columns)
+
+    def _pack(self, out: Program, at: int, n: int) -> None:
+        """Write the record that packs `n` columns, the first of which is `at` bytes into the grids."""
+        native = self.right.native
+        assert native is not None  # noqa: S101 - a kernel's rows name layouts that the library packs
+        if self.table is not None:
+            columns = max(n, self.right.r)
+            out.gather(
+                native.gatherer, base=GRIDS.plus(at), packed=self.packed, k=self.depth, mn=columns, table=self.table
+            )
+        else:
+            out.pack(
+                native.packer, source=GRIDS.plus(at), packed=self.packed, k=self.channels, mn=n, stride_k=self.pixels,
+                stride_mn=1, split=0, flip=FLIP if self.key.flip else 0,
+            )  # fmt: skip
+
+    def _requantize(self, out: Program, last: Last, g: int, rows: slice, block_columns: int) -> None:
+        """Write the records that bring the sums of a block to their int8 or uint8 values."""
+        place, m, out_channels = self.place, self.m, self.group * self.m
+        width = math.prod(place.out[1:])
+        final = RESULT.plus(g * m * place.pixels + rows.start * width)
+        factor = CONSTANTS.plus(4 * (out_channels + g * m))
+        tail = {"per_column": 0, "zero_point": last.zero_point, "unsigned": int(last.unsigned)}
+        if place.dense:
+            out.requantize(
+                acc=self.sums, y=final, ld_acc=4 * block_columns, ld_y=place.pixels, m=m, n=block_columns, scale=factor,
+                row_step=4, **tail,
+            )  # fmt: skip
+            return
+        # One record per channel: its rows lie a pitch apart in the sums and close together in the result.
+        out.requantize(
+            acc=self.sums, y=final, ld_acc=4 * place.pitch, ld_y=width, m=rows.stop - rows.start, n=width, scale=factor,
+            row_step=0, **tail,
+        )  # fmt: skip
+        out.repeat(m, acc=4 * block_columns, y=place.pixels, scale=4)

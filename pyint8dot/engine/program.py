@@ -1,0 +1,233 @@
+"""Programs for the entry ``run``: the words of a head, and one method for each entry of the library.
+
+A program is a string of bytes: a head, then a record for each entry to call. What an argument is, a number, the address of
+an array that the program keeps alive, or a word of the head that is known only when it runs, is said here by name and
+encoded in one place; the contract at the head of ``asm/run.S`` has the bits, and a test holds each method below against the
+contract of its entry.
+"""
+
+from __future__ import annotations
+
+import inspect
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from pyint8dot.engine import library
+from pyint8dot.engine.library import address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+__all__ = ["FLIP", "STACK_SCRATCH", "Program", "Word"]
+
+#: Moves uint8 to int8 when a packer xors it into every word.
+FLIP = 0x80808080
+
+#: Bytes of scratch that a program finds on the stack.
+STACK_SCRATCH = 4096
+
+#: Words of the head and of a record; fields of a record.
+WORDS, FIELDS = 16, 14
+
+#: Where the head says which of its words are array objects.
+OBJECTS = 15
+
+END = bytes(8)
+
+_ZEROS = (0,) * FIELDS
+
+_record = struct.Struct(f"{WORDS}q").pack
+_objects = struct.Struct("II").pack
+
+
+class Word(NamedTuple):
+    """A word of the head, and what is added to it."""
+
+    number: int
+    offset: int = 0
+
+    def plus(self, offset: int) -> Word:
+        """The same with so much more added to it."""
+        return Word(self.number, self.offset + offset)
+
+
+# What a program may find in its head. The words that change from call to call come first.
+(
+    LEFT,
+    RESULT,
+    ROWS,
+    LEFT_STRIDE_K,
+    LEFT_STRIDE_M,
+    SCRATCH,
+    FIRST,
+    SECOND,
+    RIGHT,
+    RIGHT_STRIDE_K,
+    RIGHT_STRIDE_N,
+    STATUS,
+) = map(Word, range(12))
+
+#: A number, an array whose address it is, a word of the head, or nothing, which is a null pointer.
+Argument: TypeAlias = "int | NDArray[Any] | Word | None"
+
+
+class Program:
+    """The records of a program in the order they run.
+
+    Every method is an entry of the library and takes its arguments by the names of its contract.
+    """
+
+    def __init__(self) -> None:
+        self._records: list[bytes] = []
+        #: What the records point to and somebody has to keep alive.
+        self.keep: list[NDArray[Any]] = []
+        #: The entry of the last record.
+        self._last = ""
+
+    def _add(self, entry: str, *arguments: Argument) -> None:
+        self._last = entry
+        fields = []
+        kinds = 0
+        for argument in arguments:
+            kind = type(argument)
+            if kind is int:
+                fields.append(argument)
+            elif kind is Word:
+                number, offset = argument  # type: ignore[misc]  # a tuple of two
+                kinds |= (1 + number) << 4 * len(fields)
+                fields.append(offset)
+            elif argument is None:
+                fields.append(0)
+            else:
+                assert isinstance(argument, np.ndarray)  # noqa: S101 - nothing else is an argument
+                fields.append(address(argument))
+                self.keep.append(argument)
+        # The kinds fill 56 bits, so the word is not negative.
+        missing = FIELDS - len(fields)
+        self._records.append(_record(library.load().addresses[entry], *fields, *_ZEROS[:missing], kinds))
+
+    def repeat(self, times: int, **steps: int) -> None:
+        """Make the last record one of `times`, in each of which the arguments named here are so much more than in the one before."""
+        names = list(inspect.signature(getattr(self, self._last)).parameters)
+        records = np.tile(np.frombuffer(self._records.pop(), np.int64), (times, 1))
+        for name, step in steps.items():
+            records[:, 1 + names.index(name)] += step * np.arange(times)
+        self._records.append(records.tobytes())
+
+    def tail(self, given: int, objects: tuple[Word, ...] = ()) -> bytes:
+        """All of the program behind the first `given` words of its head, of which some are array objects."""
+        bits = sum(1 << word.number for word in objects)
+        return bytes(8 * (OBJECTS - given)) + _objects(bits, library.DATA_OFFSET) + self.records()
+
+    def records(self) -> bytes:
+        """The program without its head."""
+        return b"".join(self._records) + END
+
+    def run(self) -> int:
+        """Run a program that needs no word of its head, and return its status."""
+        status: int = run_entry()(self.tail(0))
+        return status
+
+    # The products.
+
+    def multiply(
+        self, kernel: str, *, a: Argument, b: Argument, c: Argument, ldc: Argument, m: Argument, n: Argument, k: Argument,
+        row_start: Argument = None, col_start: Argument = None,
+    ) -> None:  # fmt: skip
+        """``C = A @ B + row_start + col_start`` of packed operands, by the entry of a kernel."""
+        self._add(kernel, a, b, c, ldc, m, n, k, row_start, col_start)
+
+    def multiply_rows(
+        self, kernel: str, *, a: Argument, b: Argument, c: Argument, ldc: Argument, m: Argument, n: Argument, k: Argument,
+        row_start: Argument = None, col_start: Argument = None, lda: Argument, flip: Argument,
+    ) -> None:  # fmt: skip
+        """The same of a left operand as it lies, its rows `lda` bytes apart, by the entry of a kernel for few columns."""
+        self._add(kernel, a, b, c, ldc, m, n, k, row_start, col_start, lda, flip)
+
+    def add_outer(self, *, c: Argument, ldc: Argument, m: Argument, n: Argument, u: Argument, v: Argument) -> None:
+        """``C[i][j] += u[i] * v[j]`` in int32."""
+        self._add("add_outer", c, ldc, m, n, u, v)
+
+    # What packs.
+
+    def pack(
+        self, packer: str | None, *, source: Argument, packed: Argument, k: Argument, mn: Argument, stride_k: Argument,
+        stride_mn: Argument, split: Argument, flip: Argument,
+    ) -> None:  # fmt: skip
+        """Pack a strided matrix, by the packer of a layout."""
+        assert packer is not None  # noqa: S101 - a layout that the library packs
+        self._add(packer, source, packed, k, mn, stride_k, stride_mn, split, flip)
+
+    def gather(
+        self, gatherer: str, *, base: Argument, packed: Argument, k: Argument, mn: Argument, table: Argument
+    ) -> None:
+        """Pack rows that lie anywhere, by the gatherer of a layout."""
+        self._add(gatherer, base, packed, k, mn, table)
+
+    def quantize_rows(
+        self, *, x: Argument, q: Argument, ld_x: Argument, ld_q: Argument, m: Argument, k: Argument, scale: Argument,
+        status: Argument,
+    ) -> None:  # fmt: skip
+        """float32 rows to int8 rows and their scales."""
+        self._add("quantize_rows", x, q, ld_x, ld_q, m, k, scale, status)
+
+    def dynamic_quantize(
+        self, *, x: Argument, y: Argument, n: Argument, scale: Argument, zero_point: Argument, status: Argument
+    ) -> None:
+        """float32 values to uint8 codes, and the scale and zero point that their range asks for."""
+        self._add("dynamic_quantize", x, y, n, scale, zero_point, status)
+
+    # What turns sums into results.
+
+    def requantize(
+        self, *, acc: Argument, y: Argument, ld_acc: Argument, ld_y: Argument, m: Argument, n: Argument, scale: Argument,
+        row_step: Argument, per_column: Argument, zero_point: Argument, unsigned: Argument,
+    ) -> None:  # fmt: skip
+        """int32 to int8 or uint8 by float32 factors."""
+        self._add("requantize", acc, y, ld_acc, ld_y, m, n, scale, row_step, per_column, zero_point, unsigned)
+
+    def dequantize(
+        self, *, acc: Argument, y: Argument, ld_acc: Argument, ld_y: Argument, m: Argument, n: Argument,
+        row_scale: Argument, row_step: Argument, col_scale: Argument, bias: Argument, act: Argument,
+    ) -> None:  # fmt: skip
+        """int32 to float32 by scales per row and per column, bias and activation."""
+        self._add("dequantize", acc, y, ld_acc, ld_y, m, n, row_scale, row_step, col_scale, bias, act)
+
+    def q_scale(
+        self, *, acc: Argument, y: Argument, ld_acc: Argument, ld_y: Argument, m: Argument, n: Argument,
+        multiplier: Argument, shift: Argument, policy: Argument, zero_point: Argument, low: Argument, high: Argument,
+    ) -> None:  # fmt: skip
+        """int32 to int8 by tract's fixed-point chain."""
+        self._add("q_scale", acc, y, ld_acc, ld_y, m, n, multiplier, shift, policy, zero_point, low, high)
+
+    # Functions of float32 rows.
+
+    def exp2_terms(
+        self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, scale: Argument,
+        sums: Argument,
+    ) -> None:  # fmt: skip
+        """Numerators and sums of a softmax."""
+        self._add("exp2_terms", x, y, ld_x, ld_y, m, n, scale, sums)
+
+    def layer_norm(
+        self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, weight: Argument,
+        bias: Argument, eps: Argument,
+    ) -> None:  # fmt: skip
+        """Layer normalisation."""
+        self._add("layer_norm", x, y, ld_x, ld_y, m, n, weight, bias, eps)
+
+
+#: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
+OWN_ENTRIES = (
+    "add_outer", "quantize_rows", "dynamic_quantize", "requantize", "dequantize", "q_scale", "exp2_terms", "layer_norm",
+)  # fmt: skip
+library.require("run", *OWN_ENTRIES)
+
+
+def run_entry() -> Callable[[bytes], int]:
+    """The entry that runs a program."""
+    return library.load().run

@@ -1,0 +1,276 @@
+"""What a plan's programs hold: packing, sums, product, outer products and epilogue of one block, and where each keeps its data."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pyint8dot.engine import blocks, program
+from pyint8dot.engine.blocks import Written
+from pyint8dot.engine.plan import INT32, Output, column_terms
+from pyint8dot.engine.program import (
+    FIRST,
+    LEFT,
+    LEFT_STRIDE_K,
+    LEFT_STRIDE_M,
+    RESULT,
+    RIGHT,
+    RIGHT_STRIDE_K,
+    RIGHT_STRIDE_N,
+    ROWS,
+    SCRATCH,
+    SECOND,
+    STATUS,
+    Program,
+    Word,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from pyint8dot.engine.kernels import Kernel
+    from pyint8dot.engine.layouts import Layout
+    from pyint8dot.engine.plan import Epilogue, Int32, Left, Zeros
+    from pyint8dot.engine.program import Argument
+
+__all__ = ["Key", "Recipe", "Right"]
+
+#: Parts of the scratch, each of which may take up to a line more for starting on one.
+PARTS = 6
+
+UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+
+
+class Right(NamedTuple):
+    """The right operand of a plan, shape (k, n)."""
+
+    k: int
+    n: int
+    #: Packed for the kernel, or None where the operand comes with each call as an array.
+    packed: npt.NDArray[np.int8] | None
+    #: Of the values as int8; whoever has zero points has made them.
+    column_sums: Int32 | None = None
+    #: The type of an array that comes with each call.
+    dtype: np.dtype[Any] | None = None
+
+
+class Key(NamedTuple):
+    """What a program depends on beside its recipe."""
+
+    #: Rows that its scratch has room for.
+    rows: int
+    column: int
+    columns: int
+    #: Bytes from a row of the result to the next.
+    ld: int
+
+
+class _Room:
+    """Shares out the scratch memory of a program, each part on a cache line."""
+
+    packed: Word | None = None
+    acc: Word | None = None
+    scales: Word | None = None
+    sums: Word | None = None
+    right: Word | None = None
+    start: Word | None = None
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def take(self, size: int) -> Word:
+        at = self.size
+        self.size += -(-size // blocks.LINE) * blocks.LINE
+        return SCRATCH.plus(at)
+
+
+class Recipe:
+    """How the programs of a plan are written.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        A native one.
+    right : Right
+    dtype : dtype
+        Type of the left operand.
+    zeros : Zeros
+    epilogue : Epilogue, optional
+    left : Left, optional
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        right: Right,
+        dtype: np.dtype[Any],
+        zeros: Zeros,
+        epilogue: Epilogue | None,
+        left: Left | None,
+    ) -> None:
+        self.kernel, self.right, self.epilogue, self.left = kernel, right, epilogue, left
+        self._zeros = zeros
+        self.dtype = INT32 if epilogue is None else epilogue.dtype
+        self._flip = program.FLIP if dtype == UINT8 else 0
+        # Where B comes with each call the sums of its columns are made at each call too.
+        terms = column_terms(zeros, right.k, right.column_sums) if right.packed is not None else (zeros.bias, [])
+        self._start, self._outers = terms
+        if self._start is not None:
+            self._start = whole(self._start, kernel.nr)
+        extras = () if epilogue is None else epilogue.extras
+        #: What each operand handed over at a call has one value for, and their type.
+        self.extras = (*((("row", INT32),) * (zeros.a is None)), *((along, FLOAT32) for along in extras))
+        #: The words of the head that are array objects, where they are not addresses.
+        self.objects = (
+            LEFT, RESULT, *(FIRST, SECOND)[: len(self.extras)], *((RIGHT,) if right.packed is None else ())
+        )  # fmt: skip
+        self.fixed_bytes = self._room(0).size
+        self.row_bytes = max(1, (self._room(blocks.LINE).size - self.fixed_bytes) // blocks.LINE)
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether the left operand is packed or quantised as a whole before anything is written."""
+        return self.kernel.packs_left or self.left is not None
+
+    def rows_within(self, scratch: int) -> int:
+        """How many rows so much scratch has room for, at least; negative where there is not even room for none."""
+        left_over = scratch - self.fixed_bytes - PARTS * blocks.LINE
+        return left_over // self.row_bytes if left_over >= 0 else -1
+
+    def _room(self, rows: int, columns: int | None = None) -> _Room:
+        """The scratch of a block of so many rows and columns."""
+        right, depth = self.right, self.kernel.right.depth(self.right.k)
+        wide = self.right.n if columns is None else columns
+        room = _Room()
+        if self.kernel.packs_left:
+            room.packed = room.take(rows * depth)
+        elif self.left is not None:
+            room.packed = room.take(rows * right.k)
+        if self.epilogue is not None:
+            # Quantised rows lie where their sums will: they are packed before those are made.
+            quantised = right.k if self.left is not None and self.kernel.packs_left else 0
+            room.acc = room.take(rows * max(4 * wide, quantised))
+        if self.left is not None:
+            room.scales = room.take(4 * rows)
+        if not isinstance(self._zeros.b, int) or self._zeros.b:
+            room.sums = room.take(4 * rows)
+        if right.packed is None:
+            room.right = room.take(self.kernel.right.size(right.k, right.n))
+            room.start = room.take(4 * self.kernel.right.whole(right.n))
+        return room
+
+    def write(self, key: Key) -> Written:
+        """Write the program for `key`."""
+        rows, column, columns, ld = key
+        kernel, right, zeros, out = self.kernel, self.right, self._zeros, Program()
+        depth = kernel.right.depth(right.k)
+        room = self._room(rows, columns)
+        self._pack_left(out, room)
+        b: Argument = room.right
+        start: Argument = None if self._start is None else self._start[column:]
+        if right.packed is not None:
+            b = right.packed[column * depth :]
+        else:
+            start = self._pack_right(out, room, depth)
+        # The sums of rows are a product as well, with a column that holds what they are multiplied by.
+        row_start: Argument = None
+        factors = digits(-zeros.b) if isinstance(zeros.b, int) else [1]
+        for factor in factors if room.sums is not None else ():
+            values = constant(kernel.right, right.k, factor)
+            self._multiply(out, room, b=values, c=room.sums, ldc=4, n=1, row_start=row_start)
+            row_start = room.sums
+        c, ldc = (RESULT, ld) if room.acc is None else (room.acc, 4 * columns)
+        if not isinstance(zeros.b, int):
+            row_start = None
+        self._multiply(out, room, b=b, c=c, ldc=ldc, n=columns, row_start=row_start, col_start=start)
+        for kind, across in self._outers:
+            u = FIRST if kind == "zero" else room.sums
+            out.add_outer(c=c, ldc=ldc, m=ROWS, n=columns, u=u, v=across[column:])
+        if self.epilogue is not None:
+            extras = (FIRST, SECOND)[zeros.a is None :]
+            self.epilogue.write(out, Output(c, ldc, RESULT, ld, ROWS, column, columns, room.scales, extras))
+        return Written(out, room.size)
+
+    def _multiply(
+        self, out: Program, room: _Room, *, b: Argument, c: Argument, ldc: int, n: int, row_start: Argument,
+        col_start: Argument = None,
+    ) -> None:  # fmt: skip
+        """Write the record of a product with a block of the left operand."""
+        kernel, k = self.kernel, self.right.k
+        if kernel.packs_left:
+            out.multiply(
+                kernel.name, a=room.packed, b=b, c=c, ldc=ldc, m=ROWS, n=n, k=kernel.right.depth(k),
+                row_start=row_start, col_start=col_start,
+            )  # fmt: skip
+            return
+        a, lda = (LEFT, LEFT_STRIDE_M) if self.left is None else (room.packed, k)
+        out.multiply_rows(
+            kernel.name, a=a, b=b, c=c, ldc=ldc, m=ROWS, n=n, k=k, row_start=row_start, col_start=col_start, lda=lda,
+            flip=self._flip,
+        )  # fmt: skip
+
+    def _pack_left(self, out: Program, room: _Room) -> None:
+        """Write the records that bring a block of the left operand into the kernel's layout."""
+        kernel, k = self.kernel, self.right.k
+        source: Argument = LEFT
+        stride_k: Argument = LEFT_STRIDE_K
+        stride_m: Argument = LEFT_STRIDE_M
+        if self.left is not None:
+            # Where rows are packed they lie first where their sums will: those are made after the packing.
+            source, stride_k, stride_m = room.acc if kernel.packs_left else room.packed, 1, k
+            self.left.write(out, x=LEFT, ld_x=LEFT_STRIDE_M, q=source, m=ROWS, k=k, scale=room.scales, status=STATUS)
+        if kernel.packs_left:
+            out.pack(
+                kernel.left.packer, source=source, packed=room.packed, k=k, mn=ROWS, stride_k=stride_k,
+                stride_mn=stride_m, split=1, flip=self._flip,
+            )  # fmt: skip
+
+    def _pack_right(self, out: Program, room: _Room, depth: int) -> Argument:
+        """Write the records that pack B and make what the sums start from per column; return where that is."""
+        kernel, right, zeros = self.kernel, self.right, self._zeros
+        flip = program.FLIP if right.dtype == UINT8 else 0
+        out.pack(
+            kernel.right.packer, source=RIGHT, packed=room.right, k=right.k, mn=right.n, stride_k=RIGHT_STRIDE_K,
+            stride_mn=RIGHT_STRIDE_N, split=0, flip=flip,
+        )  # fmt: skip
+        start: Argument = self._start
+        if zeros.a:
+            # Sums of columns are the product of a row that holds what they are multiplied by.
+            assert isinstance(zeros.b, int)  # noqa: S101 - operands that come with each call have one zero point each
+            shift = wrapped_scalar(right.k * zeros.a * zeros.b)
+            start = whole(np.full(right.n, shift, np.int32), kernel.nr) if shift else None
+            for factor in digits(-zeros.a):
+                out.multiply(
+                    kernel.name, a=constant(kernel.left, right.k, factor), b=room.right, c=room.start, ldc=0, m=1, n=right.n,
+                    k=depth, col_start=start,
+                )  # fmt: skip
+                start = room.start
+        return start
+
+
+def whole(columns: Int32, nr: int) -> Int32:
+    """`columns` as contiguous int32 that may be read up to a whole panel of `nr`."""
+    n = len(columns)
+    if n % nr == 0:
+        return np.ascontiguousarray(columns, np.int32)
+    padded = np.zeros(-(-n // nr) * nr, np.int32)
+    padded[:n] = columns
+    return padded
+
+
+def digits(factor: int) -> list[int]:
+    """A number from -128 to 128 as a sum of int8 values: itself, but for 128."""
+    return [factor] if factor < 128 else [factor // 2, factor - factor // 2]
+
+
+def wrapped_scalar(value: int) -> int:
+    """An integer modulo 2**32 as int32 has it."""
+    return (value + 2**31) % 2**32 - 2**31
+
+
+@functools.lru_cache(maxsize=256)
+def constant(layout: Layout, k: int, value: int) -> npt.NDArray[np.int8]:
+    """A single row or column of `k` times `value`, packed."""
+    return layout.pack(np.full((k, 1), value, np.int8), k_axis=0, mn_axis=1)
