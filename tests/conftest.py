@@ -13,12 +13,10 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
-from support import entry
+from support import entry, rows
 from support.checked import Checker
 
 from pyint8dot.engine import cpu, kernels
-
-NATIVE = [row for row in kernels.KERNELS.values() if row.native]
 
 # The emulator reads its processor model from this variable; under it Python runs some thirty times slower.
 EMULATED = "QEMU_CPU" in os.environ and cpu.is_aarch64()
@@ -76,7 +74,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"pyint8dot: {info['chosen']} because {info['why']} ({platform.system()} {platform.machine()}{model})",
         f"pyint8dot: seed {config.option.seed}; --seed {config.option.seed} repeats this run",
     ]
-    missing = [row.name for row in NATIVE if not runs_here(row)]
+    missing = [row.name for row in rows.NATIVE if not runs_here(row)]
     if missing:
         where = "`make test` and `make bench` run them on an AArch64 interpreter"
         lines.append(f"pyint8dot: {', '.join(missing)} cannot run here; {where}")
@@ -158,7 +156,7 @@ def kernel(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=[pytest.param(row.name, marks=pytest.mark.native) for row in NATIVE])
+@pytest.fixture(scope="session", params=[pytest.param(row.name, marks=pytest.mark.native) for row in rows.NATIVE])
 def native_kernel(request: pytest.FixtureRequest) -> str:
     """The name of every native kernel; left out where the processor lacks its feature."""
     return str(request.param)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from support import checked, child, epilogue, float_call, gather, gemm, narrow, outer, packer
+from support import checked, child, epilogue, float_call, gather, gemm, narrow, outer, packer, rows
 from support.banner import kept, registers
 from support.builtin import Call as BuiltinCall
 from support.checked import Checker
@@ -19,6 +19,7 @@ from support.entry import Entry, contract
 from support.program import Program, Record
 
 from pyint8dot.engine import kernels, library
+from pyint8dot.engine.kernels import Kernel
 
 pytestmark = pytest.mark.native
 
@@ -29,13 +30,22 @@ class Prepared(Protocol):
     argument: int
 
 
-def product(name: str, rng: np.random.Generator, **options: Any) -> gemm.Call:
+def product(row: Kernel, rng: np.random.Generator, m: int = 15, k: int = 70, **options: Any) -> gemm.Call:
     """A product whose tiles are whole and cut, of several turns of the loops, with start values."""
-    a = rng.integers(-128, 128, (15, 70), dtype=np.int8)
-    b = rng.integers(-128, 128, (70, 23), dtype=np.int8)
-    row_start = rng.integers(-1000, 1000, 15, dtype=np.int32)
+    a = rng.integers(-128, 128, (m, k), dtype=np.int8)
+    b = rng.integers(-128, 128, (k, 23), dtype=np.int8)
+    row_start = rng.integers(-1000, 1000, m, dtype=np.int32)
     col_start = rng.integers(-1000, 1000, 23, dtype=np.int32)
-    return gemm.Call(kernels.KERNELS[name], a, b, row_start=row_start, col_start=col_start, **options)
+    return gemm.Call(row, a, b, row_start=row_start, col_start=col_start, **options)
+
+
+def sabotaged(**options: Any) -> gemm.Call:
+    """What the saboteurs are handed: a product of the kernel that every AArch64 runs.
+
+    Its rows are whole panels and its K whole groups, so that packed A is m * k bytes whatever the layout.
+    """
+    row = rows.NATIVE[-1]
+    return product(row, np.random.default_rng(0), 2 * row.mr, 16 * row.right.kr, **options)
 
 
 def narrow_product(name: str, rng: np.random.Generator) -> narrow.Call:
@@ -46,7 +56,7 @@ def narrow_product(name: str, rng: np.random.Generator) -> narrow.Call:
 
 
 def packing(name: str, rng: np.random.Generator) -> packer.Call:
-    return packer.Call(name, rng.integers(0, 256, (15, 70), dtype=np.uint8), split=True)
+    return packer.Call(name, rng.integers(0, 256, (15, 70), dtype=np.uint8), split=rows.splits(rows.PACKERS[name]))
 
 
 def gathering(name: str, rng: np.random.Generator) -> gather.Call:
@@ -63,14 +73,14 @@ def floats(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 class TwoProducts(Program):
-    """One of the baseline kernel and one of the best."""
+    """One of the kernel that every AArch64 runs and one of the best."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        names = ("smlal_8x8", next(name for name in kernels.supported() if kernels.KERNELS[name].native))
-        self.calls = [product(name, rng) for name in names]
+        pair = rows.NATIVE[-1], kernels.KERNELS[kernels.supported()[0]]
+        self.calls = [product(row, rng) for row in pair]
         addresses = library.load().addresses
         super().__init__(
-            [Record(addresses[name], call.fields.tolist()) for name, call in zip(names, self.calls, strict=True)]
+            [Record(addresses[row.name], call.fields.tolist()) for row, call in zip(pair, self.calls, strict=True)]
         )
 
 
@@ -78,10 +88,10 @@ class TwoProducts(Program):
 CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     "run": TwoProducts,
     "run_builtin": BuiltinCall,
-    **{row.name: (lambda rng, name=row.name: product(name, rng)) for row in kernels.KERNELS.values() if row.native},
-    **{name: (lambda rng, name=name: narrow_product(name, rng)) for name in narrow.STEMS},
-    **{name: (lambda rng, name=name: packing(name, rng)) for name in packer.PACKERS},
-    **{name: (lambda rng, name=name: gathering(name, rng)) for name in gather.GATHERERS},
+    **{row.name: (lambda rng, row=row: product(row, rng)) for row in rows.NATIVE},
+    **{name: (lambda rng, name=name: narrow_product(name, rng)) for name in narrow.KERNELS},
+    **{name: (lambda rng, name=name: packing(name, rng)) for name in rows.PACKERS},
+    **{name: (lambda rng, name=name: gathering(name, rng)) for name in rows.GATHERERS},
     "requantize": lambda rng: epilogue.requantize(block(rng), floats(rng, 21), "column", 3, np.uint8),
     "dequantize": lambda rng: epilogue.dequantize(block(rng), floats(rng, 3), floats(rng, 21), floats(rng, 21), "gelu"),
     "q_scale": lambda rng: epilogue.q_scale(block(rng), 2**30 + 1, 35, 5, 3, -128, 127, np.int8),
@@ -126,7 +136,7 @@ def _registers_missed(checker: Checker) -> list[str]:
 def _canaries_missed(checker: Checker) -> list[str]:
     missed = []
     for name, side in checked.CANARY_SABOTEURS.items():
-        call = product("smlal_8x8", np.random.default_rng(0), padding=3, place="start" if side == "below" else "end")
+        call = sabotaged(padding=3, place="start" if side == "below" else "end")
         _call(checker, name, call.argument)
         report = "\n".join(call.c.damage())
         if f"overwrite {side} of C" not in report or report.count("X") != 1:
@@ -137,8 +147,7 @@ def _canaries_missed(checker: Checker) -> list[str]:
 def _faults_missed(checker: Checker) -> list[str]:
     missed = []
     for name, place in checked.FAULT_SABOTEURS.items():
-        # No rest of rows in K, so that the packed length is m * k whatever the layout.
-        call = product("smlal_8x8", np.random.default_rng(0), place=place)
+        call = sabotaged(place=place)
         outcome = child.run(lambda _, name=name, call=call: _call(checker, name, call.argument))
         if outcome.signal not in ("SIGSEGV", "SIGBUS"):
             missed.append(f"{name} touched a forbidden page and ended with {outcome}")
@@ -159,7 +168,7 @@ def test_checker_catches_faults(checker):
 
 def test_checker_catches_a_broken_promise(checker):
     """A register that the convention lets a function change, but that its contract calls unused."""
-    call = product("smlal_8x8", np.random.default_rng(0), padding=1)
+    call = sabotaged(padding=1)
     stem = "saboteur_write_right"
     assert _call(checker, stem, call.argument) == []
     problems = checker.call(checker.address(stem), call.argument, unused=["x9", "x13", "v0", "v31"])

@@ -5,20 +5,36 @@ from __future__ import annotations
 import re
 
 import pytest
+from support import entry, rows
 
 import build
 
 pytestmark = pytest.mark.static
 
-# Each file that includes a header with guards, and what it tells the header.
+
+def source(stem: str) -> str:
+    return entry.sources()[stem].read_text()
+
+
+def includes(stem: str, header: str) -> bool:
+    return f'#include "{header}"' in source(stem)
+
+
+# What the files that include a header with guards tell it: the K group of the layout they read or make.
 RIGHT = {
-    "pack_i8": "GROUP 1",
-    "pack_i8k4": "GROUP 4",
-    "gather_i8": "GROUP 1",
-    "gather_i8k4": "GROUP 4",
-    "smlal_8x8": "GROUP_LOG2 0",
-    "sdot_8x8": "GROUP_LOG2 2",
+    **{
+        stem: f"GROUP {layout.kr}"
+        for header, makers in (("pack.h", rows.PACKERS), ("gather.h", rows.GATHERERS))
+        for stem, layout in makers.items()
+        if includes(stem, header)
+    },
+    **{row.name: f"GROUP_LOG2 {row.right.kr.bit_length() - 1}" for row in rows.NATIVE if includes(row.name, "tile.h")},
 }
+
+# A file that includes each.
+PACKER, GATHERER, KERNEL = (
+    next(stem for stem in RIGHT if includes(stem, header)) for header in ("pack.h", "gather.h", "tile.h")
+)
 
 PACK = "pack.h packs in K groups of 1 and 4: define GROUP as one of them"
 GATHER = "gather.h packs in K groups of 1 and 4: define GROUP as one of them"
@@ -27,21 +43,17 @@ TILE = "tile.h has the loops of tiles of 8 x 8: define MR and NR as 8"
 
 # A file, the constant it defines, what it defines instead ("" for nothing), and the message it then gets.
 WRONG = [
-    *[("pack_i8k4", "GROUP", value, PACK) for value in ("", "0", "2", "8", "-1")],
-    *[("gather_i8k4", "GROUP", value, GATHER) for value in ("", "0", "2", "8", "-1")],
-    *[("sdot_8x8", "GROUP_LOG2", value, GROUPS) for value in ("", "1", "3", "-1")],
-    *[("sdot_8x8", name, value, TILE) for name in ("MR", "NR") for value in ("", "4", "12", "16")],
+    *[(PACKER, "GROUP", value, PACK) for value in ("", "0", "2", "8", "-1")],
+    *[(GATHERER, "GROUP", value, GATHER) for value in ("", "0", "2", "8", "-1")],
+    *[(KERNEL, "GROUP_LOG2", value, GROUPS) for value in ("", "1", "3", "-1")],
+    *[(KERNEL, name, value, TILE) for name in ("MR", "NR") for value in ("", "4", "12", "16")],
 ]
 
 # Macros that take a number of rows.
 ROWS = [
-    ("sdot_8x8", "do_rows {}, load_columns", "tile.h has tiles of 8, 4, 2 and 1 rows"),
-    ("pack_i8", "pack_rows {}", "pack.h has panels of 8, 4, 2 and 1 rows"),
+    (KERNEL, "do_rows {}, load_columns", "tile.h has tiles of 8, 4, 2 and 1 rows"),
+    (PACKER, "pack_rows {}", "pack.h has panels of 8, 4, 2 and 1 rows"),
 ]
-
-
-def source(stem: str) -> str:
-    return (build.ROOT / "asm" / f"{stem}.S").read_text()
 
 
 @pytest.fixture

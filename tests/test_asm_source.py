@@ -6,19 +6,21 @@ import re
 from pathlib import Path
 
 import pytest
-from support import banner, entry
+from support import banner, entry, rows
 
-from pyint8dot.engine import kernels, library
+from pyint8dot.engine import library
 
 pytestmark = pytest.mark.static
 
 ROOT = Path(__file__).resolve().parents[1]
 ASM = ROOT / "asm"
 SUPPORT = ROOT / "tests" / "support"
+NEW_KERNEL = SUPPORT / "new_kernel"
 
-SOURCES = {path.stem: path for path in sorted(ASM.glob("*.S"))}
-EVERY_FILE = [path for folder in (ASM, SUPPORT) for path in sorted(folder.glob("*.[Sh]"))]
-ROWS = {row.name: row for row in kernels.KERNELS.values() if row.native}
+SOURCES = entry.sources()
+EVERY_FILE = [path for folder in (ASM, SUPPORT, NEW_KERNEL) for path in sorted(folder.glob("*.[Sh]"))]
+ROWS = {row.name: row for row in (*rows.NATIVE, *rows.FEW)}
+MAKERS = {**rows.PACKERS, **rows.GATHERERS}
 
 # The entries that add up products, and so are exact up to some depth.
 PRODUCTS = [stem for stem in SOURCES if entry.contract(stem)["Bound"].startswith("exact for k <=")]
@@ -47,7 +49,9 @@ def code(text: str) -> str:
 def with_headers(path: Path) -> str:
     """The code of a file with that of the headers it includes before it."""
     text = code(path.read_text())
-    headers = [ASM / name for name in re.findall(r'#include "(.*?)"', text)]
+    # A header beside the file comes first, as for the assembler.
+    found = re.findall(r'#include "(.*?)"', text)
+    headers = [near if (near := path.parent / name).exists() else ASM / name for name in found]
     return "\n".join([*map(with_headers, headers), text])
 
 
@@ -104,14 +108,27 @@ def test_contract_agrees_with_the_table(name):
     row, contract = ROWS[name], banner.parse(SOURCES[name].read_text())
     assert {entry.feature(name)} == row.features
     assert contract["Tile"] == f"{row.mr} x {row.nr}"
-    assert contract["Packing"] == f"{row.right.name}, K group {row.right.kr}"
-    assert name in PRODUCTS
+    # Operands that are packed alike are named once, and rows that are read as they lie are no packing.
+    packed = dict.fromkeys([row.left.name, row.right.name] if row.packs_left else [row.right.name])
+    assert contract["Packing"] == f"{' and '.join(packed)}, K group {row.right.kr}"
+    assert exact_k(name) == row.bound
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_contract_of_a_packer_agrees_with_its_layout(name):
+    layout = MAKERS[name]
+    assert entry.contract(name)["Packing"] == f"{layout.name}, K group {layout.kr}"
+
+
+def exact_k(name):
+    """The largest K for which a contract promises exact sums."""
+    return int(re.search(r"exact for k <= (\d+)\b", entry.contract(name)["Bound"])[1])
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_bound_is_the_largest_exact_k(name):
     """The sum that grows fastest is that of -128 x -128."""
-    bound = int(re.search(r"exact for k <= (\d+)\b", banner.parse(SOURCES[name].read_text())["Bound"])[1])
+    bound = exact_k(name)
     assert bound * 128 * 128 < 2**31 <= (bound + 1) * 128 * 128
 
 

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from support import rows
 
 from pyint8dot import __main__ as command_line
 from pyint8dot import kernel_info
@@ -180,10 +181,11 @@ def test_a_model_run_says_what_it_did(tmp_path, kernel):
 def test_models_that_differ_are_told(monkeypatch, capsys, tmp_path, wrong):
     path, _ = small_model(tmp_path)
     monkeypatch.setattr("pyint8dot.onnx.zoo.model_path", lambda _name: path)
-    monkeypatch.setattr(compare_models, "supported", lambda: ("sdot_8x8", "smlal_8x8"))
+    first, second = rows.NATIVE[0].name, rows.NATIVE[-1].name
+    monkeypatch.setattr(compare_models, "supported", lambda: (first, second))
 
     def run(_path, kernel):
-        return compare_models.ModelRun(kernel, [np.array([1, 2 + (wrong and kernel == "smlal_8x8")])], 0.5, 64)
+        return compare_models.ModelRun(kernel, [np.array([1, 2 + (wrong and kernel == second)])], 0.5, 64)
 
     monkeypatch.setattr(compare_models, "run", run)
     assert compare_models.compare() is not wrong

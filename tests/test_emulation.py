@@ -175,19 +175,19 @@ def answers(table):
 
 
 def test_the_controls_fail_where_the_weak_model_survives(monkeypatch, capsys):
-    weak = run.Run("weak", layout.PYTHON, "cortex-a72", "smlal_8x8")
-    strong = run.Run("strong", layout.PYTHON, "neoverse-n1", "sdot_8x8")
+    weak = run.Run("weak", layout.PYTHON, "cortex-a72", frozenset({"asimd"}))
+    strong = run.Run("strong", layout.PYTHON, "neoverse-n1", frozenset({"asimd", "dotprod"}))
     table = {
-        ("weak", control.CHOSEN): (0, "smlal_8x8"),
+        ("weak", control.CHOSEN): (0, weak.chooses),
         ("weak", control.FORCED): (-signal.SIGILL, ""),
-        ("strong", control.CHOSEN): (0, "sdot_8x8"),
+        ("strong", control.CHOSEN): (0, strong.chooses),
         ("strong", control.FORCED): (0, "right"),
     }
     monkeypatch.setattr(control, "child", answers(table))
     assert control.check([weak, strong]) == []
     assert "NO" not in capsys.readouterr().out
     for key, bad in [
-        (("weak", control.CHOSEN), (0, "sdot_8x8")),
+        (("weak", control.CHOSEN), (0, strong.chooses)),
         (("weak", control.FORCED), (0, "right")),
         (("weak", control.FORCED), (1, "LibraryError")),
         (("weak", control.FRIENDLY), (-signal.SIGILL, "")),

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import child, gather
+from support import child, gather, rows
 
 pytestmark = pytest.mark.native
 
-WIDTHS = [0, *range(8, 34), 40, 47, 100]
-DEPTHS = [0, 4, 8, 12, 36, 100]
-
 
 @pytest.mark.parametrize("place", ["end", "start"])
-@pytest.mark.parametrize("stem", gather.GATHERERS)
+@pytest.mark.parametrize("stem", rows.GATHERERS)
 def test_gather(checker, rng, stem, place):
+    """At least a panel of columns, or none, and whole turns of K."""
+    r = rows.GATHERERS[stem].r
+    depths = [turns * rows.GATHERERS[stem].native.turn for turns in (0, 1, 2, 3, 9, 25)]
+
     def body(note):
-        for columns in WIDTHS:
-            for k in DEPTHS if columns in (8, 15, 16, 23, 25) else DEPTHS[2:4]:
+        for columns in [0, *range(r, 4 * r + 2), 5 * r, 6 * r - 1, 100]:
+            for k in depths if columns in (r, 2 * r - 1, 2 * r, 3 * r - 1, 3 * r + 1) else depths[2:4]:
                 note(f"{stem} k={k} columns={columns} {place}")
                 gather.check(checker, stem, rng.integers(-128, 128, (k, columns), dtype=np.int8), place=place)
 
     child.check(body)
 
 
-@pytest.mark.parametrize("stem", gather.GATHERERS)
+@pytest.mark.parametrize("stem", rows.GATHERERS)
 def test_one_hot(checker, stem):
     """A single one shows where each byte goes."""
+    shape = 2 * rows.GATHERERS[stem].native.turn, 3 * rows.GATHERERS[stem].r - 3
 
     def body(note):
-        for position in range(8 * 21):
-            x = np.zeros((8, 21), np.int8)
+        for position in range(shape[0] * shape[1]):
+            x = np.zeros(shape, np.int8)
             x.flat[position] = -128
             note(f"{stem} one at {position}")
             gather.check(checker, stem, x)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from emulation import layout
 from icount import calls, forms, measure, tables
+from support import rows
 
 import pyint8dot
 from pyint8dot.engine import cpu, kernels, settings
@@ -94,13 +95,13 @@ def test_another_kernel_is_not_counted(monkeypatch):
     ("feature", "model"), [("asimd", "neoverse-n1"), ("dotprod", "neoverse-n1"), ("i8mm", "max,sve=off,sme=off")]
 )
 def test_a_kernel_is_counted_on_the_first_model_that_has_its_features(feature, model, monkeypatch):
-    row = dataclasses.replace(kernels.KERNELS["smlal_8x8"], name="new", features=frozenset({feature}))
+    row = dataclasses.replace(rows.NATIVE[-1], name="new", features=frozenset({feature}))
     monkeypatch.setitem(kernels.KERNELS, "new", row)
     assert measure.cpu_for("new") == model
 
 
 def test_a_kernel_that_fits_no_model_is_an_error(monkeypatch):
-    row = dataclasses.replace(kernels.KERNELS["smlal_8x8"], name="new", features=frozenset({"amx"}))
+    row = dataclasses.replace(rows.NATIVE[-1], name="new", features=frozenset({"amx"}))
     monkeypatch.setitem(kernels.KERNELS, "new", row)
     with pytest.raises(LookupError, match="no CPU model in CPUS has what new needs: amx"):
         measure.cpu_for("new")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import child, gemm, packer, shapes
+from support import child, gemm, packer, rows, shapes
 from support.shapes import Shape
 
 from pyint8dot.engine import kernels
@@ -76,7 +76,8 @@ def test_values(runner, values):
     """Extreme operands against each other and against random ones."""
 
     def body():
-        for shape in (Shape(8, 8, 64), Shape(15, 11, 37), Shape(7, 9, 33), Shape(1, 13, 19)):
+        mr, nr = runner.row.mr, runner.row.nr
+        for shape in (Shape(mr, nr, 64), Shape(2 * mr - 1, nr + 3, 37), Shape(mr - 1, nr + 1, 33), Shape(1, 13, 19)):
             for a_values in dict.fromkeys((values, "random", "lowest")):
                 runner.product(shape, values, a_values=a_values, starts="no", padding=1)
 
@@ -88,7 +89,8 @@ def test_starts(runner, starts):
     """Start values of rows and columns on every kind of panel, with and without products to add to them."""
 
     def body():
-        for m, k in itertools.product((1, 2, 3, 4, 7, 8, 15), (0, 5, 32)):
+        mr = runner.row.mr
+        for m, k in itertools.product((*range(1, mr + 1), 2 * mr - 1), (0, 5, 32)):
             runner.product(Shape(m, runner.row.nr + 3, k), starts=starts)
 
     runner.run(body)
@@ -99,36 +101,39 @@ def test_upward_rows(runner, place):
     """A negative row stride stores C from its last row to its first."""
 
     def body():
-        for shape in (Shape(1, 3, 4), Shape(7, 9, 5), Shape(17, 16, 8)):
+        mr, nr = runner.row.mr, runner.row.nr
+        for shape in (Shape(1, 3, 4), Shape(mr - 1, nr + 1, 5), Shape(2 * mr + 1, 2 * nr, 8)):
             runner.product(shape, upward=True, padding=3, place=place)
 
     runner.run(body)
 
 
-# The longest K whose sum is exact whatever the values, and the first whose sum of -128 x -128 wraps.
-LAST_EXACT = 131071
+@pytest.mark.parametrize("beyond", [0, 1, 34])
+def test_longest_k(runner, beyond):
+    """The longest K whose sum is exact whatever the values, and longer ones whose sum of -128 x -128 wraps."""
+    k = runner.row.bound + beyond
 
-
-@pytest.mark.parametrize("k", [LAST_EXACT, LAST_EXACT + 1, LAST_EXACT + 34])
-def test_longest_k(runner, k):
     def body():
-        for m in (1, 2, 4, 8):
+        for m in sorted({1, 2, 4, runner.row.mr}):
             runner.product(Shape(m, 3, k), "lowest", starts="no")
         runner.product(Shape(1, 1, k), "alternating", starts="no")
-        runner.product(Shape(3, 9, k), "random", starts="both")
+        runner.product(Shape(3, runner.row.nr + 1, k), "random", starts="both")
 
     runner.run(body)
 
 
 @pytest.mark.parametrize("place", ["end", "start"])
-@pytest.mark.parametrize("stem", packer.PACKERS)
+@pytest.mark.parametrize("stem", rows.PACKERS)
 def test_packers(checker, rng, stem, place):
-    """A native packer on views of every kind of stride, in the two panel forms, int8 and uint8."""
+    """A native packer on views of every kind of stride, in the panel forms of its layout, int8 and uint8."""
+    layout = rows.PACKERS[stem]
+    r = layout.r
 
     def body(note):
-        for mn, k in itertools.product((0, 1, 3, 7, 8, 9, 23), (0, 1, 3, 4, 5, 17, 33)):
+        for mn, k in itertools.product((0, 1, 3, r - 1, r, r + 1, 3 * r - 1), (0, 1, 3, 4, 5, 17, 33)):
             for number, view in enumerate(views(rng, mn, k)):
                 split, dtype = bool((number + mn) % 2), (np.int8, np.uint8)[(number + k) % 2]
+                split = split and rows.splits(layout)
                 note(f"{stem} ({mn}, {k}) strides {view.strides} {dtype.__name__} split={split}")
                 packer.check(checker, stem, view.view(dtype), split=split, place=place)
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.native
 STARTS = list(itertools.product((False, True), repeat=2))
 
 
-@pytest.fixture(params=narrow.STEMS)
+@pytest.fixture(params=narrow.KERNELS)
 def stem(request):
     return request.param
 
@@ -58,7 +58,7 @@ def test_every_shape(checker, rng, stem, dtype):
     """Two tiles of rows and one more, and all that are less, for every depth up to two turns and all pieces, each at the
     end of its pages; one to two tiles of columns and one more, so that any number of them meets any end of K.
     """
-    mr, nr = narrow.tile(stem)
+    mr, nr = narrow.KERNELS[stem].mr, narrow.KERNELS[stem].nr
     most, several = 2 * mr + 1, 8 if nr == 1 else 2 * nr + 1
 
     def body(note):
@@ -82,7 +82,7 @@ def test_rows_apart(runner, place):
     def body():
         ways = itertools.cycle(({"padding": 3}, {"upward": True}, {"padding": 1, "upward": True}, {"same": True}))
         starts, dtypes = itertools.cycle(STARTS), itertools.cycle((np.int8, np.int8, np.int8, np.uint8, np.uint8))
-        mr, nr = narrow.tile(runner.stem)
+        mr, nr = narrow.KERNELS[runner.stem].mr, narrow.KERNELS[runner.stem].nr
         depths = (0, 1, 2, 4, 7, 8, 15, 16, 17, 31, 48, 63, 64, 65, 127, 128, 200)
         for k, m in itertools.product(depths, (mr // 4, mr - 1, mr, 2 * mr + 1)):
             shape = shapes.Shape(m, 1 + (m + k) % (2 * nr + 1), k)
@@ -114,14 +114,13 @@ def test_values(runner, values):
     runner.run(body)
 
 
-# The longest K whose sum is exact whatever the values, and others whose sum of -128 x -128 wraps.
-LAST_EXACT = 131071
+@pytest.mark.parametrize("beyond", [0, 1, 34])
+def test_longest_k(runner, stem, beyond):
+    """The longest K whose sum is exact whatever the values, and longer ones whose sum of -128 x -128 wraps."""
+    k = narrow.KERNELS[stem].bound + beyond
 
-
-@pytest.mark.parametrize("k", [LAST_EXACT, LAST_EXACT + 1, LAST_EXACT + 34])
-def test_longest_k(runner, k):
     def body():
-        m = narrow.tile(runner.stem)[0] + 1
+        m = narrow.KERNELS[runner.stem].mr + 1
         runner.product(shapes.Shape(m, 1, k), "lowest", starts=(False, False))
         runner.product(shapes.Shape(m, 1, k), "lowest", dtype=np.uint8, starts=(False, False))
         runner.product(shapes.Shape(m, 1, k), "alternating", starts=(False, False))

@@ -13,15 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from support import rows
 from support.packed import defined, some
 
 from pyint8dot import matmul
 from pyint8dot.engine import kernels, layouts, packing
 from pyint8dot.engine.kernels import KERNELS
-from pyint8dot.engine.packing import PackedFormat, PackedI8K4, PackedMatrix, RowMajor, pack
+from pyint8dot.engine.packing import PackedMatrix, RowMajor, pack
 from pyint8dot.errors import KernelError
 
-LAYOUTS = [PackedI8K4(8), PackedFormat(8), RowMajor()]
+LAYOUTS = [*rows.PACKED, RowMajor()]
+
+# Layouts that no kernel reads.
+ODD = [family(3) for family in rows.FAMILIES]
 
 BOTH = pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 
@@ -103,7 +107,7 @@ def test_it_is_immutable():
 
 
 @BOTH
-@pytest.mark.parametrize("layout", [*LAYOUTS, PackedI8K4(3)], ids=str)
+@pytest.mark.parametrize("layout", [*LAYOUTS, *ODD], ids=str)
 @pytest.mark.parametrize("row", KERNELS.values(), ids=KERNELS)
 def test_it_serves_every_kernel(layout, row, dtype):
     b = matrix(13, 21, dtype)
@@ -161,11 +165,12 @@ def test_pack_for_the_chosen_kernel(kernel):
 
 
 def test_pack_returns_a_packed_matrix_as_it_is(kernel):
-    packed = PackedMatrix(matrix(10, 10), "PackedFormat(3)")
+    odd = ODD[0].name
+    packed = PackedMatrix(matrix(10, 10), odd)
     assert pack(packed) is packed
-    assert set(packed._store.packed) == {"PackedFormat(3)"}
+    assert set(packed._store.packed) == {odd}
     assert pack(packed, kernel=kernel) is packed
-    assert set(packed._store.packed) == {"PackedFormat(3)", KERNELS[kernel].right.name}
+    assert set(packed._store.packed) == {odd, KERNELS[kernel].right.name}
 
 
 def test_pack_checks_its_arguments():
@@ -203,7 +208,7 @@ def same(one, other):
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_pickles(layout, protocol, dtype):
     packed = PackedMatrix(matrix(21, 13, dtype), layout.name)
-    packed._store.in_layout(KERNELS["smlal_8x8"].right)
+    packed._store.in_layout(ODD[0])
     again = pickle.loads(pickle.dumps(packed, protocol))
     assert same(packed, again)
     assert len(again._store.packed) == 1
@@ -217,16 +222,19 @@ def test_a_pickle_is_small():
     assert len(pickle.dumps(packed)) < 1.05 * b.nbytes
 
 
+BEST, BASELINE = rows.NATIVE[0].right.name, rows.NATIVE[-1].right.name
+EVERY, WEAK = tuple(KERNELS), (rows.NATIVE[-1].name, rows.PORTABLE.name)
+
+
 @pytest.mark.parametrize(
     ("here", "stored", "expected"),
     [
-        (("portable",), "RowMajor", "RowMajor"),
-        (("portable",), "PackedI8K4(8)", "RowMajor"),
-        (("sdot_8x8", "smlal_8x8", "portable"), "RowMajor", "PackedI8K4(8)"),
-        (("sdot_8x8", "smlal_8x8", "portable"), "PackedI8K4(8)", "PackedI8K4(8)"),
-        (("sdot_8x8", "smlal_8x8", "portable"), "PackedFormat(8)", "PackedFormat(8)"),
-        (("smlal_8x8", "portable"), "PackedI8K4(8)", "PackedFormat(8)"),
-        (("smlal_8x8", "portable"), "PackedFormat(64)", "PackedFormat(8)"),
+        ((rows.PORTABLE.name,), "RowMajor", "RowMajor"),
+        ((rows.PORTABLE.name,), BEST, "RowMajor"),
+        (EVERY, "RowMajor", BEST),
+        *[(EVERY, row.right.name, row.right.name) for row in rows.NATIVE],
+        (WEAK, BEST, BASELINE),
+        (WEAK, ODD[-1].name, BASELINE),
     ],
 )
 def test_a_pickle_from_another_machine_gets_a_layout_of_this_one(monkeypatch, here, stored, expected):
@@ -239,7 +247,7 @@ def test_a_pickle_from_another_machine_gets_a_layout_of_this_one(monkeypatch, he
 
 
 def test_a_pickle_loads_in_another_process(tmp_path):
-    packed = PackedMatrix(matrix(21, 13, np.uint8), "PackedI8K4(8)")
+    packed = PackedMatrix(matrix(21, 13, np.uint8), LAYOUTS[0].name)
     file = tmp_path / "packed"
     file.write_bytes(pickle.dumps(packed))
     code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).unpack().tolist())"
@@ -250,7 +258,7 @@ def test_a_pickle_loads_in_another_process(tmp_path):
 
 def test_a_damaged_pickle_never_becomes_a_matrix():
     """The kernels trust the buffers, so a size that does not fit must be caught when it is read."""
-    make, (shape, dtype, layout, data) = PackedMatrix(matrix(20, 20), "PackedI8K4(8)").__reduce__()
+    make, (shape, dtype, layout, data) = PackedMatrix(matrix(20, 20), LAYOUTS[0].name).__reduce__()
     assert same(make(shape, dtype, layout, data), pack(matrix(20, 20)))
     with pytest.raises(ValueError, match="data must have shape"):
         make((40, 20), dtype, layout, data)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import rows
 from support.packed import defined, some
 
 from pyint8dot.engine import layouts, packers
 from pyint8dot.engine.packing import PackedFormat, PackedI8K4, RowMajor, pack
 
-LAYOUTS = [PackedI8K4(8), PackedFormat(8), RowMajor()]
-OTHERS = [PackedI8K4(1), PackedI8K4(3), PackedI8K4(32), PackedFormat(1), PackedFormat(5), PackedFormat(64)]
+LAYOUTS = [*rows.PACKED, RowMajor()]
+OTHERS = [family(r) for family in rows.FAMILIES for r in (3, 32)]
 EVERY = pytest.mark.parametrize("layout", [*LAYOUTS, *OTHERS], ids=str)
 
 
@@ -66,7 +67,7 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("kind", [PackedI8K4, PackedFormat])
+@pytest.mark.parametrize("kind", rows.FAMILIES)
 @pytest.mark.parametrize("name", NAMED)
 def test_named_cases(kind, name):
     k, mn, r = NAMED[name]
@@ -118,7 +119,7 @@ def strided(draw):
     return view
 
 
-@given(x=strided(), kind=st.sampled_from([PackedI8K4, PackedFormat]), r=st.integers(1, 20), data=st.data())
+@given(x=strided(), kind=st.sampled_from(rows.FAMILIES), r=st.integers(1, 20), data=st.data())
 def test_producers_agree_on_any_view(x, kind, r, data):
     layout = kind(r)
     expected = defined(layout, x)
@@ -165,7 +166,7 @@ def test_buffers_begin_on_a_cache_line(layout):
 def test_packing_leaves_its_argument_alone():
     x = some(9, 9)
     x.setflags(write=False)
-    packed = PackedI8K4(8).pack(x, k_axis=0, mn_axis=1)
+    packed = LAYOUTS[0].pack(x, k_axis=0, mn_axis=1)
     assert not np.shares_memory(packed, x)
     packed[:] = 0
     assert np.array_equal(x, some(9, 9))
@@ -186,6 +187,13 @@ def test_any_producer_of_whole_operands_agrees_with_numpy(layout, dtype):
             assert np.array_equal(expected, defined(layout, values))
 
 
+@pytest.mark.parametrize("layout", rows.PACKED, ids=str)
+def test_gathered_operands_have_whole_turns_of_k(layout):
+    """A turn of the layout's own, not of others."""
+    turn = layout.native.turn
+    assert [layout.gathered_depth(k) for k in (0, 1, turn, turn + 1)] == [0, turn, turn, 2 * turn]
+
+
 # Names and errors.
 
 
@@ -197,7 +205,7 @@ def test_names_lead_back(layout):
 
 
 def test_layouts_differ():
-    assert len({PackedI8K4(8), PackedFormat(8), PackedFormat(4), RowMajor()}) == 4
+    assert len({*LAYOUTS, *OTHERS}) == len(LAYOUTS) + len(OTHERS)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +216,7 @@ def test_unknown_names_are_refused(name):
         layouts.layout(name)
 
 
-@pytest.mark.parametrize("kind", [PackedI8K4, PackedFormat])
+@pytest.mark.parametrize("kind", rows.FAMILIES)
 def test_r_is_checked(kind):
     with pytest.raises(ValueError, match="r must be at least 1, got 0"):
         kind(0)
@@ -217,7 +225,7 @@ def test_r_is_checked(kind):
             kind(wrong)
 
 
-@pytest.mark.parametrize("kind", [PackedI8K4, PackedFormat])
+@pytest.mark.parametrize("kind", rows.FAMILIES)
 def test_r_may_be_a_numpy_integer(kind):
     """The sizes that follow from it are too large for its type, and a buffer must not be too small for the native packer."""
     layout = kind(np.int8(8))

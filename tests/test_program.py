@@ -7,18 +7,19 @@ import re
 
 import numpy as np
 import pytest
+from support import rows
 from support.entry import contract
 
-from pyint8dot.engine import kernels, layouts, library, program
+from pyint8dot.engine import library, program
 from pyint8dot.engine.program import FIRST, LEFT, Program
 
-BUILDERS = {name: name for name in program.OWN_ENTRIES}
-for row in kernels.KERNELS.values():
-    if row.native:
-        BUILDERS[row.name] = "multiply"
-        BUILDERS |= {few.name: "multiply_rows" for few in row.few}
-for each in layouts.NATIVE.values():
-    BUILDERS |= {each.packer: "pack", each.gatherer: "gather"}
+BUILDERS = {
+    **{name: name for name in program.OWN_ENTRIES},
+    **{row.name: "multiply" for row in rows.NATIVE},
+    **{row.name: "multiply_rows" for row in rows.FEW},
+    **dict.fromkeys(rows.PACKERS, "pack"),
+    **dict.fromkeys(rows.GATHERERS, "gather"),
+}
 
 
 def test_every_entry_has_a_builder():

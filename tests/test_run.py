@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import child, gemm, layouts, program
+from support import child, gemm, program
 from support.entry import Entry
 from support.guard import Guarded, guarded_input
 from support.program import Program, Record
@@ -159,7 +159,9 @@ def test_pack_and_multiply(checker, rng, native_kernel, in_scratch):
     """A packed by the first record is what the second one multiplies: in memory of the caller's, or on the stack."""
     row = kernels.KERNELS[native_kernel]
     stem = row.left.native.packer
-    shapes = [(1, 9, 4), (8, 8, 8), (13, 21, 50), (16, 9, 256)]
+    # The last fills the scratch of the stack as far as whole tiles and K groups do.
+    deepest = program.SCRATCH_BYTES // (2 * row.mr) // row.right.kr * row.right.kr
+    shapes = [(1, 9, 4), (row.mr, row.nr, 8), (13, 21, 50), (2 * row.mr, 9, deepest)]
 
     def body(note):
         for m, n, k in shapes:
@@ -168,9 +170,11 @@ def test_pack_and_multiply(checker, rng, native_kernel, in_scratch):
             b = rng.integers(-128, 128, (k, n), dtype=np.int8)
             call = gemm.Call(row, a, b, padding=1)
             source = guarded_input(a)
-            packed = Guarded(m * layouts.padded_k(k, row.right.kr))
+            packed = Guarded(row.left.size(k, m))
             kind, at = (program.word(program.SCRATCH), 0) if in_scratch else (program.PLAIN, packed.address)
-            first = Record(library.load().addresses[stem], [source.address, at, k, m, 1, k, 1, 0], [0, kind])
+            first = Record(
+                library.load().addresses[stem], [source.address, at, k, m, 1, k, int(row.left.split), 0], [0, kind]
+            )
             second = Record(library.load().addresses[native_kernel], [at, *map(int, call.fields[1:])], [kind])
             run(checker, Program([first, second]))
             assert call.c.damage() == []

@@ -32,6 +32,9 @@ __all__ = ["KERNELS", "Kernel", "enter", "kernel_info", "select", "supported", "
 KERNEL_VARIABLE = "PYINT8DOT_KERNEL"
 DOTPROD_VARIABLE = "TRACT_DOTPROD_DISABLE"
 
+#: The kernel that needs nothing, which every machine runs.
+PORTABLE = "portable"
+
 #: What every 64-bit Arm has.
 BASELINE = frozenset({"asimd"})
 
@@ -162,7 +165,7 @@ enter(
 )
 enter(
     Kernel(
-        "portable",
+        PORTABLE,
         1,
         1,
         layouts.RowMajor(),

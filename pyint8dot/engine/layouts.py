@@ -97,7 +97,7 @@ class Layout:
 
     def gathered_depth(self, k: int) -> int:
         """The same for the gathering packer, which takes the `k` values by its turn."""
-        step = max(self.kr, GATHER_TURN)
+        step = self.kr if self.native is None else self.native.turn
         return -(-k // step) * step
 
     def __repr__(self) -> str:
@@ -256,15 +256,14 @@ class Native(NamedTuple):
 
     #: From a strided view.
     packer: str
-    #: From rows that lie anywhere.
-    gatherer: str
+    #: From rows that lie anywhere; only right operands come so.
+    gatherer: str | None = None
+    #: How many k the gatherer takes at a time, a multiple of the K group.
+    turn: int = 1
 
 
 #: What the library packs, by family and columns of a panel.
 NATIVE: dict[tuple[str, int], Native] = {}
-
-#: A gathering packer takes at least so many k a turn.
-GATHER_TURN = 4
 
 
 def enter(family: type[Layout], natives: dict[int, Native]) -> None:
@@ -272,11 +271,11 @@ def enter(family: type[Layout], natives: dict[int, Native]) -> None:
     LAYOUTS[family.__name__] = family
     for r, native in natives.items():
         NATIVE[family.__name__, r] = native
-        library.require(*native)
+        library.require(*filter(None, (native.packer, native.gatherer)))
 
 
-enter(PackedI8K4, {8: Native("pack_i8k4", "gather_i8k4")})
-enter(PackedFormat, {8: Native("pack_i8", "gather_i8")})
+enter(PackedI8K4, {8: Native("pack_i8k4", "gather_i8k4", turn=4)})
+enter(PackedFormat, {8: Native("pack_i8", "gather_i8", turn=4)})
 enter(PackedI8K16, {})
 
 

@@ -150,7 +150,7 @@ def _fill(target: Int8Array, x: Int8Array) -> None:
             cells[:whole, :, j] = words[:, j : whole * r : r].T
     if whole < panels:
         cells[whole, :, : mn - whole * r] = words[:, whole * r :]
-        cells[whole, :, mn - whole * r :] = 0
+        target[whole, :, mn - whole * r :] = 0
 
 
 def _words(x: Int8Array, groups: int, kr: int) -> NDArray[Any]:

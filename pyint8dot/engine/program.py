@@ -163,9 +163,10 @@ class Program:
         self._add(packer, source, packed, k, mn, stride_k, stride_mn, split, flip)
 
     def gather(
-        self, gatherer: str, *, base: Argument, packed: Argument, k: Argument, mn: Argument, table: Argument
+        self, gatherer: str | None, *, base: Argument, packed: Argument, k: Argument, mn: Argument, table: Argument
     ) -> None:
         """Pack rows that lie anywhere, by the gatherer of a layout."""
+        assert gatherer is not None  # noqa: S101 - the layout of a right operand
         self._add(gatherer, base, packed, k, mn, table)
 
     def quantize_rows(

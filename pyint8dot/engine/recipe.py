@@ -137,15 +137,19 @@ class Recipe:
     def rows_within(self, scratch: int) -> int:
         """How many rows so much scratch has room for, at least; negative where there is not even room for none."""
         left_over = scratch - self.fixed_bytes - PARTS * blocks.LINE
-        return left_over // self.row_bytes if left_over >= 0 else -1
+        if left_over < 0:
+            return -1
+        rows = left_over // self.row_bytes
+        # Where the last panel is filled up it takes as much as a whole one.
+        return rows if self.kernel.left.split else rows - rows % self.kernel.left.r
 
     def _room(self, rows: int, columns: int | None = None) -> _Room:
         """The scratch of a block of so many rows and columns."""
-        right, depth = self.right, self.kernel.right.depth(self.right.k)
+        right = self.right
         wide = self.right.n if columns is None else columns
         room = _Room()
         if self.kernel.packs_left:
-            room.packed = room.take(rows * depth)
+            room.packed = room.take(self.kernel.left.size(right.k, rows))
         elif self.left is not None:
             room.packed = room.take(rows * right.k)
         if self.epilogue is not None:
@@ -224,7 +228,7 @@ class Recipe:
         if kernel.packs_left:
             out.pack(
                 kernel.left.packer, source=source, packed=room.packed, k=k, mn=ROWS, stride_k=stride_k,
-                stride_mn=stride_m, split=1, flip=self._flip,
+                stride_mn=stride_m, split=int(kernel.left.split), flip=self._flip,
             )  # fmt: skip
 
     def _pack_right(self, out: Program, room: _Room, depth: int) -> Argument:

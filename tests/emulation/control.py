@@ -72,7 +72,7 @@ def check(planned: list[Run]) -> list[str]:
         if run.cpu is None:
             continue
         status, output = child(run, FORCED)
-        if run.chooses == "sdot_8x8":
+        if run.features is not None and "dotprod" in run.features:
             control((status, output) == (0, "right"), f"sdot_8x8 called directly on {run.name} is right")
         else:
             dies = status == -signal.SIGILL

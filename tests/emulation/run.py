@@ -19,21 +19,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulation import control, layout
+from support import rows
 
 REPORTS = layout.HOME / "reports"
+# The emulated processors, the longest run first, and what each has of the features that kernels need.
+MODELS = {
+    "cortex-a72": frozenset({"asimd"}),
+    "neoverse-n1": frozenset({"asimd", "dotprod"}),
+    "max": frozenset({"asimd", "dotprod", "i8mm"}),
+}
 BEAT = 30  # seconds between two lines of progress
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the suite: where, and the kernel it has to choose (None: any)."""
+    """One run of the suite: where, and what its processor has of the features that kernels need (None: not known)."""
 
     name: str
     python: Path
     cpu: str | None = None
-    chooses: str | None = None
+    features: frozenset[str] | None = None
     #: Whether small products run on the builtin; else on ctypes, as on interpreters that are not known.
     builtin: bool = True
+
+    @property
+    def chooses(self) -> str | None:
+        """The kernel it has to choose, or None for any."""
+        return None if self.features is None else rows.best(self.features).name
 
     def environment(self) -> dict[str, str]:
         """Return the environment of its processes; what could steer the choice of a kernel is left out."""
@@ -67,12 +79,9 @@ def runs(kind: str) -> list[Run]:
     """Return the runs of a machine of this kind, the longest first."""
     if kind != "emulated":
         return [Run("host", layout.HOST_PYTHON)]
-    return [
-        Run("cortex-a72", layout.PYTHON, "cortex-a72", "smlal_8x8"),
-        Run("neoverse-n1", layout.PYTHON, "neoverse-n1", "sdot_8x8"),
-        Run("max", layout.PYTHON, "max", "sdot_8x8", builtin=False),
-        Run("host", layout.HOST_PYTHON, None, "portable"),
-    ]
+    # One of them goes without the builtin.
+    emulated = [Run(model, layout.PYTHON, model, features, model != "max") for model, features in MODELS.items()]
+    return [*emulated, Run("host", layout.HOST_PYTHON, None, frozenset())]
 
 
 def clock(began: float) -> str:

@@ -24,14 +24,14 @@ class Call:
         a = rng.integers(-128, 128, (m, k), dtype=np.int8)
         b = rng.integers(-128, 128, (k, n), dtype=np.int8)
         self.want = gemm.expected(a, b)
-        packed = layouts.pack_b(np.ascontiguousarray(b.T), row.nr, row.right.kr)
+        packed = layouts.packed(layouts.transposed(b), row.right)
         self._source, self._right = guarded_input(a), guarded_input(packed)
         self.result = Guarded(4 * m * n)
         out = Program()
         depth = row.right.depth(k)
         out.pack(
             row.left.native.packer, source=LEFT, packed=SCRATCH, k=k, mn=ROWS, stride_k=LEFT_STRIDE_K,
-            stride_mn=LEFT_STRIDE_M, split=1, flip=0,
+            stride_mn=LEFT_STRIDE_M, split=int(row.left.split), flip=0,
         )  # fmt: skip
         out.multiply(row.name, a=SCRATCH, b=self._right.address, c=RESULT, ldc=4 * n, m=ROWS, n=n, k=depth)
         self.me = _bytes(library.load().addresses["run"].to_bytes(8, "little"))

@@ -11,15 +11,22 @@ from support.checked import Checker
 from pyint8dot.engine import library
 
 ASM = Path(__file__).resolve().parents[2] / "asm"
+# Where the sources of the entries lie, one file an entry; whoever adds rows from elsewhere adds a folder.
+FOLDERS = [ASM]
 
 # What a contract says of the features that Python knows by these names.
 FEATURES = {"Advanced SIMD (every AArch64)": "asimd", "FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm"}
 
 
+def sources() -> dict[str, Path]:
+    """The file of every entry, by name."""
+    return {path.stem: path for folder in FOLDERS for path in sorted(folder.glob("*.S"))}
+
+
 @functools.cache
 def contract(stem: str) -> dict[str, str]:
     """The contract at the head of the file that defines an entry."""
-    return banner.parse((ASM / f"{stem}.S").read_text(encoding="utf-8"))
+    return banner.parse(sources()[stem].read_text(encoding="utf-8"))
 
 
 def feature(stem: str) -> str:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from support import layouts
+from support import layouts, rows
 from support.checked import Checker
 from support.entry import Entry
 from support.guard import Guarded, guarded_input
-
-from pyint8dot.engine import layouts as rows
-
-# The layout that each gathering packer makes, from the rows of layouts.
-GATHERERS = {native.gatherer: rows.LAYOUTS[family](r) for (family, r), native in rows.NATIVE.items()}
 
 
 class Call:
@@ -20,7 +15,7 @@ class Call:
 
     def __init__(self, stem: str, x: npt.NDArray[np.int8], *, place: str = "end") -> None:
         k, columns = x.shape
-        self.want = layouts.pack_b(np.ascontiguousarray(x.T), GATHERERS[stem].r, GATHERERS[stem].kr)
+        self.want = layouts.packed(layouts.transposed(x), rows.GATHERERS[stem])
         self.packed = Guarded(self.want.size, place)
         alone = {0, k // 2, k - 1} & set(range(k))
         self._kept = [guarded_input(x[row], place) for row in sorted(alone)]

@@ -45,8 +45,8 @@ class Call:
             columns = np.zeros(-(-n // row.nr) * row.nr, np.int32)
             columns[:n] = col_start
         fields = [
-            self._input(layouts.pack_a(a, row.mr, row.left.kr), place),
-            self._input(layouts.pack_b(np.ascontiguousarray(b.T), row.nr, row.right.kr), place),
+            self._input(layouts.packed(a, row.left), place),
+            self._input(layouts.packed(layouts.transposed(b), row.right), place),
             self.c.address + (4 * self.c.stride * (m - 1) if upward and m else 0),
             4 * self.c.stride * (-1 if upward else 1),
             m,
@@ -85,8 +85,21 @@ def check(checker: Checker, row: Row, a: Int8, b: Int8, **options: Any) -> None:
     call = Call(row, a, b, **options)
     problems = Entry(row.name).call(checker, call.argument) + call.c.damage()
     want = expected(a, b, options.get("row_start"), options.get("col_start"))
-    wrong = np.argwhere(call.result != want)
-    if wrong.size:
-        i, j = map(int, wrong[0])
-        problems.append(f"{len(wrong)} wrong cells, the first C[{i}][{j}]: {call.result[i, j]} instead of {want[i, j]}")
-    assert not problems, "\n".join([row.name, *problems])
+    problems += wrong_cells(call.result, want)
+    assert not problems, "\n".join([f"{row.name}, {shape_of(a, b)}", *problems])
+
+
+def shape_of(a: npt.NDArray[Any], b: Int8) -> str:
+    """The sizes of a product in words."""
+    (m, k), n = a.shape, b.shape[1]
+    return f"m={m}, n={n}, k={k}"
+
+
+def wrong_cells(result: Int32, want: Int32) -> list[str]:
+    """How many cells of C are wrong, and which is the first; nothing where none is."""
+    wrong = np.argwhere(result != want)
+    if not wrong.size:
+        return []
+    i, j = map(int, wrong[0])
+    cells = f"{len(wrong)} wrong cells of {want.size}, the first in row {i}, column {j}"
+    return [f"{cells}: {result[i, j]} instead of {want[i, j]}"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pyint8dot.engine.layouts import Layout
+
 Int8 = npt.NDArray[np.int8]
 
 
@@ -27,22 +29,26 @@ def panel_rows(m: int, mr: int) -> list[int]:
     return [mr] * (m // mr) + [1 << bit for bit in reversed(range(mr.bit_length())) if rest >> bit & 1]
 
 
-def pack_a(a: Int8, mr: int, group: int) -> Int8:
-    """Pack A (m, k): no panel has a row that A does not have."""
-    panels, start = [], 0
-    for height in panel_rows(a.shape[0], mr):
-        panels.append(panel(a[start : start + height], group))
-        start += height
+def packed(rows: Int8, layout: Layout, *, split: bool | None = None) -> Int8:
+    """Pack an operand in panels and K groups as wide as a layout's.
+
+    Where the layout is split, or ``split`` says so, no panel has a row that the operand does not have; else the last one is
+    filled up with rows of zeros.
+    """
+    if layout.split if split is None else split:
+        heights = panel_rows(len(rows), layout.r)
+    else:
+        heights = [layout.r] * -(-len(rows) // layout.r)
+    full = np.zeros((sum(heights), rows.shape[1]), np.int8)
+    full[: len(rows)] = rows
+    ends = np.cumsum(heights)
+    panels = [panel(full[end - height : end], layout.kr) for height, end in zip(heights, ends, strict=True)]
     return np.concatenate(panels) if panels else np.empty(0, np.int8)
 
 
-def pack_b(b: Int8, nr: int, group: int) -> Int8:
-    """Pack B, given transposed as (n, k): panels of ``nr`` columns, the last one filled up with zero columns."""
-    n, k = b.shape
-    full = np.zeros((-(-n // nr) * nr, k), np.int8)
-    full[:n] = b
-    panels = [panel(full[start : start + nr], group) for start in range(0, full.shape[0], nr)]
-    return np.concatenate(panels) if panels else np.empty(0, np.int8)
+def transposed(b: Int8) -> Int8:
+    """B (k, n) as an operand is packed: (n, k)."""
+    return np.ascontiguousarray(b.T)
 
 
 def padded_k(k: int, group: int) -> int:

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from support import gemm, layouts
+from support import gemm, layouts, rows
 from support.checked import Checker
-from support.entry import Entry, contract
+from support.entry import Entry
 from support.guard import Guarded, Rectangle, guarded_input, guarded_rows
 
-STEMS = ("sdot_4x1", "smull_4x1", "sdot_rows_8x8")
+from pyint8dot.engine.kernels import Kernel
+
+# The kernels that read A as it lies, by name.
+KERNELS: dict[str, Kernel] = {row.name: row for row in rows.FEW}
 
 # Moves uint8 to int8, as the packers have it; the upper half of the argument does not count.
 FLIP = 0x80808080
@@ -21,17 +24,6 @@ UPPER_HALF = -(2**32)
 UNTOUCHED = np.int32(0x5A5A5A5A)
 
 Int32 = npt.NDArray[np.int32]
-
-
-def tile(stem: str) -> tuple[int, int]:
-    """Rows and columns of an entry's tile; a panel of B has as many columns."""
-    rows, columns = map(int, contract(stem)["Tile"].split(" x "))
-    return rows, columns
-
-
-def group(stem: str) -> int:
-    """The K group of B's layout."""
-    return int(contract(stem)["Packing"].rpartition("K group ")[2])
 
 
 class Call:
@@ -55,22 +47,21 @@ class Call:
         same: bool = False,
     ) -> None:
         (m, k), n = a.shape, b.shape[1]
-        self.stem = stem
-        self.panel, self.group = tile(stem)[1], group(stem)
+        self.row = KERNELS[stem]
         signed = (a ^ 0x80).view(np.int8) if a.dtype == np.uint8 else a
         self.want = gemm.expected(np.broadcast_to(signed[:1], a.shape) if same else signed, b, row_start, col_start)
         self.c = Rectangle(m, n, n + padding, place)
         self.upward = upward
         lying = a[:1] if same else a[::-1] if upward else a
-        rows, lda = guarded_rows(lying, padding, place)
-        self._kept: list[Guarded] = [rows]
+        memory, lda = guarded_rows(lying, padding, place)
+        self._kept: list[Guarded] = [memory]
         last = max(m - 1, 0) if upward else 0
-        b_address = self._input(layouts.pack_b(np.ascontiguousarray(b.T), self.panel, self.group), place)
+        b_address = self._input(layouts.packed(layouts.transposed(b), self.row.right), place)
         if col_start is not None:
             # It may be read to the end of the last panel.
-            col_start = np.concatenate([col_start, np.zeros(-n % self.panel, np.int32)])
+            col_start = np.concatenate([col_start, np.zeros(-n % self.row.nr, np.int32)])
         self._fields = [
-            rows.address + (0 if same else last * lda),
+            memory.address + (0 if same else last * lda),
             b_address,
             self.c.address + last * 4 * self.c.stride,
             4 * self.c.stride * (-1 if upward else 1),
@@ -95,10 +86,10 @@ class Call:
 
     def _corner(self, rows: int, columns: int) -> list[int]:
         """The fields of a product that leaves the first rows out, and whole panels of columns or all of them."""
-        assert columns % self.panel == 0 or columns == self._fields[5]
+        assert columns % self.row.nr == 0 or columns == self._fields[5]
         a, b, c, ldc, m, n, k, row_start, col_start, *rest = self._fields
         lda = rest[0]
-        b += columns * layouts.padded_k(k, self.group)
+        b += columns * layouts.padded_k(k, self.row.right.kr)
         row_start += 4 * rows if row_start else 0
         col_start += 4 * columns if col_start else 0
         moved = [a + rows * lda, b, c + rows * ldc + 4 * columns]
@@ -110,12 +101,10 @@ class Call:
         """
         self._arguments.data.view(np.int64)[:] = self._corner(without_rows, without_columns)
         self.c.values[...] = UNTOUCHED
-        problems = Entry(self.stem).call(checker, self.argument) + self.c.damage()
+        problems = Entry(self.row.name).call(checker, self.argument) + self.c.damage()
         result = self.c.values[::-1] if self.upward else self.c.values
         want = np.full(self.want.shape, UNTOUCHED)
         want[without_rows:, without_columns:] = self.want[without_rows:, without_columns:]
-        wrong = np.argwhere(result != want)
-        if wrong.size:
-            i, j = map(int, wrong[0])
-            problems.append(f"{len(wrong)} wrong cells, the first C[{i}][{j}]: {result[i, j]} instead of {want[i, j]}")
-        assert not problems, "\n".join([self.stem, *problems])
+        problems += gemm.wrong_cells(result, want)
+        m, n, k = self._fields[4:7]
+        assert not problems, "\n".join([f"{self.row.name}, m={m}, n={n}, k={k}", *problems])

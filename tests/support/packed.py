@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyint8dot.engine.packing import PackedFormat, PackedI8K4, RowMajor
+from pyint8dot.engine.packing import RowMajor
 
 
 def defined(layout, x):
@@ -13,7 +13,7 @@ def defined(layout, x):
     if isinstance(layout, RowMajor):
         return np.array([x[i, j] for i in range(k) for j in range(mn)], np.int8)
     r = layout.r
-    group = {PackedI8K4: 4, PackedFormat: 1}[type(layout)]
+    group = layout.kr
     padded = (k + group - 1) // group * group
     out = np.zeros((mn + r - 1) // r * padded * r, np.int8)
     for i in range(k):

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from support import layouts
+from support import layouts, rows
 from support.checked import Checker
 from support.entry import Entry
 from support.guard import Guarded, guarded_input
 
-from pyint8dot.engine import layouts as rows
-
 Bytes = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
-
-# The layout that each packer makes, from the rows of layouts.
-PACKERS = {native.packer: rows.LAYOUTS[family](r) for (family, r), native in rows.NATIVE.items()}
 
 # The word that moves uint8 to int8 while packing, and the one that does not.
 FLIPS = {np.dtype(np.uint8): 0x80808080, np.dtype(np.int8): 0}
@@ -27,9 +22,8 @@ class Call:
     """
 
     def __init__(self, stem: str, x: Bytes, *, split: bool, place: str = "end") -> None:
-        panel, group = PACKERS[stem].r, PACKERS[stem].kr
         moved = (x ^ np.uint8(0x80)).view(np.int8) if x.dtype == np.uint8 else x
-        self.want = layouts.pack_a(moved, panel, group) if split else layouts.pack_b(moved, panel, group)
+        self.want = layouts.packed(moved, rows.PACKERS[stem], split=split)
         self.packed = Guarded(self.want.size, place)
         (mn, k), (stride_mn, stride_k) = x.shape, x.strides
         # The bytes from the lowest element to the highest one, and where element (0, 0) lies among them.

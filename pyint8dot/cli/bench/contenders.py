@@ -66,12 +66,12 @@ class Problem:
     @functools.cached_property
     def expected(self) -> npt.NDArray[Any]:
         """The result, by the portable kernel."""
-        return np.asarray(own("portable").make(self, 1)())
+        return np.asarray(own(kernels.PORTABLE).make(self, 1)())
 
     @functools.cached_property
     def y_scale(self) -> np.float32:
         """Scale of an int8 result: a power of two with which nothing is cut off."""
-        largest = int(np.abs(pyint8dot.matmul(self.a, self.b, kernel="portable").astype(np.int64)).max())
+        largest = int(np.abs(pyint8dot.matmul(self.a, self.b, kernel=kernels.PORTABLE).astype(np.int64)).max())
         scale: np.float32 = np.float32(math.ldexp(1, max(math.ceil(math.log2(max(largest, 1) / 127)), 0)))
         return scale
 

@@ -1,0 +1,34 @@
+"""The rows of the tables of kernels and layouts, as the tests go through them: no test keeps a list of its own."""
+
+from __future__ import annotations
+
+from pyint8dot.engine import kernels, layouts
+from pyint8dot.engine.kernels import Kernel
+from pyint8dot.engine.layouts import Layout
+
+# The kernels in assembly, best first, and those that take the place of one where there are few columns.
+NATIVE: list[Kernel] = [row for row in kernels.KERNELS.values() if row.native]
+FEW: list[Kernel] = list({few.name: few for row in NATIVE for few in row.few}.values())
+
+# The kernel that every machine runs.
+PORTABLE: Kernel = next(row for row in kernels.KERNELS.values() if not row.native)
+
+# The families of packed layouts, and the layouts that the library packs.
+FAMILIES: list[type[Layout]] = list(layouts.LAYOUTS.values())
+PACKED: list[Layout] = [layouts.LAYOUTS[family](r) for family, r in layouts.NATIVE]
+
+# The layouts that an entry makes, by the entry; none of them split.
+PACKERS: dict[str, Layout] = {layout.native.packer: layout for layout in PACKED if layout.native}
+GATHERERS: dict[str, Layout] = {
+    layout.native.gatherer: layout for layout in PACKED if layout.native and layout.native.gatherer
+}
+
+
+def best(features: frozenset[str]) -> Kernel:
+    """The kernel for a machine with these features: the first whose needs they meet."""
+    return next(row for row in kernels.KERNELS.values() if row.features <= features)
+
+
+def splits(layout: Layout) -> bool:
+    """Whether a layout has a form whose last panels are split."""
+    return layout.r & (layout.r - 1) == 0
