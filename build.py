@@ -65,15 +65,15 @@ class BuildError(Exception):
 
 
 class Library(NamedTuple):
-    """One shared library: where its sources lie and where it goes."""
+    """One shared library: the folders whose sources it is made of, and where it goes; relative to the checkout, or anywhere."""
 
     stem: str
-    sources: str
-    folder: str
+    sources: tuple[str | Path, ...]
+    folder: str | Path
 
 
-PRODUCT = Library("libpyint8dot", "asm/*.S", "pyint8dot/lib")
-TESTS = Library("libchecked", "tests/support/*.S", "tests/support/lib")
+PRODUCT = Library("libpyint8dot", ("asm",), "pyint8dot/lib")
+TESTS = Library("libchecked", ("tests/support",), "tests/support/lib")
 
 
 def host_target() -> str | None:
@@ -146,13 +146,18 @@ def digest(*parts: object) -> str:
     return total.hexdigest()
 
 
+def shown(path: Path) -> str:
+    """Return a path as commands and messages have it: from the checkout on where it lies in there."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
 def build(library: Library = PRODUCT, target: str | None = None, *, force: bool = False) -> Path | None:
     """Build one library and return its path.
 
     Parameters
     ----------
     library : Library
-        `PRODUCT` or `TESTS`.
+        `PRODUCT`, `TESTS`, or one of other folders.
     target : str, optional
         A key of `TARGETS`; by default what `default_target` says.
     force : bool
@@ -169,9 +174,10 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
         A command failed; the message shows it with its output.
     """
     target = target or default_target()
-    sources = sorted(ROOT.glob(library.sources))
+    folders = [ROOT / folder for folder in library.sources]
+    sources = [source for folder in folders for source in sorted(folder.glob("*.S"))]
     if not sources:
-        raise BuildError(f"no source matches {library.sources} in {ROOT}")
+        raise BuildError(f"there is no source in {' or '.join(map(str, folders))}")
     compiler = find_compiler(target)
     if compiler is None:
         return None
@@ -182,7 +188,7 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
     compile_command = [*compiler, *COMPILE_FLAGS, *traits["compile"]]
     link_command = [*compiler, *(flag.format(name=name) for flag in traits["link"])]
 
-    headers = sorted({*ROOT.glob("asm/*.h"), *sources[0].parent.glob("*.h")})
+    headers = sorted({header for folder in (ROOT / "asm", *folders) for header in folder.glob("*.h")})
     commands = [compile_command, link_command, answers([*compiler, "--version"])]
     inputs = digest(*commands, [source.name for source in sources], *sources, *headers)
     stamp = path.with_name(f".{name}.json")
@@ -194,9 +200,10 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".build-") as folder:
         objects = []
-        for source in sources:
-            objects.append(f"{folder}/{source.stem}.o")
-            run([*compile_command, str(source.relative_to(ROOT)), "-o", objects[-1]])
+        for number, source in enumerate(sources):
+            # Two folders may have files of one name, of which the linker then says that they define the same.
+            objects.append(f"{folder}/{number}-{source.stem}.o")
+            run([*compile_command, shown(source), "-o", objects[-1]])
         made = Path(folder, name)
         run([*link_command, *objects, "-o", str(made)])
         record = Path(folder, stamp.name)
@@ -204,7 +211,7 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
         # The library first: a stamp without its library, or with another one's, means "build again".
         made.replace(path)
         record.replace(stamp)
-    print(f"built {path.relative_to(ROOT)} for {target} with {shlex.join(compiler)}", file=sys.stderr)
+    print(f"built {shown(path)} for {target} with {shlex.join(compiler)}", file=sys.stderr)
     return path
 
 

@@ -104,6 +104,38 @@ def test_an_undefined_symbol_does_not_link(tree, linux):
         build.build(target=linux)
 
 
+@pytest.fixture
+def elsewhere(tree):
+    """A folder outside the checkout with a source and a header of its own, and the library of both."""
+    folder = tree.parent / f"{tree.name}-elsewhere"
+    folder.mkdir()
+    (folder / "own.h").write_text("#define OWN nop\n")
+    (folder / "two.S").write_text('#include "small.h"\n#include "own.h"\n' + ENTRY.format(name="two", body="OWN"))
+    return build.PRODUCT._replace(sources=("asm", folder), folder=folder)
+
+
+def test_sources_of_several_folders_make_one_library(elsewhere, linux):
+    path = build.build(elsewhere, linux)
+    assert path == elsewhere.folder / "libpyint8dot.so"
+    data = path.read_bytes()
+    assert b"pyint8dot_one" in data
+    assert b"pyint8dot_two" in data
+    first = path.stat().st_mtime_ns
+    (elsewhere.folder / "own.h").write_text("#define OWN yield\n")
+    assert build.build(elsewhere, linux).stat().st_mtime_ns > first
+
+
+def test_an_entry_in_two_folders_does_not_link(elsewhere, linux):
+    (elsewhere.folder / "one.S").write_text(ENTRY.format(name="one", body="nop"))
+    with pytest.raises(build.BuildError, match="multiple definition of `pyint8dot_one'"):
+        build.build(elsewhere, linux)
+
+
+def test_no_source_is_an_error(tmp_path, linux):
+    with pytest.raises(build.BuildError, match=f"there is no source in {tmp_path}"):
+        build.build(build.PRODUCT._replace(sources=(tmp_path,)), linux)
+
+
 def test_the_same_sources_give_the_same_bytes_anywhere(copy, linux, monkeypatch):
     first = build.build(target=linux).read_bytes()
     other = copy / "elsewhere" / "deeper"

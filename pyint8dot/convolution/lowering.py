@@ -154,8 +154,8 @@ class Lowered:
         """Convolve one image by the portable product."""
         group, m, depth = self.weights.rows.shape
         inner = self.weights.shape[1]
-        # The columns take a byte of K a pixel, and four more as floats.
-        blocks = im2col.row_blocks(place, 5 * depth + 8 * m, cpu.caches()[1], 1)
+        # A column takes a byte of each k and, as floats, four more; its sums are int32 and float32.
+        blocks = im2col.row_blocks(place, depth + 4 * (depth + 2 * m), cpu.caches()[1], 1)
         acc = np.empty((group * m, place.out[0] * place.pitch), np.int32)
         for g in range(group):
             mine = laid[:, g * inner : (g + 1) * inner]

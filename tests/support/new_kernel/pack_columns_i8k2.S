@@ -1,0 +1,30 @@
+/*
+ * Kernel:     pack_columns_i8k2
+ * Computes:   ColumnsI8K2: element (k, j) of a panel of 4 at (k / 2) * 8 + 2j + k % 2, zeros up to a multiple of 2 k
+ * Prototype:  void pyint8dot_pack_columns_i8k2(const int64_t args[8])
+ * Requires:   Advanced SIMD (every AArch64)
+ * Tile:       none
+ * Packing:    ColumnsI8K2(4), K group 2
+ * Arguments:  x0 = args:
+ *             [0] source     const int8_t *   element (k, j) at k * stride_k + j * stride_mn bytes
+ *             [1] packed     int8_t *         panels of 4, then by `split`; k rounded up to 2 bytes a column
+ *             [2] k          depth, >= 0; at 0 nothing is written
+ *             [3] mn         columns, >= 0
+ *             [4] stride_k   bytes, any sign
+ *             [5] stride_mn  bytes, any sign
+ *             [6] split      1: the last mn % 4 in panels of 2 and 1; 0: in a panel of 4 filled up with zeros
+ *             [7] flip       0x80808080 packs uint8 moved to int8, 0 packs int8 as it is
+ * Clobbers:   x0-x17, flags
+ * Unused:     x18-x30, v0-v31
+ * Stack:      0
+ * Over-read:  none
+ * Bound:      none
+ */
+#define PANEL 4
+#include "asm.h"
+#include "panels.h"
+
+/* The right operand of smull_6x4. */
+function pack_columns_i8k2
+        pack_panels
+endfunction pack_columns_i8k2
