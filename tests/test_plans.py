@@ -344,3 +344,30 @@ def test_programs_outlive_what_is_let_go(rng, native_kernel):
         same_bits(pyint8dot.matmul(left, w, kernel=native_kernel), wanted)
         same_bits(pyint8dot.matmul(left, unsigned, kernel=native_kernel), wanted)
     assert junk
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ({"w_scale": np.ones(10, np.int32)}, TypeError, "w_scale must be floats, got int32"),
+        ({"w_scale": np.ones((6, 10), np.float32)}, ValueError, "w_scale must be a scalar or one a column"),
+        ({"w_scale": np.ones(11, np.float32)}, ValueError, "w_scale must be a scalar or one a column"),
+        ({"bias": np.ones(10, np.int32)}, TypeError, "bias must be float32, got int32"),
+        ({"bias": np.ones((6, 10), np.float32)}, ValueError, r"bias must have shape \(10,\), got \(6, 10\)"),
+        ({"bias": 1.0}, TypeError, "bias must be float32, got float64"),
+        ({"act": "tanh"}, ValueError, "act must be None"),
+        ({"act": ["relu"]}, ValueError, "act must be None"),
+    ],
+)
+def test_a_plan_that_is_there_takes_no_operand_that_it_would_not_be_made_for(kernel, rng, wrong, error, words):
+    """numpy would broadcast or cast some of these, native code would read beside them: each kernel refuses them alike."""
+    a, b = operands(rng, 6, 16, 10)
+    w, x, good = (
+        packing.pack(b),
+        a.astype(np.float32),
+        {"w_scale": np.ones(10, np.float32), "bias": np.ones(10, np.float32)},
+    )
+    for _ in range(2):
+        pyint8dot.linear(x, w, kernel=kernel, **good)
+        with pytest.raises(error, match=words):
+            pyint8dot.linear(x, w, kernel=kernel, **{**good, **wrong})

@@ -100,13 +100,11 @@ class Written:
         scratch = take(self.scratch)
         extras = (first, second)
         if library.LAYOUT_KNOWN:
-            words = (
-                LEFT,
-                RESULT,
-                *(word for word, extra in zip((FIRST, SECOND), extras, strict=True) if extra is not None),
-            )
             key = EXTENDED, first is not None, second is not None
-            tail = self._tails.get(key) or self._tails.setdefault(key, self._program.tail(EXTENDED, words))
+            tail = self._tails.get(key)
+            if tail is None:
+                words = [word for word, extra in zip((FIRST, SECOND), extras, strict=True) if extra is not None]
+                tail = self._tails[key] = self._program.tail(EXTENDED, (LEFT, RESULT, *words))
             head = pack_extended(id(left), id(result), 0, 0, 0, scratch, id(first), id(second))
         else:
             tail = self.tail(EXTENDED, ())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pyint8dot.engine import library, program
 from pyint8dot.engine.library import address
+from pyint8dot.engine.program import LEFT, LEFT_STRIDE_K, LEFT_STRIDE_M, RESULT, RIGHT, ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +71,20 @@ def aligned(size: int) -> Int8Array:
     return store[start : start + size]
 
 
+@functools.lru_cache(maxsize=64)
+def _tail(packer: str, split: bool, flip: int, *, objects: bool) -> bytes:
+    """The program of a packer behind the words of its head: matrices of all sizes share it, with K in the place of B."""
+    out = program.Program()
+    out.pack(
+        packer, source=LEFT, packed=RESULT, k=RIGHT, mn=ROWS, stride_k=LEFT_STRIDE_K, stride_mn=LEFT_STRIDE_M,
+        split=int(split), flip=flip,
+    )  # fmt: skip
+    return out.tail(RIGHT.number + 1, (LEFT, RESULT) if objects else ())
+
+
+_head = struct.Struct(f"{RIGHT.number + 1}q").pack
+
+
 def pack_into(layout: Layout, x: NDArray[Any], out: Int8Array) -> None:
     """Fill `out` with the packed form of `x`.
 
@@ -99,13 +116,11 @@ def pack_into(layout: Layout, x: NDArray[Any], out: Int8Array) -> None:
     if not size:
         return  # also where k or mn is beyond what an address can be
     if layout.packer is not None and library.status() is None:
-        writing = program.Program()
+        flip = program.FLIP if x.dtype == np.uint8 else 0
+        tail = _tail(layout.packer, layout.split, flip, objects=library.LAYOUT_KNOWN)
+        at = id if library.LAYOUT_KNOWN else address
         stride_k, stride_mn = x.strides
-        writing.pack(
-            layout.packer, source=x, packed=out, k=k, mn=mn, stride_k=stride_k, stride_mn=stride_mn,
-            split=int(layout.split), flip=program.FLIP if x.dtype == np.uint8 else 0,
-        )  # fmt: skip
-        writing.run()
+        program.run_entry()(_head(at(x), at(out), mn, stride_k, stride_mn, 0, 0, 0, k) + tail)
     else:
         pack_by_numpy(layout, moved_to_int8(x), out)
 

@@ -34,7 +34,7 @@ __all__ = ["Epilogue", "Left", "Output", "Plan", "PortablePlan", "Zeros", "colum
 Array: TypeAlias = npt.NDArray[Any]
 Int32: TypeAlias = npt.NDArray[np.int32]
 
-INT32 = np.dtype(np.int32)
+INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 
 
 class Zeros(NamedTuple):
@@ -135,6 +135,12 @@ def column_terms(zeros: Zeros, k: int, column_sums: Int32 | None) -> tuple[Int32
     return start, outers
 
 
+def extra_operands(zeros: Zeros, epilogue: Epilogue | None) -> tuple[tuple[str, np.dtype[Any]], ...]:
+    """What each operand handed over at a call has one value for, "row" or "column", and its type."""
+    rows = (("row", INT32),) if zeros.a is None else ()
+    return (*rows, *((along, FLOAT32) for along in (() if epilogue is None else epilogue.extras)))
+
+
 def wrapped(values: Array) -> Int32:
     """int64 values modulo 2**32 as contiguous int32."""
     return np.ascontiguousarray(values.astype(np.int32))
@@ -168,6 +174,7 @@ class PortablePlan:
         self._b, self._zeros, self._epilogue, self._left = b, zeros, epilogue, left
         self._start, self._outers = column_terms(zeros, b.shape[0], column_sums)
         self._dtype = INT32 if epilogue is None else epilogue.dtype
+        self._extras = extra_operands(zeros, epilogue)
 
     def offer(
         self, a: Array, out: Array | None, count: int, first: Array | None = None, second: Array | None = None
@@ -177,6 +184,10 @@ class PortablePlan:
         rows = two_dimensional(a, k)
         if rows is None:
             return None
+        for (along, kind), extra in zip(self._extras, (first, second), strict=False):
+            length = n if along == "column" else len(rows)
+            if type(extra) is not np.ndarray or extra.dtype != kind or extra.shape != (length,):
+                return None
         shape = (*a.shape[:-1], n)
         if out is not None:
             served = type(out) is np.ndarray and out.dtype == self._dtype and out.shape == shape and out.flags.writeable

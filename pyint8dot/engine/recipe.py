@@ -9,7 +9,7 @@ import numpy as np
 
 from pyint8dot.engine import blocks, program
 from pyint8dot.engine.blocks import Written
-from pyint8dot.engine.plan import INT32, Output, column_terms
+from pyint8dot.engine.plan import INT32, Output, column_terms, extra_operands
 from pyint8dot.engine.program import (
     FIRST,
     LEFT,
@@ -40,7 +40,7 @@ __all__ = ["Key", "Recipe", "Right"]
 #: Parts of the scratch, each of which may take up to a line more for starting on one.
 PARTS = 6
 
-UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+UINT8 = np.dtype(np.uint8)
 
 
 class Right(NamedTuple):
@@ -119,9 +119,7 @@ class Recipe:
         self._start, self._outers = terms
         if self._start is not None:
             self._start = whole(self._start, kernel.nr)
-        extras = () if epilogue is None else epilogue.extras
-        #: What each operand handed over at a call has one value for, and their type.
-        self.extras = (*((("row", INT32),) * (zeros.a is None)), *((along, FLOAT32) for along in extras))
+        self.extras = extra_operands(zeros, epilogue)
         #: The words of the head that are array objects, where they are not addresses.
         self.objects = (
             LEFT, RESULT, *(FIRST, SECOND)[: len(self.extras)], *((RIGHT,) if right.packed is None else ())
