@@ -2,17 +2,18 @@
  * Kernel:     dynamic_quantize
  * Computes:   scale = (high - low) / 255 of the range low..high of x and 0, or 1 where that is 0;
  *             zero_point = round(min(-low / scale, 255)); y[i] = saturate(round(x[i] / scale) + zero_point), ties to even
- * Prototype:  void pyint8dot_dynamic_quantize(const int64_t args[6])
+ * Prototype:  void pyint8dot_dynamic_quantize(const int64_t args[7])
  * Requires:   Advanced SIMD (every AArch64)
  * Tile:       none
  * Packing:    none
  * Arguments:  x0 = args:
- *             [0] x           const float *  n values
- *             [1] y           uint8_t *      n codes; shares no memory with x
- *             [2] n           values, >= 0
- *             [3] scale       float *
- *             [4] zero_point  uint8_t *
- *             [5] status      int64_t *, set to 1 where scale is not finite, and nothing else is then written; else left alone
+ *             [0] x           const float *  m k values, one after the other
+ *             [1] y           uint8_t *      as many codes; shares no memory with x
+ *             [2] m           rows, >= 0
+ *             [3] k           values a row, >= 0
+ *             [4] scale       float *
+ *             [5] zero_point  uint8_t *
+ *             [6] status      int64_t *, set to 1 where scale is not finite, and nothing else is then written; else left alone
  * Clobbers:   x1-x7, v0-v3, v16-v23, flags
  * Unused:     x8-x30, v4-v15, v24-v31
  * Stack:      0
@@ -57,8 +58,10 @@
 
 function dynamic_quantize
         ldp     x_ptr, y_ptr, [args]
-        ldp     count, scale, [args, #16]
-        ldp     zero_point, status, [args, #32]
+        ldp     count, left, [args, #16]
+        ldp     scale, zero_point, [args, #32]
+        ldr     status, [args, #48]
+        mul     count, count, left
 
         // The range begins as 0 alone. A NaN anywhere wins on both sides.
         .irp    register, 16, 17, 18, 19, 20, 21, 22, 23

@@ -7,7 +7,7 @@
  * Packing:    none
  * Arguments:  x0 = a head of 16 int64, then records of 16; an entry of 0 ends the program. The head:
  *             [0..10]  words    what the records refer to: addresses, numbers, or array objects
- *             [5]      scratch  address of working memory; 0 stands for 4096 bytes on the stack
+ *             [5]      scratch  address of working memory; 0 stands for 16384 bytes on the stack
  *             [11]     status   set here to the address of the status, an int64 that begins as 0
  *             [12..13] unused
  *             [14]     records  address of the records; 0 where they follow the head
@@ -21,13 +21,14 @@
  *             Returns the status. A record that sets it to anything but 0 is the last one called.
  * Clobbers:   x0-x17, v0-v7, v16-v31, flags (what the entries clobber)
  * Unused:     x18, x22-x28, v8-v15
- * Stack:      4400
+ * Stack:      16688
  * Over-read:  none
  * Bound:      none
  */
 #include "asm.h"
 
-#define SCRATCH         4096    /* below a page of stack guard, so that no probe is needed */
+#define PAGE            4096    /* the least that lies between a stack and what is not its own */
+#define PAGES           4       /* of scratch */
 #define FIELDS          112     /* 14 arguments */
 #define HEAD            128     /* 16 words */
 
@@ -56,7 +57,12 @@ function run
         .cfi_offset x20, -24
         mov     x29, sp
         .cfi_def_cfa_register x29
-        sub     sp, sp, #SCRATCH
+
+        // Scratch, a page after the other: each is touched before the next, so that what lies beyond a full stack is met.
+        .rept   PAGES
+        sub     sp, sp, #PAGE
+        str     xzr, [sp]
+        .endr
         mov     value, sp
         sub     sp, sp, #HEAD + FIELDS + 16
 

@@ -5,17 +5,18 @@
  * Requires:   Advanced SIMD (every AArch64)
  * Tile:       none
  * Packing:    none
- * Arguments:  x0 = self, a bytes object that holds the address of `run`
+ * Arguments:  x0 = self, a bytes object that holds the address of `run`, then that of a function that lets go of the
+ *             interpreter's lock, or 0 where the lock is to be held throughout, and of one that takes it again
  *             x1 = arguments: the records of a program, a bytes object; its left operand, an array of two
  *             dimensions; its result, an array; then, where the program reads them, two further arrays
  *             x2 = count, 3 to 5
  *             Of an object it knows what Python has probed before: a count of references at 0; the bytes of a bytes
  *             object from 32 on; of an array the pointers to its data at 16, dimensions at 32 and strides at 40.
  *             Returns self where the status is 0, else the records; either with one more reference. The caller
- *             holds the interpreter's lock, and it is held throughout.
+ *             holds the interpreter's lock.
  * Clobbers:   x1-x17, v0-v7, v16-v31, flags (what `run` clobbers)
  * Unused:     x18-x28, v8-v15
- * Stack:      4560
+ * Stack:      16864
  * Over-read:  none
  * Bound:      none
  */
@@ -48,10 +49,10 @@
 /* A call through ctypes costs fifteen hundred instructions more than one of a builtin, and writing sizes, strides and
  * the identities of arrays into bytes as many again: together three times the packing and the product of 8x8x8. */
 function run_builtin
-        stp     x29, x30, [sp, #-160]!
-        .cfi_def_cfa_offset 160
-        .cfi_offset x29, -160
-        .cfi_offset x30, -152
+        stp     x29, x30, [sp, #-176]!
+        .cfi_def_cfa_offset 176
+        .cfi_offset x29, -176
+        .cfi_offset x30, -168
         mov     x29, sp
 
         // The head: data, rows and strides of the left operand, and the data of the others.
@@ -83,19 +84,37 @@ L(found):
         stp     xzr, xzr, [sp, #112]
         stp     xzr, xzr, [sp, #128]
         stp     records, xzr, [sp, #144]
+
+        // Objects are looked at no more: other threads may run from here on.
+        ldr     entry, [self, #BYTES + 8]
+        cbz     entry, L(ready)
+        blr     entry
+        str     x0, [sp, #160]
+L(ready):
+        ldr     self, [sp, #16]
         ldr     entry, [self, #BYTES]
         add     x0, sp, #32
         blr     entry
+        str     x0, [sp, #168]
+
+        // The lock again, before objects change.
+        ldr     self, [sp, #16]
+        ldr     entry, [self, #BYTES + 16]
+        cbz     entry, L(locked)
+        ldr     x0, [sp, #160]
+        blr     entry
+L(locked):
 
         // One more reference to what is returned.
         ldp     done, wrong, [sp, #16]
+        ldr     x0, [sp, #168]
         cmp     x0, #0
         csel    done, done, wrong, eq
         ldr     references, [done]
         add     references, references, #1
         str     references, [done]
         mov     x0, done
-        ldp     x29, x30, [sp], #160
+        ldp     x29, x30, [sp], #176
         .cfi_restore x29
         .cfi_restore x30
         .cfi_def_cfa_offset 0

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pyint8dot import floats
 from pyint8dot.arguments import RANGES, Quantized, Values
+from pyint8dot.engine.plan import CALL, COLUMN, ROW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,9 +165,11 @@ class Requantization:
     dtype : dtype
     """
 
+    spare = False
+
     def __init__(self, scale: npt.NDArray[np.float32] | None, zero_point: int, dtype: np.dtype[Any]) -> None:
         self.scale, self.zero_point, self.dtype = scale, zero_point, dtype
-        self.extras: tuple[str, ...] = () if scale is not None else ("row",)
+        self.extras: tuple[str, ...] = () if scale is not None else (ROW,)
 
     def write(self, program: Program, out: Output) -> None:
         """Append the record to a program."""
@@ -193,26 +196,65 @@ class Dequantization:
         Whether there is a bias.
     """
 
-    dtype = np.dtype(np.float32)
+    dtype, spare = np.dtype(np.float32), False
 
     def __init__(self, act: Activation, *, biased: bool) -> None:
         self.act, self.biased = act, biased
-        self.extras: tuple[str, ...] = ("column", "column") if biased else ("column",)
+        self.extras: tuple[str, ...] = (COLUMN, COLUMN) if biased else (COLUMN,)
 
     def write(self, program: Program, out: Output) -> None:
         """Append the record to a program."""
-        # Rows that were int8 have the scale 1, which changes no bit.
-        rows = _ONE if out.row_scale is None else out.row_scale
         program.dequantize(
-            acc=out.acc, y=out.y, ld_acc=out.ld_acc, ld_y=out.ld_y, m=out.m, n=out.columns, row_scale=rows,
-            row_step=0 if out.row_scale is None else 4, col_scale=out.extras[0],
-            bias=out.extras[1] if self.biased else None, act=ACTIVATIONS.index(self.act),
+            acc=out.acc, y=out.y, ld_acc=out.ld_acc, ld_y=out.ld_y, m=out.m, n=out.columns, row_scale=out.row_scale,
+            row_step=4, col_scale=out.extras[0], bias=out.extras[1] if self.biased else None,
+            act=ACTIVATIONS.index(self.act),
         )  # fmt: skip
 
     def apply(self, acc: Values, y: Values, row_scale: Values | None, extras: Sequence[Values]) -> None:
         """Do the same in numpy."""
-        rows = np.float32(1) if row_scale is None else row_scale
-        dequantize(acc, rows, extras[0], extras[1] if self.biased else None, self.act, out=y)
+        assert row_scale is not None  # noqa: S101 - they come from what has quantised the rows
+        dequantize(acc, row_scale, extras[0], extras[1] if self.biased else None, self.act, out=y)
 
 
+class ScaledDequantization:
+    """``act(float32(acc) * (unit * scale) + bias)`` as the epilogue of a plan, for a scale of the whole left operand.
+
+    The scale is known only at the call: it is handed over, or found by what quantises the operand.
+
+    Parameters
+    ----------
+    unit : ndarray of float32, shape (n,)
+    bias : ndarray of float32, shape (n,), optional
+    act : {None, "relu", "gelu"}
+    handed : bool
+        Whether the scale is handed over, as an array without a dimension.
+    """
+
+    dtype, spare = np.dtype(np.float32), True
+
+    def __init__(
+        self, unit: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | None, act: Activation, *, handed: bool
+    ) -> None:
+        self.unit, self.bias, self.act = unit, bias, act
+        self.extras: tuple[str, ...] = (CALL,) if handed else ()
+
+    def write(self, program: Program, out: Output) -> None:
+        """Append the records to a program."""
+        columns = slice(out.first, None)
+        scale = out.extras[0] if self.extras else out.row_scale
+        program.column_scale(x=self.unit[columns], y=out.spare, n=out.columns, scale=scale)
+        program.dequantize(
+            acc=out.acc, y=out.y, ld_acc=out.ld_acc, ld_y=out.ld_y, m=out.m, n=out.columns, row_scale=_ONE, row_step=0,
+            col_scale=out.spare, bias=None if self.bias is None else self.bias[columns], act=ACTIVATIONS.index(self.act),
+        )  # fmt: skip
+
+    def apply(self, acc: Values, y: Values, row_scale: Values | None, extras: Sequence[Values]) -> None:
+        """Do the same in numpy."""
+        scale = extras[0] if self.extras else row_scale
+        assert scale is not None  # noqa: S101 - it has come with the call or with the codes
+        factors = self.unit * scale
+        dequantize(acc, np.float32(1), factors, self.bias, self.act, out=y)
+
+
+# A factor that changes no bit.
 _ONE = np.ones(1, np.float32)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot.arguments import Quantized, bias_vector, check_out, per_column, quantized, scales
+from pyint8dot.arguments import Values, bias_vector, check_out, per_column, quantized, scales
 from pyint8dot.engine import settings
 from pyint8dot.engine.operand import Operand, Store, choice
 from pyint8dot.engine.packing import PackedMatrix
-from pyint8dot.epilogue import ACTIVATIONS, Activation, Dequantization
-from pyint8dot.quantize import QuantizedRows, float32, quantize_rows
+from pyint8dot.engine.plan import CALL
+from pyint8dot.epilogue import ACTIVATIONS, Activation, Dequantization, ScaledDequantization
+from pyint8dot.quantize import DynamicallyQuantized, QuantizedRows, float32, quantize_rows
 
 if TYPE_CHECKING:
     from pyint8dot.engine.plan import Plan
@@ -143,7 +144,7 @@ def layer_plan(right: Operand, act: Activation, *, biased: bool) -> Plan:
 
 
 class ScaledProduct:
-    """``act(float32((a - a_zero) @ (b - b_zero)) * scale + bias)`` for many `a`, by plans kept for each zero point.
+    """``act(float32((a - a_zero) @ (b - b_zero)) * (unit * scale) + bias)`` for many `a`, whose scale and zero point come with each.
 
     The values are those of `matmul_integer` followed by `pyint8dot.epilogue.dequantize`, bit for bit.
 
@@ -152,36 +153,34 @@ class ScaledProduct:
     right : Operand
         b, shape (k, n), on a kernel.
     dtype : dtype
-        Type of a.
+        Type of a: int8 or uint8, or float32 where `pyint8dot.quantize.dynamic_quantize_linear` makes a of it.
     b_zero : int or ndarray of int32, shape (n,)
+    unit : ndarray of float32, shape (n,)
+    bias : ndarray of float32, shape (n,), optional
     act : {None, "relu", "gelu"}
     """
 
     def __init__(
-        self, right: Operand, dtype: np.dtype[Any], b_zero: int | npt.NDArray[np.int32], act: Activation
-    ) -> None:
-        self._right, self._dtype, self._b_zero, self._act = right, dtype, b_zero, act
-        # By zero point, without and with a bias.
-        self._plans: tuple[dict[int, Plan], dict[int, Plan]] = ({}, {})
-
-    def __call__(
         self,
-        a: Quantized,
-        a_zero: int,
-        scale: npt.NDArray[np.float32],
+        right: Operand,
+        dtype: np.dtype[Any],
+        b_zero: int | npt.NDArray[np.int32],
+        unit: npt.NDArray[np.float32],
         bias: npt.NDArray[np.float32] | None,
-        count: int,
-    ) -> npt.NDArray[np.float32] | None:
-        """Compute it for `a`, shape (..., k), of the type given, with contiguous `scale` and `bias`, shape (n,), on `count` threads.
+        act: Activation,
+    ) -> None:
+        self._right = right
+        left = DynamicallyQuantized() if dtype == FLOAT32 else None
+        epilogue = ScaledDequantization(unit, bias, act, handed=left is None)
+        self._plan = right.plan(dtype, CALL, b_zero, epilogue=epilogue, left=left)
 
-        Returns None where `a` is not as plain as a plan serves.
+    def __call__(self, a: Values, count: int, *extras: Values) -> npt.NDArray[np.float32] | None:
+        """Compute it for `a`, shape (..., k), of the type given, on `count` threads.
+
+        Where `a` is int8 or uint8, `extras` are its zero point, of the same type, and its scale, float32, both without a dimension.
+        Returns None where an array is not as plain as a plan serves, or float32 values are too many for one piece, or not finite.
         """
-        plans = self._plans[bias is not None]
-        plan = plans.get(a_zero)
-        if plan is None:
-            epilogue = Dequantization(self._act, biased=bias is not None)
-            plan = plans[a_zero] = self._right.plan(self._dtype, a_zero, self._b_zero, epilogue=epilogue)
-        y = plan.offer(a, None, count, scale, bias)
+        y = self._plan.offer(a, None, count, *extras)
         if y is not None and _current().tally is not None:
             settings.count(self._right.kernel.name, y.size * a.shape[-1])
         return y

@@ -106,6 +106,7 @@ class _FixedPoint:
 
     dtype = INT8
     extras: tuple[str, ...] = ()
+    spare = False
 
     def __init__(self, ops: Sequence[fuse.FusedOp], fields: tuple[int, int, int, int, int, int]) -> None:
         self._ops, self._fields = ops, fields

@@ -30,6 +30,7 @@ from pyint8dot.arguments import (
 from pyint8dot.engine import settings
 from pyint8dot.engine.operand import Operand, Store, choice
 from pyint8dot.engine.packing import PackedMatrix
+from pyint8dot.engine.plan import CALL, ROW
 from pyint8dot.epilogue import Requantization, requantize
 from pyint8dot.known import Known
 from pyint8dot.matmul import product
@@ -137,19 +138,26 @@ def _integer(
     kind = a.dtype
     if kind not in RANGE_TYPES or _current().tally is not None:
         return None
-    rows: Values | None = None
-    za: int | None = 0
-    if a_zero_point is not None:
+    handed: Values | None = None
+    za: Any = 0
+    if type(a_zero_point) is _array:
+        # An array goes along with each call, since the next may hold something else: as it is, or one per row as int32 and of
+        # the values as int8.
+        if a_zero_point.dtype is not kind:
+            return None
+        shape = a_zero_point.shape
+        if not shape:
+            za, handed = CALL, a_zero_point
+        elif a.ndim == 2 and shape == a.shape[:1]:
+            za, handed = ROW, a_zero_point.astype(INT32)
+            if kind is UINT8:
+                handed -= 128
+        else:
+            return None
+    elif a_zero_point is not None:
         za = small_zero(a_zero_point, kind)
         if za is None:
-            # One per row goes along with each call, as int32 and of the values as int8.
-            if type(a_zero_point) is not _array or a_zero_point.dtype is not kind or a_zero_point.shape != a.shape[:1]:
-                return None
-            if a.ndim != 2:
-                return None
-            rows = a_zero_point.astype(INT32)
-            if kind is UINT8:
-                rows -= 128
+            return None
     zb: Any = 0
     key: Any = kind, za, 0
     if b_zero_point is not None:
@@ -165,7 +173,7 @@ def _integer(
         each = b_zero_point.astype(np.int32) if zb is None else zb
         plan = right.product(kind) if key == (kind, 0, 0) else right.plan(kind, za, each)
         right.keep(key, plan)
-    return plan.offer(a, out, count, rows)
+    return plan.offer(a, out, count, handed)
 
 
 RANGE_TYPES = (np.dtype(np.int8), np.dtype(np.uint8))
@@ -349,7 +357,7 @@ def _plan(
     if za.ndim:
         rows = np.ascontiguousarray(za.reshape(-1), np.int32) - np.int32(128 * (both.a.dtype == UINT8))
     each = np.ascontiguousarray(zb.reshape(-1), np.int32) if zb.ndim else int(zb)
-    made = right.plan(both.a.dtype, int(za) if rows is None else None, each, bias=bias, epilogue=epilogue)
+    made = right.plan(both.a.dtype, int(za) if rows is None else ROW, each, bias=bias, epilogue=epilogue)
     return made, rows
 
 

@@ -256,18 +256,40 @@ def quantize_rows(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[n
 class QuantizedRows:
     """`quantize_rows` as the first step of a plan."""
 
-    dtype = np.dtype(np.float32)
+    dtype, codes, whole = np.dtype(np.float32), np.dtype(np.int8), False
 
     def write(
         self, program: Program, *, x: Argument, ld_x: Argument, q: Argument, m: Argument, k: int, scale: Argument,
-        status: Argument,
+        zero_point: Argument, status: Argument,
     ) -> None:  # fmt: skip
-        """Append the record to a program."""
+        """Append the record to a program; there is no zero point."""
+        del zero_point
         program.quantize_rows(x=x, q=q, ld_x=ld_x, ld_q=k, m=m, k=k, scale=scale, status=status)
 
-    def apply(self, x: Values) -> tuple[npt.NDArray[np.int8], Values] | None:
+    def apply(self, x: Values) -> tuple[Values, Values, None] | None:
         """Do the same in numpy; None where a row is not finite."""
-        return quantize_rows(x) if np.isfinite(x).all() else None
+        return (*quantize_rows(x), None) if np.isfinite(x).all() else None
+
+
+class DynamicallyQuantized:
+    """`dynamic_quantize_linear` as the first step of a plan."""
+
+    dtype, codes, whole = np.dtype(np.float32), np.dtype(np.uint8), True
+
+    def write(
+        self, program: Program, *, x: Argument, ld_x: Argument, q: Argument, m: Argument, k: int, scale: Argument,
+        zero_point: Argument, status: Argument,
+    ) -> None:  # fmt: skip
+        """Append the record to a program; rows lie one after the other."""
+        del ld_x
+        program.dynamic_quantize(x=x, y=q, m=m, k=k, scale=scale, zero_point=zero_point, status=status)
+
+    def apply(self, x: Values) -> tuple[Values, Values, Values] | None:
+        """Do the same in numpy; None where the scale is not finite."""
+        try:
+            return dynamic_quantize_arrays(x, native=False)
+        except ValueError:
+            return None
 
 
 def float32(name: str, value: npt.ArrayLike) -> npt.NDArray[np.float32]:

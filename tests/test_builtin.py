@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,22 @@ def test_convention_on_plain_memory(checker, rng):
 
 
 @pytest.mark.native
+def test_the_lock_is_let_go_and_taken_again(checker, rng):
+    """Once each, with the token of the one handed to the other, and nothing needed that the two may change."""
+    lock = checker.address("lock_release"), checker.address("lock_take")
+
+    def body(note):
+        release = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_int64))(lock[0])
+        counts = release()
+        for number, (m, k, n) in enumerate(((1, 1, 1), (3, 10, 5), (13, 40, 9)), 1):
+            note(f"{m} {k} {n}")
+            assert fake.Call(rng, m, k, n, lock=lock).run(checker) == []
+            assert (counts[0], counts[1]) == (number + 1, number)
+
+    child.check(body)
+
+
+@pytest.mark.native
 def test_it_is_used_here():
     """On CPython, with its lock; without the builtin small products would be right, but slow."""
     assert (
@@ -44,16 +63,16 @@ def test_it_is_used_here():
 
 @pytest.mark.native
 def test_references_stay_as_they_were(rng):
-    """A thousand calls leave nothing behind, and take nothing."""
+    """A thousand calls leave nothing behind, and take nothing, whether they hold the lock or not."""
     if builtin.quick() is None:
         pytest.skip("no builtin on this interpreter")
-    a, w, out = np.ones((2, 8), np.int8), pack(np.ones((8, 8), np.int8)), np.empty((2, 8), np.int32)
-    fine = builtin.quick().fine
-    matmul(a, w, out=out)
-    before = [sys.getrefcount(x) for x in (a, out, fine)]
-    for _ in range(1000):
+    for k, n, fine in ((8, 8, builtin.quick().holding.fine), (1024, 1024, builtin.quick().letting_go.fine)):
+        a, w, out = np.ones((2, k), np.int8), pack(np.ones((k, n), np.int8)), np.empty((2, n), np.int32)
         matmul(a, w, out=out)
-    assert [sys.getrefcount(x) for x in (a, out, fine)] == before
+        before = [sys.getrefcount(x) for x in (a, out, fine)]
+        for _ in range(1000 if k == 8 else 20):
+            matmul(a, w, out=out)
+        assert [sys.getrefcount(x) for x in (a, out, fine)] == before
 
 
 @pytest.mark.parametrize("value", ["", "1"])
@@ -128,4 +147,37 @@ def test_large_products_leave_the_lock_to_others(native_kernel):
     k, n = 16, most // (16 * 4)
     packed = np.zeros(row.right.size(k, n), np.int8)
     plan = native.NativePlan(row, native.Right(k, n, packed), np.dtype(np.int8), Zeros(), None, None)
-    assert plan._held <= 4
+    assert plan._held <= 4 < plan._built
+
+
+@pytest.mark.native
+def test_other_threads_run_during_a_large_product():
+    """One thread multiplies on the builtin that lets go of the lock; another counts meanwhile."""
+    if builtin.quick() is None:
+        pytest.skip("no builtin on this interpreter")
+    k, n = 4096, 2048
+    a, w = np.ones((1, k), np.int8), pack(np.ones((k, n), np.int8))
+    plan = w.on_default().product(a.dtype)
+    assert plan._held < 1 <= plan._built
+    started, done, seen = threading.Event(), threading.Event(), []
+
+    def multiply():
+        started.set()
+        for _ in range(20):
+            matmul(a, w, num_threads=1)
+        done.set()
+
+    # A thread that never gives the lock away of its own accord keeps it for longer than all the products take.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        worker = threading.Thread(target=multiply)
+        worker.start()
+        started.wait()
+        while not done.is_set():
+            seen.append(done.is_set())
+            time.sleep(0)
+        worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(seen) > 1

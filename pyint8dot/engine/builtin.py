@@ -2,8 +2,8 @@
 
 A builtin is made of the entry in `asm/run_builtin.S`. It finds the data, sizes and strides of arrays itself and counts a
 reference, so it serves only an interpreter whose objects have been seen to look so; any other, and any process whose
-environment says so, calls through ctypes, which gives the same results. The interpreter's lock is held while a builtin runs:
-only the smallest programs do.
+environment says so, calls through ctypes, which gives the same results. There are two: one holds the interpreter's lock while it
+runs, for the smallest programs, one lets other threads run meanwhile, as ctypes does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import struct
 import sys
 import sysconfig
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,12 +23,12 @@ from pyint8dot.engine import library
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HELD_MACS", "Quick", "quick"]
+__all__ = ["HELD_MACS", "Builtin", "Quick", "quick"]
 
 BUILTIN_VARIABLE = "PYINT8DOT_BUILTIN"
 
 #: Multiply-accumulates, for each of a K group, that may be done while the interpreter's lock is held: ten microseconds at most on
-#: the usual cores, no more than the call itself takes. Larger products let other threads run meanwhile.
+#: the usual cores, no more than the call itself takes.
 HELD_MACS = 1 << 16
 
 # What asm/run_builtin.S knows of objects: where the bytes of a bytes object begin, and fields of an array.
@@ -38,11 +39,20 @@ METH_FASTCALL = 0x0080
 library.require("run_builtin")
 
 
-class Quick(NamedTuple):
+class Builtin(NamedTuple):
     """A builtin that runs a program's records on arrays, and what it returns where all is well."""
 
     run: Callable[..., Any]
     fine: Any
+
+
+class Quick(NamedTuple):
+    """The two builtins."""
+
+    #: Holds the interpreter's lock.
+    holding: Builtin
+    #: Lets go of it.
+    letting_go: Builtin
 
 
 class _MethodDef(ctypes.Structure):
@@ -100,17 +110,26 @@ def allowed(environment: Any) -> bool:
 
 @functools.cache
 def quick() -> Quick | None:
-    """The builtin, where this interpreter and the environment allow it."""
+    """The builtins, where this interpreter and the environment allow them."""
     if not allowed(os.environ) or not objects_known():
         return None
+    lock = [
+        ctypes.cast(function, ctypes.c_void_p).value or 0
+        for function in (ctypes.pythonapi.PyEval_SaveThread, ctypes.pythonapi.PyEval_RestoreThread)
+    ]
+    return Quick(_made([0, 0]), _made(lock))
+
+
+def _made(lock: list[int]) -> Builtin:
+    """A builtin with the addresses of what lets go of the lock and takes it again."""
     loaded = library.load()
     definition = _MethodDef(b"run", loaded.addresses["run_builtin"], METH_FASTCALL, None)
-    entry = loaded.addresses["run"].to_bytes(8, sys.byteorder)
-    _kept.extend((definition, entry))
+    me = struct.pack("3Q", loaded.addresses["run"], *lock)
+    _kept.extend((definition, me))
     make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.POINTER(_MethodDef), ctypes.py_object, ctypes.c_void_p)(
         ("PyCFunction_NewEx", ctypes.pythonapi)
     )
-    return Quick(make(ctypes.byref(definition), entry, None), entry)
+    return Builtin(make(ctypes.byref(definition), me, None), me)
 
 
 # What the interpreter points to for as long as it lives.

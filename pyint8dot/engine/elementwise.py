@@ -49,10 +49,12 @@ def dynamic_quantize(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _dynamic_quantize(n: int) -> tuple[Written, builtin.Quick | None, bytes] | None:
-    """The program for `n` values, the builtin where that is to run it, and the records for the builtin."""
+def _dynamic_quantize(n: int) -> tuple[Written, builtin.Builtin | None, bytes] | None:
+    """The program for `n` values, the builtin where there are any, and the records for the builtin."""
     if library.status() is not None:
         return None
     program = Program()
-    program.dynamic_quantize(x=LEFT, y=RESULT, n=n, scale=FIRST, zero_point=SECOND, status=STATUS)
-    return Written(program, 0), builtin.quick() if n <= HELD_VALUES else None, program.records()
+    program.dynamic_quantize(x=LEFT, y=RESULT, m=1, k=n, scale=FIRST, zero_point=SECOND, status=STATUS)
+    quick = builtin.quick()
+    run = None if quick is None else quick.holding if n <= HELD_VALUES else quick.letting_go
+    return Written(program, 0), run, program.records()

@@ -13,14 +13,14 @@ from pyint8dot.engine import blocks, builtin, library, program, threads
 from pyint8dot.engine.blocks import EXTENDED, Written, take
 from pyint8dot.engine.blocks import pack_extended as _extended
 from pyint8dot.engine.library import address
-from pyint8dot.engine.plan import overlaps
+from pyint8dot.engine.plan import CALL, COLUMN, ROW, overlaps
 from pyint8dot.engine.recipe import Key, Recipe, Right
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyint8dot.engine.kernels import Kernel
-    from pyint8dot.engine.plan import Array, Epilogue, Left, Zeros
+    from pyint8dot.engine.plan import Array, Epilogue, Extra, Left, Zeros
 
 __all__ = ["NativePlan", "Right"]
 
@@ -32,10 +32,7 @@ _plain, _both = (struct.Struct(f"{count}q").pack for count in (PLAIN, BOTH))
 MOST_PROGRAMS = 64
 
 #: Shape and type of operands that a program does not read.
-NOTHING = ((None, None), (None, None))
-
-#: Strides of contiguous float32 or int32.
-FOUR = (4,)
+NOTHING = ((None, None, None), (None, None, None))
 
 # Named here, since the commonest call is mostly look-ups.
 _array, _empty = np.ndarray, np.empty
@@ -53,9 +50,10 @@ class NativePlan:
     """A product on a native kernel: see `pyint8dot.engine.plan.Plan`."""
 
     __slots__ = (
-        "_block", "_fine", "_first_shape", "_first_type", "_held", "_held_run", "_item", "_kept", "_ld", "_most", "_objects",
-        "_otherwise", "_plain", "_programs", "_recipe", "_records", "_run", "_second_shape", "_second_type", "_singles",
-        "_small", "_strict", "_words", "dtype", "k", "n", "tall",
+        "_block", "_built", "_first_shape", "_first_strides", "_first_type", "_held", "_holding", "_item", "_kept", "_ld",
+        "_letting_go", "_most", "_objects", "_otherwise", "_plain", "_programs", "_recipe", "_records", "_run",
+        "_second_shape", "_second_strides", "_second_type", "_singles", "_small", "_strict", "_unshared", "_whole", "_words",
+        "dtype", "k", "n", "tall",
     )  # fmt: skip
 
     def __init__(
@@ -77,22 +75,28 @@ class NativePlan:
         self.dtype = recipe.dtype
         self._ld = self.n * self.dtype.itemsize
         self._objects = recipe.objects
-        kinds = [(None if along == "row" else (self.n,), kind) for along, kind in recipe.extras]
-        (self._first_shape, self._first_type), (self._second_shape, self._second_type) = [*kinds, *NOTHING][:2]
+        wanted = [_wanted(extra, self.n) for extra in recipe.extras]
+        first, second = [*wanted, *NOTHING][:2]
+        self._first_shape, self._first_type, self._first_strides = first
+        self._second_shape, self._second_type, self._second_strides = second
         # Which words of the head change from call to call.
         self._words = BOTH if right.packed is None else EXTENDED if recipe.extras else PLAIN
         self._plain = self._words == PLAIN
         #: Whether K must be contiguous.
         self._strict = left is not None or not kernel.packs_left
+        self._whole = left is not None and left.whole
         self._run = program.run_entry()
         self._programs: dict[Key, Written] = {}
         #: The programs of single blocks, by rows.
         self._singles: dict[int, Single] = {}
         self._block = blocks.block_rows(recipe.row_bytes, kernel.mr)
-        # The smallest products find their scratch on the stack, where a call costs least, and the smallest of
-        # them run on the builtin.
+        # The smallest products find their scratch on the stack, where a call costs least, and run on a builtin.
         self._most = recipe.rows_within(program.STACK_SCRATCH) if library.LAYOUT_KNOWN else -1
-        self._held, self._small, self._records = -1, b"", b""
+        row_macs = max(1, self.k * self.n)
+        #: Rows of which a single thread is enough, whoever has more.
+        self._unshared = (2 * blocks.LEAST_WORK - 1) // row_macs
+        #: Rows for a builtin, and of them those for the one that holds the lock.
+        self._built, self._held, self._small, self._records = -1, -1, b"", b""
         quick = builtin.quick()
         if self._most >= 0:
             written = self._program(Key(self._most, 0, self.n, self._ld))
@@ -100,8 +104,9 @@ class NativePlan:
             # What it points to must outlive the programs that are let go.
             self._kept = written
             if quick is not None and right.packed is not None:
-                self._held = min(self._most, kernel.right.kr * builtin.HELD_MACS // max(1, self.k * self.n))
-                self._held_run, self._fine = quick
+                self._built = self._most
+                self._held = min(self._most, kernel.right.kr * builtin.HELD_MACS // row_macs)
+                self._holding, self._letting_go = map(tuple, quick)
                 self._records = written.records()
 
     def _program(self, key: Key) -> Written:
@@ -120,14 +125,15 @@ class NativePlan:
         shape = a.shape
         rank = len(shape)
         n = self.n
-        held = False
+        built = False
         wrong: Any
         result: tuple[int, ...]
         if rank == 2:
             m, k = shape
             result = (m, n)
-            held = m <= self._held and (self.tall is None or m < self.tall[0])
-            if not held or self._strict:
+            if self.tall is None or m < self.tall[0]:
+                built = m <= self._held or (m <= self._built and (count == 1 or m <= self._unshared))
+            if not built or self._strict:
                 stride_m, stride_k = a.strides
         elif rank == 1:
             k = shape[0]
@@ -148,31 +154,34 @@ class NativePlan:
         plain = self._plain
         if not plain:
             # What is handed over beside the left operand must be what the program reads.
-            wide = self._first_shape or (m,)
+            wide = (m,) if self._first_shape is None else self._first_shape
             if type(first) is not _array or first.dtype is not self._first_type or first.shape != wide:
                 return None
-            if first.strides != FOUR:
+            if first.strides != self._first_strides:
                 return None
             if self._second_type is not None:
-                wide = self._second_shape or (m,)
+                wide = (m,) if self._second_shape is None else self._second_shape
                 if type(second) is not _array or second.dtype is not self._second_type or second.shape != wide:
                     return None
-                if second.strides != FOUR:
+                if second.strides != self._second_strides:
                     return None
+        elif self._whole and not self._one_piece(a, m, count):
+            return None
         if out is None:
             y = _empty(result, self.dtype)
         elif self._serves(out, result, a, m, count, first, second):
             y = out
         else:
             return None
-        if held:
+        if built:
+            run, fine = self._holding if m <= self._held else self._letting_go
             if plain:
-                wrong = self._held_run(self._records, a, y) is not self._fine
+                wrong = run(self._records, a, y) is not fine
             elif second is None:
-                wrong = self._held_run(self._records, a, y, first) is not self._fine
+                wrong = run(self._records, a, y, first) is not fine
             else:
-                wrong = self._held_run(self._records, a, y, first, second) is not self._fine
-        elif m <= self._most:
+                wrong = run(self._records, a, y, first, second) is not fine
+        elif m <= self._most and (count == 1 or m <= self._unshared):
             if plain:
                 wrong = self._run(_plain(id(a), id(y), m, stride_k, stride_m) + self._small)
             else:
@@ -184,6 +193,10 @@ class NativePlan:
         else:
             wrong = self._blocks(a, y, (m, stride_k, stride_m), self._ld, count, first, second)
         return None if wrong else y
+
+    def _one_piece(self, a: Array, m: int, count: int) -> bool:
+        """Whether an operand that is quantised in one piece lies in one, and is multiplied by one thread in one block."""
+        return (count == 1 or m <= self._unshared) and m <= self._block and a.flags.c_contiguous
 
     def _serves(
         self,
@@ -210,6 +223,7 @@ class NativePlan:
 
     def into(self, a: Array, y: Array, count: int, first: Array | None = None, second: Array | None = None) -> bool:
         """Serve as `Plan.into`."""
+        assert not self._whole  # noqa: S101 - such a plan is only offered operands
         stride_m, stride_k = a.strides
         if self._otherwise is not None and stride_k != self._item and self.k > 1:
             return self._otherwise().into(a, y, count, first, second)
@@ -269,7 +283,7 @@ class NativePlan:
     ) -> int:
         """Run block by block, on `count` threads; return whether anything was wrong."""
         m, stride_k, stride_m = rows
-        if count > 1 and m * self.n * self.k < 2 * blocks.LEAST_WORK:
+        if m <= self._unshared:
             count = 1
         if count == 1 and m <= self._block and library.LAYOUT_KNOWN:
             single = self._single(m, ld)
@@ -286,10 +300,8 @@ class NativePlan:
                 left = at[0] + row * stride_m
                 result = at[1] + row * ld + share.column * self.dtype.itemsize
                 scratch = take(written.scratch)
-                extras = (
-                    place and place + 4 * (row if self._along(i) == "row" else share.column)
-                    for i, place in enumerate(at[2:])
-                )
+                moved = {ROW: 4 * row, COLUMN: 4 * share.column}
+                extras = (place and place + moved.get(self._along(i), 0) for i, place in enumerate(at[2:]))
                 head = _extended(left, result, count, stride_k, stride_m, scratch, *extras)
                 if self._run(head + written.tail(EXTENDED, ())):
                     wrong.append(row)
@@ -304,4 +316,10 @@ class NativePlan:
 
     def _along(self, index: int) -> str:
         """What the extra operand of this number has one value for."""
-        return self._recipe.extras[index][0] if index < len(self._recipe.extras) else ""
+        return self._recipe.extras[index].along if index < len(self._recipe.extras) else ""
+
+
+def _wanted(extra: Extra, n: int) -> tuple[tuple[int, ...] | None, np.dtype[Any], tuple[int, ...]]:
+    """Shape, type and strides that an extra operand has to have; no shape where that depends on the rows."""
+    shape = None if extra.along == ROW else extra.shape(0, n)
+    return shape, extra.dtype, () if extra.along == CALL else (extra.dtype.itemsize,)

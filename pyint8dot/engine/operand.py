@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class Operand:
     def plan(
         self,
         dtype: np.dtype[Any],
-        a_zero: int | None = 0,
+        a_zero: int | Literal["row", "call"] = 0,
         b_zero: int | Int32 = 0,
         *,
         bias: Int32 | None = None,
@@ -105,9 +105,9 @@ class Operand:
         ----------
         dtype : dtype
             Type of the left operand.
-        a_zero : int or None
-            Zero point of the left operand, of its own type; None where each row has one, handed over at the call less 128 if
-            the type is uint8.
+        a_zero : int, ROW or CALL
+            Zero point of the left operand, of its own type; ROW where each row has one, handed over at the call less 128 if
+            the type is uint8; CALL where the one of all is handed over at the call, or found by `left`.
         b_zero : int or ndarray of int32, shape (n,)
             Zero point of the matrix, of its own type.
         bias : ndarray of int32, shape (n,), optional
@@ -118,7 +118,7 @@ class Operand:
             What makes the left operand int8.
         """
         store = self._store
-        za = a_zero if a_zero is None else a_zero - 128 * (dtype == UINT8)
+        za = a_zero - 128 * (dtype == UINT8) if isinstance(a_zero, int) else a_zero
         zb = b_zero - np.int32(128 * (store.dtype == UINT8))
         # A zero point of 0 in every column costs no sums of rows.
         zb = (zb if zb.any() else 0) if isinstance(zb, np.ndarray) else int(zb)
@@ -126,7 +126,8 @@ class Operand:
         sums = None if za == 0 else store.column_sums
         k, n = store.shape
         if not self.kernel.native:
-            return PortablePlan(store.in_layout(self.kernel.right).reshape(k, n), zeros, sums, epilogue, left)
+            b = store.in_layout(self.kernel.right).reshape(k, n)
+            return PortablePlan(b, zeros, sums, epilogue, left, dtype)
 
         def native(kernel: Kernel, otherwise: Callable[[], NativePlan] | None = None) -> NativePlan:
             right = Right(k, n, store.in_layout(kernel.right), sums)

@@ -16,7 +16,7 @@ products. Sums of rows are products too: of A' with a column of ones.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +37,18 @@ Int32: TypeAlias = npt.NDArray[np.int32]
 INT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
 
 
+#: What an operand that is handed over at a call has one value for.
+ROW: Final = "row"
+COLUMN: Final = "column"
+CALL: Final = "call"
+
+
 class Zeros(NamedTuple):
     """Zero points of both operands' values as int8 (those of uint8 less 128), and what is added to every row."""
 
-    #: None: one per row, int32, handed over at each call as the first extra operand.
-    a: int | None = 0
+    #: ROW: one per row, int32, handed over at each call as the first extra operand and of the values as int8; CALL: one for all,
+    #: of the operand's own type and without a dimension, handed over likewise or found by what quantises the operand.
+    a: int | Literal["row", "call"] = 0
     b: int | Int32 = 0
     #: int32, shape (n,).
     bias: Int32 | None = None
@@ -58,8 +65,10 @@ class Output(NamedTuple):
     #: The columns it is about, of all.
     first: int
     columns: int
-    #: The scales of float32 rows that were quantised on the way in.
+    #: The scales of float32 rows that were quantised on the way in, or the one scale of all of them.
     row_scale: Word | None
+    #: Scratch for a row of float32, where the epilogue asks for it.
+    spare: Word | None
     #: The extra operands of the call, already moved to this block.
     extras: Sequence[Word]
 
@@ -69,8 +78,10 @@ class Epilogue(Protocol):
 
     #: Type of the result.
     dtype: np.dtype[Any]
-    #: For each operand handed over at a call whether it has one value per "row" or per "column".
+    #: For each operand handed over at a call whether it has one value per "row", per "column" or for the whole "call".
     extras: tuple[str, ...]
+    #: Whether it needs scratch for a row of float32.
+    spare: bool
 
     def write(self, program: Program, out: Output) -> None:
         """Append its record to a program."""
@@ -80,19 +91,23 @@ class Epilogue(Protocol):
 
 
 class Left(Protocol):
-    """How a left operand that is not int8 or uint8 becomes int8 rows with a scale each."""
+    """How a left operand that is not int8 or uint8 becomes codes of one of these types, and scales."""
 
     #: Type of the operand.
     dtype: np.dtype[Any]
+    #: Type of its codes.
+    codes: np.dtype[Any]
+    #: Whether it has one scale and one zero point for all of it, instead of a scale a row: it is then quantised in one piece.
+    whole: bool
 
     def write(
         self, program: Program, *, x: Argument, ld_x: Argument, q: Argument, m: Argument, k: int, scale: Argument,
-        status: Argument,
+        zero_point: Argument, status: Argument,
     ) -> None:  # fmt: skip
-        """Append its record to a program; the rows of `q` lie `k` bytes apart."""
+        """Append its record to a program; the rows of `q` lie `k` bytes apart, and so do those of `x` where it is `whole`."""
 
-    def apply(self, x: Array) -> tuple[npt.NDArray[np.int8], Array] | None:
-        """Do the same in numpy; None where the values cannot be quantised."""
+    def apply(self, x: Array) -> tuple[Array, Array, Array | None] | None:
+        """Do the same in numpy: codes, scales and zero point; None where the values cannot be quantised."""
 
 
 class Plan(Protocol):
@@ -115,17 +130,17 @@ class Plan(Protocol):
 
 
 def column_terms(zeros: Zeros, k: int, column_sums: Int32 | None) -> tuple[Int32 | None, list[tuple[str, Int32]]]:
-    """What the sums start from per column, and the outer products to add: ("zero" or "sums", the factor per column).
+    """What the sums start from per column, and the outer products to add: (ROW, CALL or "sums", the factor per column).
 
-    "zero" is the zero point of each row, "sums" the sum of each row; int32 arithmetic wraps.
+    ROW is the zero point of each row, CALL the zero point of all, "sums" the sum of each row; int32 arithmetic wraps.
     """
     start = zeros.bias
     outers: list[tuple[str, Int32]] = []
     each = isinstance(zeros.b, np.ndarray)
     shift = np.asarray(zeros.b, np.int64) * k
-    if zeros.a is None:
-        assert column_sums is not None  # noqa: S101 - whoever has zero points per row has made them
-        outers.append(("zero", wrapped(shift - column_sums)))
+    if not isinstance(zeros.a, int):
+        assert column_sums is not None  # noqa: S101 - whoever has zero points that come with each call has made them
+        outers.append((zeros.a, wrapped(shift - column_sums)))
     elif zeros.a:
         assert column_sums is not None  # noqa: S101 - likewise
         term = wrapped(zeros.a * (shift - column_sums))
@@ -135,10 +150,28 @@ def column_terms(zeros: Zeros, k: int, column_sums: Int32 | None) -> tuple[Int32
     return start, outers
 
 
-def extra_operands(zeros: Zeros, epilogue: Epilogue | None) -> tuple[tuple[str, np.dtype[Any]], ...]:
-    """What each operand handed over at a call has one value for, "row" or "column", and its type."""
-    rows = (("row", INT32),) if zeros.a is None else ()
-    return (*rows, *((along, FLOAT32) for along in (() if epilogue is None else epilogue.extras)))
+class Extra(NamedTuple):
+    """An operand that is handed over at a call beside the left one."""
+
+    #: ROW, COLUMN or CALL.
+    along: str
+    dtype: np.dtype[Any]
+
+    def shape(self, m: int, n: int) -> tuple[int, ...]:
+        """Its shape where the product has shape (m, n)."""
+        return {ROW: (m,), COLUMN: (n,)}.get(self.along, ())
+
+
+def extra_operands(
+    zeros: Zeros, epilogue: Epilogue | None, codes: np.dtype[Any], left: Left | None
+) -> tuple[Extra, ...]:
+    """The operands handed over at a call, of which a zero point comes first; `codes` is the type that the zero point has."""
+    extras = [Extra(along, FLOAT32) for along in (() if epilogue is None else epilogue.extras)]
+    if zeros.a == ROW:
+        extras.insert(0, Extra(ROW, INT32))
+    elif zeros.a == CALL and left is None:
+        extras.insert(0, Extra(CALL, codes))
+    return tuple(extras)
 
 
 def wrapped(values: Array) -> Int32:
@@ -170,11 +203,12 @@ class PortablePlan:
         column_sums: Int32 | None,
         epilogue: Epilogue | None,
         left: Left | None,
+        dtype: np.dtype[Any],
     ) -> None:
         self._b, self._zeros, self._epilogue, self._left = b, zeros, epilogue, left
         self._start, self._outers = column_terms(zeros, b.shape[0], column_sums)
         self._dtype = INT32 if epilogue is None else epilogue.dtype
-        self._extras = extra_operands(zeros, epilogue)
+        self._extras = extra_operands(zeros, epilogue, dtype, left)
 
     def offer(
         self, a: Array, out: Array | None, count: int, first: Array | None = None, second: Array | None = None
@@ -184,9 +218,10 @@ class PortablePlan:
         rows = two_dimensional(a, k)
         if rows is None:
             return None
-        for (along, kind), extra in zip(self._extras, (first, second), strict=False):
-            length = n if along == "column" else len(rows)
-            if type(extra) is not np.ndarray or extra.dtype != kind or extra.shape != (length,):
+        for wanted, extra in zip(self._extras, (first, second), strict=False):
+            if type(extra) is not np.ndarray or extra.dtype != wanted.dtype:
+                return None
+            if extra.shape != wanted.shape(len(rows), n):
                 return None
         shape = (*a.shape[:-1], n)
         if out is not None:
@@ -198,25 +233,35 @@ class PortablePlan:
 
     def into(self, a: Array, y: Array, count: int, first: Array | None = None, second: Array | None = None) -> bool:  # noqa: ARG002 - BLAS has its own threads
         """Serve as `Plan.into`."""
+        extras = [extra for extra in (first, second) if extra is not None]
         scales: Array | None = None
+        zero: Array | None = None
         if self._left is not None:
             quantised = self._left.apply(a)
             if quantised is None:
                 return False
-            a, scales = quantised
+            a, scales, zero = quantised
+        elif not isinstance(self._zeros.a, int):
+            zero = extras.pop(0)
         rows = moved_to_int8(a)
         acc = y if self._epilogue is None else np.empty(y.shape, np.int32)
         portable.gemm(rows, self._b, acc)
-        extras = [extra for extra in (first, second) if extra is not None]
         zero_point = self._zeros.b
         if isinstance(zero_point, int) and zero_point:
             acc -= wrapped(np.int64(zero_point) * self._sums(rows))[:, None]
         if self._start is not None:
             acc += self._start
         for kind, across in self._outers:
-            acc += np.multiply.outer(extras[0] if kind == "zero" else self._sums(rows), across)
+            if kind == "sums":
+                acc += np.multiply.outer(self._sums(rows), across)
+                continue
+            assert zero is not None  # noqa: S101 - it has come with the call or with the codes
+            if kind == ROW:
+                acc += np.multiply.outer(zero, across)
+            else:
+                acc += np.multiply(moved_to_int8(zero.reshape(1)), across, dtype=np.int32)
         if self._epilogue is not None:
-            self._epilogue.apply(acc, y, scales, extras[self._zeros.a is None :])
+            self._epilogue.apply(acc, y, scales, extras)
         return True
 
     @staticmethod

@@ -28,7 +28,7 @@ __all__ = ["FLIP", "STACK_SCRATCH", "Program", "Word"]
 FLIP = 0x80808080
 
 #: Bytes of scratch that a program finds on the stack.
-STACK_SCRATCH = 4096
+STACK_SCRATCH = 16384
 
 #: Words of the head and of a record; fields of a record.
 WORDS, FIELDS = 16, 14
@@ -152,6 +152,12 @@ class Program:
         """``C[i][j] += u[i] * v[j]`` in int32."""
         self._add("add_outer", c, ldc, m, n, u, v)
 
+    def column_start(
+        self, *, start: Argument, base: Argument, n: Argument, zero_point: Argument, flip: Argument, v: Argument
+    ) -> None:
+        """What sums start from per column, for a zero point of the left operand that is known only when the program runs."""
+        self._add("column_start", start, base, n, zero_point, flip, v)
+
     # What packs.
 
     def pack(
@@ -177,12 +183,17 @@ class Program:
         self._add("quantize_rows", x, q, ld_x, ld_q, m, k, scale, status)
 
     def dynamic_quantize(
-        self, *, x: Argument, y: Argument, n: Argument, scale: Argument, zero_point: Argument, status: Argument
-    ) -> None:
+        self, *, x: Argument, y: Argument, m: Argument, k: Argument, scale: Argument, zero_point: Argument,
+        status: Argument,
+    ) -> None:  # fmt: skip
         """float32 values to uint8 codes, and the scale and zero point that their range asks for."""
-        self._add("dynamic_quantize", x, y, n, scale, zero_point, status)
+        self._add("dynamic_quantize", x, y, m, k, scale, zero_point, status)
 
     # What turns sums into results.
+
+    def column_scale(self, *, x: Argument, y: Argument, n: Argument, scale: Argument) -> None:
+        """Factors per column, times a scale that is known only when the program runs."""
+        self._add("column_scale", x, y, n, scale)
 
     def requantize(
         self, *, acc: Argument, y: Argument, ld_acc: Argument, ld_y: Argument, m: Argument, n: Argument, scale: Argument,
@@ -224,7 +235,8 @@ class Program:
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
-    "add_outer", "quantize_rows", "dynamic_quantize", "requantize", "dequantize", "q_scale", "exp2_terms", "layer_norm",
+    "add_outer", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
+    "q_scale", "exp2_terms", "layer_norm",
 )  # fmt: skip
 library.require("run", *OWN_ENTRIES)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pyint8dot.engine import blocks, program
 from pyint8dot.engine.blocks import Written
-from pyint8dot.engine.plan import INT32, Output, column_terms, extra_operands
+from pyint8dot.engine.plan import CALL, INT32, ROW, Output, column_terms, extra_operands
 from pyint8dot.engine.program import (
     FIRST,
     LEFT,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Key", "Recipe", "Right"]
 
 #: Parts of the scratch, each of which may take up to a line more for starting on one.
-PARTS = 6
+PARTS = 9
 
 UINT8 = np.dtype(np.uint8)
 
@@ -75,7 +75,11 @@ class _Room:
     scales: Word | None = None
     sums: Word | None = None
     right: Word | None = None
+    #: What sums start from per column.
     start: Word | None = None
+    zero_point: Word | None = None
+    #: For the epilogue.
+    spare: Word | None = None
 
     def __init__(self) -> None:
         self.size = 0
@@ -113,13 +117,18 @@ class Recipe:
         self.kernel, self.right, self.epilogue, self.left = kernel, right, epilogue, left
         self._zeros = zeros
         self.dtype = INT32 if epilogue is None else epilogue.dtype
-        self._flip = program.FLIP if dtype == UINT8 else 0
+        codes = dtype if left is None else left.codes
+        self._unsigned = codes == UINT8
+        self._flip = program.FLIP if self._unsigned else 0
         # Where B comes with each call the sums of its columns are made at each call too.
         terms = column_terms(zeros, right.k, right.column_sums) if right.packed is not None else (zeros.bias, [])
-        self._start, self._outers = terms
+        self._start, outers = terms
+        self._outers = [(kind, across) for kind, across in outers if kind != CALL]
+        #: What the zero point is multiplied by per column, where it is known only at the call.
+        self._across = next((across for kind, across in outers if kind == CALL), None)
         if self._start is not None:
             self._start = whole(self._start, kernel.nr)
-        self.extras = extra_operands(zeros, epilogue)
+        self.extras = extra_operands(zeros, epilogue, codes, left)
         #: The words of the head that are array objects, where they are not addresses.
         self.objects = (
             LEFT, RESULT, *(FIRST, SECOND)[: len(self.extras)], *((RIGHT,) if right.packed is None else ())
@@ -155,12 +164,16 @@ class Recipe:
             quantised = right.k if self.left is not None and self.kernel.packs_left else 0
             room.acc = room.take(rows * max(4 * wide, quantised))
         if self.left is not None:
-            room.scales = room.take(4 * rows)
+            room.scales = room.take(4 if self.left.whole else 4 * rows)
+            room.zero_point = room.take(1)
         if not isinstance(self._zeros.b, int) or self._zeros.b:
             room.sums = room.take(4 * rows)
         if right.packed is None:
             room.right = room.take(self.kernel.right.size(right.k, right.n))
-            room.start = room.take(4 * self.kernel.right.whole(right.n))
+        if right.packed is None or self._across is not None:
+            room.start = room.take(4 * self.kernel.right.whole(wide))
+        if self.epilogue is not None and self.epilogue.spare:
+            room.spare = room.take(4 * wide)
         return room
 
     def write(self, key: Key) -> Written:
@@ -176,6 +189,12 @@ class Recipe:
             b = right.packed[column * depth :]
         else:
             start = self._pack_right(out, room, depth)
+        if self._across is not None:
+            out.column_start(
+                start=room.start, base=start, n=columns, zero_point=FIRST if self.left is None else room.zero_point,
+                flip=0x80 if self._unsigned else 0, v=self._across[column:],
+            )  # fmt: skip
+            start = room.start
         # The sums of rows are a product as well, with a column that holds what they are multiplied by.
         row_start: Argument = None
         factors = digits(-zeros.b) if isinstance(zeros.b, int) else [1]
@@ -188,11 +207,11 @@ class Recipe:
             row_start = None
         self._multiply(out, room, b=b, c=c, ldc=ldc, n=columns, row_start=row_start, col_start=start)
         for kind, across in self._outers:
-            u = FIRST if kind == "zero" else room.sums
+            u = FIRST if kind == ROW else room.sums
             out.add_outer(c=c, ldc=ldc, m=ROWS, n=columns, u=u, v=across[column:])
         if self.epilogue is not None:
-            extras = (FIRST, SECOND)[zeros.a is None :]
-            self.epilogue.write(out, Output(c, ldc, RESULT, ld, ROWS, column, columns, room.scales, extras))
+            extras = (FIRST, SECOND)[len(self.extras) - len(self.epilogue.extras) :]
+            self.epilogue.write(out, Output(c, ldc, RESULT, ld, ROWS, column, columns, room.scales, room.spare, extras))
         return Written(out, room.size)
 
     def _multiply(
@@ -222,7 +241,10 @@ class Recipe:
         if self.left is not None:
             # Where rows are packed they lie first where their sums will: those are made after the packing.
             source, stride_k, stride_m = room.acc if kernel.packs_left else room.packed, 1, k
-            self.left.write(out, x=LEFT, ld_x=LEFT_STRIDE_M, q=source, m=ROWS, k=k, scale=room.scales, status=STATUS)
+            self.left.write(
+                out, x=LEFT, ld_x=LEFT_STRIDE_M, q=source, m=ROWS, k=k, scale=room.scales, zero_point=room.zero_point,
+                status=STATUS,
+            )  # fmt: skip
         if kernel.packs_left:
             out.pack(
                 kernel.left.packer, source=source, packed=room.packed, k=k, mn=ROWS, stride_k=stride_k,
@@ -239,6 +261,7 @@ class Recipe:
         )  # fmt: skip
         start: Argument = self._start
         if zeros.a:
+            assert isinstance(zeros.a, int)  # noqa: S101 - likewise below
             # Sums of columns are the product of a row that holds what they are multiplied by.
             assert isinstance(zeros.b, int)  # noqa: S101 - operands that come with each call have one zero point each
             shift = wrapped_scalar(right.k * zeros.a * zeros.b)

@@ -16,6 +16,10 @@ Function: TypeAlias = "Callable[..., Any]"
 # What makes it from a node; None says "not this case": the node then goes to onnx's reference implementation.
 Lower: TypeAlias = "Callable[[Site], Function | None]"
 
+# Element types that operators ask about.
+INT8 = (np.dtype(np.int8), np.dtype(np.uint8))
+FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+
 OPERATORS: dict[tuple[str, str], Lower] = {}
 
 # Operators whose result may share memory with their first input.
@@ -123,6 +127,15 @@ class Site:
     def const(self, index: int) -> np.ndarray | None:
         """Return the input at `index` where it is a constant."""
         return self.graph.constants.get(self.node.inputs[index]) if self.has(index) else None
+
+    def single(self, index: int) -> Any:
+        """Return the only element of a constant input as a numpy scalar, else None."""
+        value = self.const(index)
+        return None if value is None or value.size != 1 else value.reshape(())[()]
+
+    def all_constant(self, *indices: int) -> bool:
+        """Tell whether these inputs are constants or absent."""
+        return all(not self.has(index) or self.const(index) is not None for index in indices)
 
     def dtype(self, index: int) -> np.dtype[Any] | None:
         """Return the element type of the input at `index` where it is known."""

@@ -17,9 +17,14 @@ REFERENCES = 5
 
 
 class Call:
-    """The product of A (m, k) and a packed B by a builtin: packing and multiplication, their operands fake arrays."""
+    """The product of A (m, k) and a packed B by a builtin: packing and multiplication, their operands fake arrays.
 
-    def __init__(self, rng: np.random.Generator, m: int = 3, k: int = 10, n: int = 5) -> None:
+    `lock` are the addresses of the functions that let go of the interpreter's lock and take it again, two zeros for none.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, m: int = 3, k: int = 10, n: int = 5, lock: tuple[int, int] = (0, 0)
+    ) -> None:
         row = next(kernels.KERNELS[name] for name in kernels.supported() if kernels.KERNELS[name].native)
         a = rng.integers(-128, 128, (m, k), dtype=np.int8)
         b = rng.integers(-128, 128, (k, n), dtype=np.int8)
@@ -34,7 +39,7 @@ class Call:
             stride_mn=LEFT_STRIDE_M, split=int(row.left.split), flip=0,
         )  # fmt: skip
         out.multiply(row.name, a=SCRATCH, b=self._right.address, c=RESULT, ldc=4 * n, m=ROWS, n=n, k=depth)
-        self.me = _bytes(library.load().addresses["run"].to_bytes(8, "little"))
+        self.me = _bytes(np.array([library.load().addresses["run"], *lock], np.int64).tobytes())
         self.records = _bytes(out.records())
         self._arrays = [
             self._array(self._source.address, (m, k), (k, 1)),

@@ -10,7 +10,7 @@
  *             x2 = state, laid out as the offsets below; STATE in checked.py is the same list
  * Clobbers:   x0-x17, v0-v7, v16-v31, flags
  * Unused:     x18 of Apple's platforms, which own it
- * Stack:      8448: a frame of 176, 80 of canaries above the function's stack, 8192 watched below it
+ * Stack:      20736: a frame of 176, 80 of canaries above the function's stack, 20480 watched below it
  * Over-read:  none
  * Bound:      one call at a time in a process: the state's address lies in a static word while the function runs
  */
@@ -36,7 +36,7 @@
 
 #define FRAME           176
 #define ABOVE           80      /* bytes */
-#define BELOW           8192    /* bytes */
+#define BELOW           20480   /* bytes */
 
 /* Where the state is to be found when no register can be trusted. */
         .data

@@ -31,9 +31,9 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float, *, place: str =
 
 
 class DynamicQuantize:
-    """One call of dynamic_quantize on the values of ``x``, which has one dimension."""
+    """One call of dynamic_quantize on the values of ``x``, which has one dimension, as so many rows."""
 
-    def __init__(self, x: Array, *, place: str = "end") -> None:
+    def __init__(self, x: Array, *, place: str = "end", m: int = 1) -> None:
         try:
             self.want = quantize.dynamic_quantize_linear(x, native=False)
         except ValueError:
@@ -45,7 +45,7 @@ class DynamicQuantize:
         self.untouched = [each.values.tobytes() for each in self.results[:3]]
         y, *others = (each.address for each in self.results)
         source = guarded_input(x, place)
-        fields = guarded_input(np.array([source.address, y, len(x), *others], np.int64), place)
+        fields = guarded_input(np.array([source.address, y, m, len(x) // m, *others], np.int64), place)
         self._kept = [source, fields]
         self.argument = fields.address
 

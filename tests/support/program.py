@@ -10,7 +10,7 @@ from support.guard import Guarded, guarded_input
 
 HEAD = 16
 ARGUMENTS = 14
-SCRATCH_BYTES = 4096
+SCRATCH_BYTES = 16384
 
 # Words of the head with a meaning: those for free use end where the status begins.
 FREE, SCRATCH, STATUS, RECORDS, OBJECTS = 11, 5, 11, 14, 15
