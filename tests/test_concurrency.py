@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support import views
 
-from pyint8dot import linear, matmul, pack, qlinear_matmul, use_kernel
+from pyint8dot import linear, matmul, num_threads, pack, qlinear_matmul, use_kernel
 from pyint8dot.engine import blocks, kernels, settings, threads
 
 WORKERS = 8
@@ -110,6 +110,29 @@ def test_little_work_is_left_to_one_thread(monkeypatch):
         matmul(a, w, num_threads=eight)
         linear(a.astype(np.float32), w, w_scale=np.float32(1), num_threads=eight)
         qlinear_matmul(a, 1.0, 0, w, 1.0, 0, 1.0, 0, num_threads=eight)
+
+
+def test_much_work_of_few_rows_is_shared(native_kernel, monkeypatch):
+    """What fits the stack may be a product with a very wide matrix."""
+    shared = []
+    run = threads.run
+    monkeypatch.setattr(threads, "run", lambda tasks: (shared.append(len(tasks)), run(tasks)))
+    a, w = np.ones((1, 512), np.int8), pack(np.ones((512, 8192), np.int8))
+    column = np.ones(8192, np.float32)
+    with num_threads(2), use_kernel(native_kernel):
+        for call in (
+            lambda: matmul(a, w),
+            lambda: linear(a.astype(np.float32), w, w_scale=column),
+            lambda: qlinear_matmul(a, 1.0, 0, w, column, 0, 99.0, 0),
+        ):
+            # The first call makes the plan, the second finds it.
+            call()
+            call()
+    assert shared == [2] * 6
+    shared.clear()
+    with use_kernel(native_kernel):
+        matmul(a, w, num_threads=1)
+    assert shared == []
 
 
 def test_pickled_matrix_in_many_threads(rng, kernel):
