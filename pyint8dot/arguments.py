@@ -88,7 +88,7 @@ def scalar(name: str, value: Values) -> Values:
 
 
 def per_row(name: str, value: Values, rows: tuple[int, ...]) -> Values:
-    """`value` as 0-d, or one a row: shape `rows`, the shape of the matrices without their last dimension.
+    """`value` as 0-d, or one per row: shape `rows`, the shape of the matrices without their last dimension.
 
     Accepted are a scalar, ``(m,)``, and whatever broadcasts to ``(*rows, 1)``.
     """
@@ -101,12 +101,12 @@ def per_row(name: str, value: Values, rows: tuple[int, ...]) -> Values:
             return np.broadcast_to(value[..., 0], rows)
         except ValueError:
             pass  # reported below, with the shapes the caller knows
-    wanted = f" or one a row, shape {rows[-1:]} or {(*rows, 1)}" if rows else ""
+    wanted = f" or one per row, shape {rows[-1:]} or {(*rows, 1)}" if rows else ""
     raise ValueError(f"{name} must be a scalar{wanted}, got shape {value.shape}")
 
 
 def per_column(name: str, value: Values, batch: tuple[int, ...], n: int | None) -> Values:
-    """`value` as 0-d, or one a column: shape ``(*batch, n)``.
+    """`value` as 0-d, or one per column: shape ``(*batch, n)``.
 
     Accepted are a scalar, ``(n,)``, and whatever broadcasts to ``(*batch, 1, n)``. `n` is None where the operand is a vector.
     """
@@ -119,7 +119,7 @@ def per_column(name: str, value: Values, batch: tuple[int, ...], n: int | None) 
             return np.broadcast_to(value[..., 0, :], (*batch, n))
         except ValueError:
             pass  # reported below, with the shapes the caller knows
-    wanted = f" or one a column, shape {(n,)} or {(*batch, 1, n)}" if n is not None else ""
+    wanted = f" or one per column, shape {(n,)} or {(*batch, 1, n)}" if n is not None else ""
     raise ValueError(f"{name} must be a scalar{wanted}, got shape {value.shape}")
 
 

@@ -205,7 +205,7 @@ def conv_integer(
     x_zero_point : array_like of integers, optional
         A scalar that fits the type of `x`; default 0. It is also what padding holds.
     w_zero_point : array_like of integers, optional
-        A scalar, or one an output channel; fits the type of `w`; default 0.
+        A scalar, or one per output channel; fits the type of `w`; default 0.
     strides, dilations : sequence of int, optional
         One a spatial dimension; default 1.
     pads : sequence of int, optional
@@ -291,7 +291,7 @@ def qlinear_conv(
         A scalar each.
     w : array_like of int8 or uint8, shape (channels out, channels / group, *kernel), or PackedWeights
     w_scale, w_zero_point : array_like
-        A scalar each, or one an output channel.
+        A scalar each, or one per output channel.
     y_scale, y_zero_point : array_like
         A scalar each. The type of a typed `y_zero_point`, int8 or uint8, is that of the result; otherwise it is that of `x`.
     bias : array_like of int32, shape (channels out,), optional
@@ -342,5 +342,5 @@ def _per_channel(name: str, value: Values, channels: int) -> Values:
     if value.size == 1:
         return value.reshape(())
     if value.shape != (channels,):
-        raise ValueError(f"{name} must be a scalar or one an output channel, shape {(channels,)}, got {value.shape}")
+        raise ValueError(f"{name} must be a scalar or one per output channel, shape {(channels,)}, got {value.shape}")
     return value

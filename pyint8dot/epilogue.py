@@ -107,9 +107,9 @@ def dequantize(
     acc : ndarray of int32, shape (m, n)
         The product.
     row_scale : array_like of float32, shape () or (m,)
-        One factor a row.
+        One factor per row.
     col_scale : array_like of float32, shape () or (n,)
-        One factor a column.
+        One factor per column.
     bias : array_like of float32, shape (n,), optional
         Added after both factors, with a rounding of its own.
     act : {None, "relu", "gelu"}

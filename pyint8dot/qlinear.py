@@ -71,9 +71,9 @@ def matmul_integer(
     b : array_like of int8 or uint8, shape (..., k, n) or (k,), or PackedMatrix
         Shapes combine as in `numpy.matmul`.
     a_zero_point : array_like of integers, optional
-        A scalar, or one a row of `a`: shape ``(m,)`` or ``(..., m, 1)``. It must fit the type of `a`; default 0.
+        A scalar, or one per row of `a`: shape ``(m,)`` or ``(..., m, 1)``. It must fit the type of `a`; default 0.
     b_zero_point : array_like of integers, optional
-        A scalar, or one a column of `b`: shape ``(n,)`` or ``(..., 1, n)``. It must fit the type of `b`; default 0.
+        A scalar, or one per column of `b`: shape ``(n,)`` or ``(..., 1, n)``. It must fit the type of `b`; default 0.
     out : ndarray of int32, optional
         Where to write; of exactly the shape of the result.
     kernel : str, optional
@@ -203,10 +203,10 @@ def qlinear_matmul(
     ----------
     a : array_like of int8 or uint8, shape (..., m, k) or (k,)
     a_scale, a_zero_point : array_like
-        A scalar each, or one a row of `a`: shape ``(m,)`` or ``(..., m, 1)``.
+        A scalar each, or one per row of `a`: shape ``(m,)`` or ``(..., m, 1)``.
     b : array_like of int8 or uint8, shape (..., k, n) or (k,), or PackedMatrix
     b_scale, b_zero_point : array_like
-        A scalar each, or one a column of `b`: shape ``(n,)`` or ``(..., 1, n)``.
+        A scalar each, or one per column of `b`: shape ``(n,)`` or ``(..., 1, n)``.
     y_scale, y_zero_point : array_like
         A scalar each. The type of a typed `y_zero_point`, int8 or uint8, is that of the result; otherwise it is that of `a`.
     bias : array_like of int32, shape (n,), optional

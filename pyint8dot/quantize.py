@@ -36,7 +36,7 @@ def quantize_linear(
     x : array_like of float16, float32, float64 or int32
         Any shape.
     y_scale : array_like of float
-        A scalar, one value along `axis`, or with `block_size` one a block. Its type is the precision of the division.
+        A scalar, one value along `axis`, or with `block_size` one per block. Its type is the precision of the division.
     y_zero_point : array_like of int8 or uint8, optional
         A scalar or the shape of `y_scale`. Its type is the type of the result.
     axis : int
@@ -97,7 +97,7 @@ def dequantize_linear(
     x : array_like of int8, uint8 or int32
         Any shape.
     x_scale : array_like of float
-        A scalar, one value along `axis`, or with `block_size` one a block.
+        A scalar, one value along `axis`, or with `block_size` one per block.
     x_zero_point : array_like of integers, optional
         A scalar or the shape of `x_scale`; must fit the type of `x`.
     axis : int
@@ -331,7 +331,7 @@ def _along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, blo
 
 
 def _blocks(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
-    """Repeat one value a block to one value an element of `axis`."""
+    """Repeat one value per block to one value per element of `axis`."""
     if block_size < 0:
         raise ValueError(f"block_size must not be negative, got {block_size}")
     if value.ndim == 0:
@@ -340,6 +340,6 @@ def _blocks(name: str, value: Values, shape: tuple[int, ...], axis: int, block_s
     wanted = (*shape[:axis], -(-length // block_size), *shape[axis + 1 :])
     if value.shape != wanted:
         raise ValueError(
-            f"{name} must have shape {wanted}, one value a block of {block_size} along axis {axis}, got {value.shape}"
+            f"{name} must have shape {wanted}, one value per block of {block_size} along axis {axis}, got {value.shape}"
         )
     return np.take(np.repeat(value, block_size, axis=axis), range(length), axis=axis)

@@ -59,7 +59,7 @@ def test_blocks_do_not_show(kernel, rng, monkeypatch, l2):
 @pytest.mark.parametrize("group", [4, 32])
 @pytest.mark.parametrize("multiplier", [1, 2, 8])
 def test_depthwise(kernel, rng, group, multiplier):
-    """One input channel a group, with few output channels (sums of images) and with many (products)."""
+    """One input channel per group, with few output channels (sums of images) and with many (products)."""
     x = operand(rng, np.uint8, (2, group, 9, 10))
     w = operand(rng, np.int8, (group * multiplier, 1, 3, 3))
     zw = operand(rng, np.int8, (group * multiplier,))

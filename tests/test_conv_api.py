@@ -210,7 +210,7 @@ BAD = [
     (ValueError, "along spatial axis 0 the window spans 7 and x with its padding 5", {"dilations": [3, 1]}),
     (ValueError, r"x_zero_point must be a scalar, got shape \(4,\)", {"x_zero_point": [0] * 4}),
     (ValueError, r"x_zero_point must be within -128\.\.127, the range of int8, got 200", {"x_zero_point": 200}),
-    (ValueError, r"w_zero_point must be a scalar or one an output channel, shape \(2,\), got \(3,\)", {"w_zero_point": [0] * 3}),
+    (ValueError, r"w_zero_point must be a scalar or one per output channel, shape \(2,\), got \(3,\)", {"w_zero_point": [0] * 3}),
     (TypeError, "w_zero_point must be integers that fit int8, got float64", {"w_zero_point": 0.0}),
     (ValueError, r"out must have shape \(1, 2, 3, 4\)", {"out": np.zeros((1, 2, 3, 3), np.int32)}),
     (TypeError, "out must be int32, got int8", {"out": np.zeros((1, 2, 3, 4), np.int8)}),
@@ -232,7 +232,7 @@ def test_qlinear_errors():
     with pytest.raises(ValueError, match=r"x_scale must be a scalar, got shape \(4,\)"):
         call(sx=np.ones(4))
     with pytest.raises(
-        ValueError, match=r"w_scale must be a scalar or one an output channel, shape \(2,\), got \(4,\)"
+        ValueError, match=r"w_scale must be a scalar or one per output channel, shape \(2,\), got \(4,\)"
     ):
         call(sw=np.ones(4))
     with pytest.raises(TypeError, match="y_scale must be floats, got int64"):

@@ -324,7 +324,7 @@ def test_memory_of_a_call(native_kernel):
         "qlinear_matmul": (lambda: pyint8dot.qlinear_matmul(a, 1.0, 0, b, 1.0, 0, 1.0, 0, kernel=native_kernel), half),
     }
     for name, (call, block) in products.items():
-        call()  # what is made once a process, and the sums of the columns
+        call()  # what is made once per process, and the sums of the columns
         assert peak(call) <= block + CONSTANT, name
 
 

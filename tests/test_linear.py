@@ -150,7 +150,7 @@ def test_linear_errors():
         linear(x, W8[:, 0], w_scale=1.0)
     with pytest.raises(ValueError, match="x must be finite, got nan or infinity in row 1"):
         linear(np.float32([[1, 1, 1], [1, np.inf, 1]]), W8, w_scale=1.0)
-    with pytest.raises(ValueError, match="w_scale must be a scalar or one a column"):
+    with pytest.raises(ValueError, match="w_scale must be a scalar or one per column"):
         linear(x, W8, w_scale=np.ones(3))
     with pytest.raises(TypeError, match="bias must be float32"):
         linear(x, W8, w_scale=1.0, bias=np.zeros(4))

@@ -350,8 +350,8 @@ def test_programs_outlive_what_is_let_go(rng, native_kernel):
     ("wrong", "error", "words"),
     [
         ({"w_scale": np.ones(10, np.int32)}, TypeError, "w_scale must be floats, got int32"),
-        ({"w_scale": np.ones((6, 10), np.float32)}, ValueError, "w_scale must be a scalar or one a column"),
-        ({"w_scale": np.ones(11, np.float32)}, ValueError, "w_scale must be a scalar or one a column"),
+        ({"w_scale": np.ones((6, 10), np.float32)}, ValueError, "w_scale must be a scalar or one per column"),
+        ({"w_scale": np.ones(11, np.float32)}, ValueError, "w_scale must be a scalar or one per column"),
         ({"bias": np.ones(10, np.int32)}, TypeError, "bias must be float32, got int32"),
         ({"bias": np.ones((6, 10), np.float32)}, ValueError, r"bias must have shape \(10,\), got \(6, 10\)"),
         ({"bias": 1.0}, TypeError, "bias must be float32, got float64"),

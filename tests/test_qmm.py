@@ -253,8 +253,8 @@ BAD = [
     (TypeError, r"a_zero_point must be integers that fit int8, got float64", {"a_zero_point": 0.5}),
     (ValueError, r"a_zero_point must be within -128\.\.127, the range of int8, got 128\.\.128", {"a_zero_point": 128}),
     (ValueError, r"b_zero_point must be within -128", {"b_zero_point": np.uint8(200)}),
-    (ValueError, r"a_zero_point must be a scalar or one a row, shape \(2,\) or \(2, 1\), got shape \(3,\)", {"a_zero_point": [1, 2, 3]}),
-    (ValueError, r"b_zero_point must be a scalar or one a column, shape \(4,\) or \(1, 4\), got shape \(3,\)", {"b_zero_point": [1, 2, 3]}),
+    (ValueError, r"a_zero_point must be a scalar or one per row, shape \(2,\) or \(2, 1\), got shape \(3,\)", {"a_zero_point": [1, 2, 3]}),
+    (ValueError, r"b_zero_point must be a scalar or one per column, shape \(4,\) or \(1, 4\), got shape \(3,\)", {"b_zero_point": [1, 2, 3]}),
     (TypeError, r"out must be int32, got int64", {"out": np.zeros((2, 4), np.int64)}),
     (TypeError, r"out must be an array of int32, got list", {"out": []}),
     (ValueError, r"out must have shape \(2, 4\), got \(4, 2\)", {"out": np.zeros((4, 2), np.int32)}),
@@ -282,7 +282,7 @@ def test_qlinear_errors():
 
     with pytest.raises(TypeError, match="a_scale must be floats, got int64"):
         call(sa=np.int64(1))
-    with pytest.raises(ValueError, match=r"b_scale must be a scalar or one a column, shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"b_scale must be a scalar or one per column, shape \(4,\)"):
         call(sb=[0.5, 0.5])
     with pytest.raises(ValueError, match=r"y_scale must be a scalar, got shape \(2,\)"):
         call(sy=[1.0, 2.0])

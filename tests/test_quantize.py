@@ -261,7 +261,7 @@ BAD = [
     (ValueError, r"y_scale must be a scalar or have shape \(3,\), one value along axis 1 of x, got \(2,\)", {"y_scale": np.ones(2)}),
     (ValueError, r"axis must be within -2\.\.1 for x of shape \(2, 3\), got 2", {"y_scale": np.ones(3), "axis": 2}),
     (ValueError, r"block_size must not be negative, got -1", {"y_scale": np.ones(3), "block_size": -1}),
-    (ValueError, r"y_scale must have shape \(2, 2\), one value a block of 2 along axis 1", {"y_scale": np.ones((2, 3)), "block_size": 2}),
+    (ValueError, r"y_scale must have shape \(2, 2\), one value per block of 2 along axis 1", {"y_scale": np.ones((2, 3)), "block_size": 2}),
 ]  # fmt: skip
 
 

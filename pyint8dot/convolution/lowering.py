@@ -53,7 +53,7 @@ class Lowered:
 
     weights: PackedWeights
     x_zero: int
-    #: int32, one an output channel.
+    #: int32, one per output channel.
     w_zero: Values
     bias: Values
     #: None where the result is the int32 sums.

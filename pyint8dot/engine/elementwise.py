@@ -1,4 +1,4 @@
-"""Native code that takes the values of arrays one by one, called through programs that are written once a size."""
+"""Native code that takes the values of arrays one by one, called through programs that are written once per size."""
 
 from __future__ import annotations
 

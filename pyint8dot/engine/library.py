@@ -77,7 +77,7 @@ def path() -> Path:
 
 
 def load() -> Library:
-    """Load the native library, once a process.
+    """Load the native library, once per process.
 
     Returns
     -------

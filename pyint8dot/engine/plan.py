@@ -97,7 +97,7 @@ class Left(Protocol):
     dtype: np.dtype[Any]
     #: Type of its codes.
     codes: np.dtype[Any]
-    #: Whether it has one scale and one zero point for all of it, instead of a scale a row: it is then quantised in one piece.
+    #: Whether it has one scale and one zero point for all of it, instead of a scale per row: it is then quantised in one piece.
     whole: bool
 
     def write(

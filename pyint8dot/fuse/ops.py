@@ -104,7 +104,7 @@ class BinScalar(FusedOp):
 
 @dataclass(frozen=True, eq=False)
 class BinPerRow(FusedOp):
-    """``x[i, j] = op(x[i, j], vec[i])`` with an int32 `vec`, one value a row.
+    """``x[i, j] = op(x[i, j], vec[i])`` with an int32 `vec`, one value per row.
 
     Examples
     --------
@@ -129,7 +129,7 @@ class BinPerRow(FusedOp):
 
 @dataclass(frozen=True, eq=False)
 class BinPerCol(FusedOp):
-    """``x[i, j] = op(x[i, j], vec[j])`` with an int32 `vec`, one value a column.
+    """``x[i, j] = op(x[i, j], vec[j])`` with an int32 `vec`, one value per column.
 
     Examples
     --------

@@ -28,7 +28,7 @@ MAX_LENGTH = 256
 class MiniLM:
     """Sentence embeddings by all-MiniLM-L6-v2.
 
-    The 36 linear layers hold int8 weights with a scale a column and quantise each row of their input; all else is float32. Weights are
+    The 36 linear layers hold int8 weights with a scale per column and quantise each row of their input; all else is float32. Weights are
     packed once, when the model is made.
 
     Parameters

@@ -47,7 +47,7 @@ def exact(
 
 
 def requantized(acc: Values, scale: npt.ArrayLike, zero_point: int, dtype: npt.DTypeLike) -> npt.NDArray[np.int64]:
-    """`quantized.requantized` of the sums of a convolution; `scale` has one value or one a channel."""
+    """`quantized.requantized` of the sums of a convolution; `scale` has one value or one per channel."""
     factor = np.asarray(scale, np.float32).reshape([-1] + [1] * (acc.ndim - 2))
     return quantized.requantized(acc, factor, zero_point, dtype)
 

@@ -81,7 +81,7 @@ def dequantize(
     place: str = "end",
     padding: int = 0,
 ) -> Call:
-    """``rows`` is one scale a row, or a single one for all."""
+    """``rows`` is one scale per row, or a single one for all."""
     single = len(rows) == 1
     want = epilogue.dequantize(acc, rows[0] if single else rows, columns, bias, act)
     number = epilogue.ACTIVATIONS.index(act)

@@ -14,7 +14,7 @@ from pyint8dot.onnx.registry import INT8, Function, Site, operator
 
 
 class _Place:
-    """The attributes of a convolution, and the check of its sizes, made once a shape."""
+    """The attributes of a convolution, and the check of its sizes, made once per shape."""
 
     def __init__(self, site: Site) -> None:
         self.group = int(site.attr("group", 1))

@@ -102,7 +102,7 @@ def _dynamic(match: Match, last: Node) -> Node | None:
 
 
 def _one_a_channel(graph: Graph, name: str, rank: int | None) -> bool:
-    """Tell whether a scale has one element, or one a channel, and no more dimensions than the convolution."""
+    """Tell whether a scale has one element, or one per channel, and no more dimensions than the convolution."""
     value, info = graph.constants.get(name), graph.types.get(name)
     shape = list(value.shape) if value is not None else info.shape if info and info.ranked else None
     if shape is None or rank is None or len(shape) > rank:
@@ -112,7 +112,7 @@ def _one_a_channel(graph: Graph, name: str, rank: int | None) -> bool:
 
 
 def _bias(match: Match, last: Node) -> Node | None:
-    """Add of a constant row (or one value a channel) to a scaled product."""
+    """Add of a constant row (or one value per channel) to a scaled product."""
     graph = match.graph
     bias, rest = match.split(last)
     product = match.only(rest, "MatMulFloat", "ConvFloat")

@@ -175,7 +175,7 @@ def static(
     act_dtype: npt.DTypeLike,
     form: str = "QOperator",
 ) -> onnx.ModelProto:
-    """Quantise Conv, MatMul, MaxPool and the Relu behind a Conv with measured ranges; weights int8, one scale a channel.
+    """Quantise Conv, MatMul, MaxPool and the Relu behind a Conv with measured ranges; weights int8, one scale per channel.
 
     Parameters
     ----------
