@@ -5,22 +5,30 @@
  *   rows        a row of the panel is contiguous in the source (stride_k = 1):
  *               16 k of every row at a time, transposed in registers
  *   columns     a k of the panel is contiguous (stride_mn = 1): 4 k of 16 or 8
- *               columns at a time; a last panel of fewer than 8 columns is read
- *               as the 8 columns that end where it ends, shifted down
+ *               columns at a time, or 8 where that is the K group; a last panel
+ *               of fewer than 8 columns is read as the 8 columns that end where
+ *               it ends, shifted down
  *   words       what `rows` leaves, a whole K group of each row at a time
  *   bytes       everything else, any strides, and whatever the others leave
  *
- * A packer defines GROUP (the K group, 1 or 4) before this header, and after it the macros
+ * A packer defines GROUP (the K group, 1, 4 or 8) before this header, and after it the macros
  *   put_rows_8, _4, _2, _1    16 k of v0..v7, one row a register, to dst
- *   put_columns_16, _8        4 k of v0..v3, one k a register, to dst (and dst_high)
- *   rest_columns_16, _8       the last 1 to 3 k of the same, `left` says how many
+ *   put_columns_16, _8        4 or 8 k of v0..v7, one k a register, to dst (and dst_high)
+ *   rest_columns_16, _8       the last k of the same, fewer than that, `left` says how many
  * and `pack_panels` is then the body of the entry.
  */
 #ifndef PYINT8DOT_PACK_H
 #define PYINT8DOT_PACK_H
 
-#if GROUP != 1 && GROUP != 4
-        .error  "pack.h packs in K groups of 1 and 4: define GROUP as one of them"
+#if GROUP != 1 && GROUP != 4 && GROUP != 8
+        .error  "pack.h packs in K groups of 1, 4 and 8: define GROUP as one of them"
+#endif
+
+/* The k that columns are packed by at a time. */
+#if GROUP == 8
+#define TURN            8
+#else
+#define TURN            4
 #endif
 
 #define args            x0
@@ -31,7 +39,8 @@
 #define stride_k        x5      /* bytes from a k to the next */
 #define stride_mn       x6      /* bytes from a row or column to the next */
 #define split           x7      /* 1: end in panels of 4, 2, 1; 0: in one of 8, filled up with zeros */
-#define flip_word       w8      /* 0x80 in every byte moves uint8 to int8, 0 leaves int8 */
+#define flip            x8      /* 0x80 in every byte moves uint8 to int8, 0 leaves int8 */
+#define flip_word       w8
 #define row0            x9      /* read pointers: row r of the panel, or the k at hand */
 #define row1            x10
 #define row2            x11
@@ -78,7 +87,11 @@
 
 /* One K group of one row. */
 .macro copy_word pointer
-    .if GROUP == 4
+    .if GROUP == 8
+        ldr     scratch, [\pointer], #8
+        eor     scratch, scratch, flip
+        str     scratch, [dst], #8
+    .elseif GROUP == 4
         ldr     scratch_w, [\pointer], #4
         eor     scratch_w, scratch_w, flip_word
         str     scratch_w, [dst], #4
@@ -86,6 +99,20 @@
         ldrb    scratch_w, [\pointer], #1
         eor     scratch_w, scratch_w, flip_word
         strb    scratch_w, [dst], #1
+    .endif
+.endm
+
+/* What columns are packed by: the next k, one a register. */
+.macro load_turn wide
+        load_columns_\wide 0
+        load_columns_\wide 1
+        load_columns_\wide 2
+        load_columns_\wide 3
+    .if TURN == 8
+        load_columns_\wide 4
+        load_columns_\wide 5
+        load_columns_\wide 6
+        load_columns_\wide 7
     .endif
 .endm
 
@@ -157,8 +184,9 @@ L(words_end_\n):
         ldp     src, dst, [args]
         ldp     depth, mn, [args, #16]
         ldp     stride_k, stride_mn, [args, #32]
-        ldp     split, x8, [args, #48]
-        dup     flips.4s, flip_word
+        ldp     split, flip, [args, #48]
+        bfi     flip, flip, #32, #32
+        dup     flips.2d, flip
         cbz     depth, L(finished)
         fmov    first, src
 
@@ -218,27 +246,24 @@ L(fill_up):
         pack_rows 2
         pack_rows 1
 
-        // Two panels side by side, 4 k a turn.
+        // Two panels side by side.
 L(columns_16):
-    .if GROUP == 4
-        add     dst_high, depth, #3
-        bic     dst_high, dst_high, #3
+    .if GROUP > 1
+        add     dst_high, depth, #GROUP - 1
+        and     dst_high, dst_high, #-GROUP
         add     dst_high, dst, dst_high, lsl #3
     .else
         add     dst_high, dst, depth, lsl #3
     .endif
-        subs    left, left, #4
+        subs    left, left, #TURN
         b.lo    L(columns_16_rest)
 L(columns_16_turn):
-        load_columns_16 0
-        load_columns_16 1
-        load_columns_16 2
-        load_columns_16 3
+        load_turn 16
         put_columns_16
-        subs    left, left, #4
+        subs    left, left, #TURN
         b.hs    L(columns_16_turn)
 L(columns_16_rest):
-        adds    left, left, #4
+        adds    left, left, #TURN
         b.eq    L(columns_16_done)
 L(columns_16_single):
         rest_columns_16
@@ -250,18 +275,15 @@ L(columns_16_done):
 
         // One panel; `shift` is 0, or what drops the columns packed before.
 L(columns_8):
-        subs    left, left, #4
+        subs    left, left, #TURN
         b.lo    L(columns_8_rest)
 L(columns_8_turn):
-        load_columns_8 0
-        load_columns_8 1
-        load_columns_8 2
-        load_columns_8 3
+        load_turn 8
         put_columns_8
-        subs    left, left, #4
+        subs    left, left, #TURN
         b.hs    L(columns_8_turn)
 L(columns_8_rest):
-        adds    left, left, #4
+        adds    left, left, #TURN
         b.eq    L(columns_8_done)
 L(columns_8_single):
         rest_columns_8
@@ -302,7 +324,9 @@ L(put_byte):
         add     index, index, #1
         cmp     index, width
         b.lo    L(next_row)
-    .if GROUP == 4
+    .if GROUP == 8
+        add     row0, row0, stride_k, lsl #3
+    .elseif GROUP == 4
         add     row0, row0, stride_k, lsl #2
     .else
         add     row0, row0, stride_k
