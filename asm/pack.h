@@ -8,8 +8,9 @@
  *               columns at a time, or 8 where that is the K group; a last panel
  *               of fewer than 8 columns is read as the 8 columns that end where
  *               it ends, shifted down
- *   words       what `rows` leaves, a whole K group of each row at a time
- *   bytes       everything else, any strides, and whatever the others leave
+ *   words       what `rows` leaves, a K group of each row at a time; the last one, where
+ *               it is not whole, is read as the K group that ends where it ends, shifted down
+ *   bytes       everything else, any strides
  *
  * A packer defines GROUP (the K group, 1, 4 or 8) before this header, and after it the macros
  *   put_rows_8, _4, _2, _1    16 k of v0..v7, one row a register, to dst
@@ -52,6 +53,9 @@
 #define left            x17     /* k not packed yet */
 #define scratch         x0
 #define scratch_w       w0
+/* Where rows are contiguous, what drops the k of a last K group that were packed before. */
+#define drop            x5
+#define drop_w          w5
 /* The byte path and the wide columns need no row pointer but the first. */
 #define dst_high        x10     /* next packed byte of the upper of two panels */
 #define width           x10     /* rows of the panel */
@@ -99,6 +103,40 @@
         ldrb    scratch_w, [\pointer], #1
         eor     scratch_w, scratch_w, flip_word
         strb    scratch_w, [dst], #1
+    .endif
+.endm
+
+/* The last k of one row, fewer than a K group, and zeros behind them: `left` leads back from where
+ * they begin to the K group that ends where they end. */
+.macro copy_end pointer
+    .if GROUP == 8
+        ldr     scratch, [\pointer, left]
+        eor     scratch, scratch, flip
+        lsr     scratch, scratch, drop
+        str     scratch, [dst], #8
+    .elseif GROUP == 4
+        ldr     scratch_w, [\pointer, left]
+        eor     scratch_w, scratch_w, flip_word
+        lsr     scratch_w, scratch_w, drop_w
+        str     scratch_w, [dst], #4
+    .endif
+.endm
+
+/* The same for every row of a panel. */
+.macro copy_ends n
+        copy_end row0
+    .if \n > 1
+        copy_end row1
+    .endif
+    .if \n > 2
+        copy_end row2
+        copy_end row3
+    .endif
+    .if \n > 4
+        copy_end row4
+        copy_end row5
+        copy_end row6
+        copy_end row7
     .endif
 .endm
 
@@ -173,9 +211,21 @@ L(word_\n):
         subs    left, left, #GROUP
         b.pl    L(word_\n)
 L(words_end_\n):
+        adds    left, left, #GROUP
+    .if GROUP > 1
+        // A row shorter than a K group has none that ends with it.
+        b.eq    L(rows_end_\n)
+        cmp     depth, #GROUP
+        b.lo    L(rows_end_\n)
+        sub     left, left, #GROUP
+        neg     drop, left, lsl #3
+        copy_ends \n
+        mov     stride_k, #1
+        mov     left, #0
+L(rows_end_\n):
+    .endif
         mov     width, #\n
         mov     valid, #\n
-        add     left, left, #GROUP
         b       L(bytes)
 .endm
 

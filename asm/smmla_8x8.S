@@ -57,71 +57,66 @@
 .endm
 
 /* What a row pair starts from: both rows of each block from its two columns' values. */
-.macro start_pair v0, v1, v2, v3
-        ld4r    {v\v0\().2d, v\v1\().2d, v\v2\().2d, v\v3\().2d}, [col_start]
+.macro start_pair s0, s1, s2, s3
+        ld4r    {v\s0\().2d, v\s1\().2d, v\s2\().2d, v\s3\().2d}, [col_start]
 .endm
 
-/* The values of two rows, each of them in both columns of a block, added to four blocks. */
-.macro add_to_pair values, sum0, sum1, sum2, sum3
-        add     v\sum0\().4s, v\sum0\().4s, v\values\().4s
-        add     v\sum1\().4s, v\sum1\().4s, v\values\().4s
-        add     v\sum2\().4s, v\sum2\().4s, v\values\().4s
-        add     v\sum3\().4s, v\sum3\().4s, v\values\().4s
+/* The same where rows have values too: those of two rows are in a register, each twice, and the
+ * columns' in v24..v27. */
+.macro start_pair_on rows, s0, s1, s2, s3
+        add     v\s0\().4s, v24.4s, v\rows\().4s
+        add     v\s1\().4s, v25.4s, v\rows\().4s
+        add     v\s2\().4s, v26.4s, v\rows\().4s
+        add     v\s3\().4s, v27.4s, v\rows\().4s
 .endm
 
-/* The same for rows 0 and 1, or for the only one. */
-.macro add_first_rows
-        zip1    v2.4s, v0.4s, v0.4s
-        add_to_pair 2, 8, 9, 10, 11
-.endm
-
-/* Rows 2 and 3. */
-.macro add_second_rows
-        zip2    v3.4s, v0.4s, v0.4s
-        add_to_pair 3, 12, 13, 14, 15
-.endm
-
-/* The rows' values, as many as there are rows. */
-.macro add_row_starts n
+/* The values of as many rows as there are, to v0 and v1. */
+.macro load_row_starts n
     .if \n == 8
         ldp     q0, q1, [row_ptr], #32
-        add_first_rows
-        add_second_rows
-        zip1    v4.4s, v1.4s, v1.4s
-        zip2    v5.4s, v1.4s, v1.4s
-        add_to_pair 4, 16, 17, 18, 19
-        add_to_pair 5, 20, 21, 22, 23
     .elseif \n == 4
         ldr     q0, [row_ptr], #16
-        add_first_rows
-        add_second_rows
     .elseif \n == 2
         ldr     d0, [row_ptr], #8
-        add_first_rows
     .else
         ldr     s0, [row_ptr], #4
-        add_first_rows
     .endif
 .endm
 
-/* A tile starts from row_start[row] + col_start[column].  Tiles of one row pair have four blocks
- * more, so that eight sums are under way; those start from zero. */
+/* A tile starts from row_start[row] + col_start[column], the former zero when null.  Tiles of one
+ * row pair have four blocks more, so that eight sums are under way; those start from zero. */
 .macro start_blocks n
-        start_pair 8, 9, 10, 11
     .if \n < 4
         movi    v12.4s, #0
         movi    v13.4s, #0
         movi    v14.4s, #0
         movi    v15.4s, #0
-    .else
+    .endif
+        cbz     row_start, L(columns_alone_\n)
+        start_pair 24, 25, 26, 27
+        load_row_starts \n
+        zip1    v2.4s, v0.4s, v0.4s
+        start_pair_on 2, 8, 9, 10, 11
+    .if \n >= 4
+        zip2    v3.4s, v0.4s, v0.4s
+        start_pair_on 3, 12, 13, 14, 15
+    .endif
+    .if \n == 8
+        zip1    v4.4s, v1.4s, v1.4s
+        zip2    v5.4s, v1.4s, v1.4s
+        start_pair_on 4, 16, 17, 18, 19
+        start_pair_on 5, 20, 21, 22, 23
+    .endif
+        b       L(blocks_started_\n)
+L(columns_alone_\n):
+        start_pair 8, 9, 10, 11
+    .if \n >= 4
         start_pair 12, 13, 14, 15
     .endif
     .if \n == 8
         start_pair 16, 17, 18, 19
         start_pair 20, 21, 22, 23
     .endif
-        cbz     row_start, L(blocks_started_\n)
-        add_row_starts \n
 L(blocks_started_\n):
 .endm
 
@@ -192,6 +187,8 @@ L(blocks_started_\n):
  * in-order core would wait for every load otherwise. */
 .macro multiply_ahead
         cbz     depth, L(multiplied_8)
+        cmp     columns, #2
+        b.ls    L(narrow_8)
         ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [a_ptr], #64
         ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
         // What is still to be loaded.
@@ -217,7 +214,36 @@ L(one_group_8):
         b       L(multiplied_8)
 L(last_is_even_8):
         multiply_last 0, 1, 2, 3, 4, 5, 6, 7
+        b       L(multiplied_8)
+L(narrow_8):
+        multiply_narrow
 L(multiplied_8):
+.endm
+
+/* A K group of eight rows and the first two columns of a panel. */
+.macro narrow_group a0, a1, a2, a3, b
+        ld1     {v\a0\().16b, v\a1\().16b, v\a2\().16b, v\a3\().16b}, [a_ptr], #64
+        ldr     q\b, [b_ptr], #64
+        smmla   v8.4s, v\a0\().16b, v\b\().16b
+        smmla   v12.4s, v\a1\().16b, v\b\().16b
+        smmla   v16.4s, v\a2\().16b, v\b\().16b
+        smmla   v20.4s, v\a3\().16b, v\b\().16b
+.endm
+
+/* Where no more than two columns exist, as in the sums of rows that a zero point of B asks for, a
+ * quarter of the multiplies is enough; the loads set the pace. */
+.macro multiply_narrow
+        lsr     counter, depth, #4
+        cbz     counter, L(narrow_rest_8)
+L(narrow_pass_8):
+        narrow_group 0, 1, 2, 3, 4
+        narrow_group 24, 25, 26, 27, 28
+        subs    counter, counter, #1
+        b.ne    L(narrow_pass_8)
+L(narrow_rest_8):
+        tbz     depth, #3, L(multiplied_8)
+        narrow_group 0, 1, 2, 3, 4
+        b       L(multiplied_8)
 .endm
 
 /* Four rows, one K group. */
