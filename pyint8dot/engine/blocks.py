@@ -34,6 +34,9 @@ LINE = 64
 #: Bytes a cycle that every core with a fast kernel gets from its second-level cache while it multiplies, and from beyond it.
 NEAR, FAR = 8, 4
 
+#: Multiply-accumulates of a block below which its call costs more than operands from the first-level cache save.
+LEAST_BLOCK = 1 << 22
+
 #: Multiply-accumulates below which another thread takes longer to wake than to help.
 LEAST_WORK = 1 << 20
 
@@ -124,7 +127,7 @@ def budget() -> int:
     return cpu.caches()[1] // 2
 
 
-def block_rows(kernel: Kernel, row_bytes: int, packed_bytes: int = 0) -> int:
+def block_rows(kernel: Kernel, row_bytes: int, packed_bytes: int = 0, row_macs: int = 0) -> int:
     """Return how many rows make a block: whole tiles, at least one.
 
     Parameters
@@ -134,12 +137,14 @@ def block_rows(kernel: Kernel, row_bytes: int, packed_bytes: int = 0) -> int:
         Working memory of a row.
     packed_bytes : int
         What a packed row takes of it, if blocks may be smaller than half the second-level cache for the sake of a fast kernel.
+    row_macs : int
+        Multiply-accumulates of a row.
     """
     rows = budget() // max(row_bytes, 1)
     # A byte of the left operand serves the columns of a tile, a byte of the right one the rows of a block.
     if packed_bytes and kernel.rate > NEAR * kernel.nr:
         close = cpu.caches()[0] // 2 // packed_bytes
-        if kernel.rate <= FAR * close:
+        if kernel.rate <= FAR * close and close * row_macs >= LEAST_BLOCK:
             rows = min(rows, close)
     return max(kernel.mr, rows // kernel.mr * kernel.mr)
 
