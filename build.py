@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import runpy
 import shlex
 import shutil
@@ -151,6 +152,19 @@ def shown(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
+def unknown_extension(compile_command: list[str], source: Path, folder: str) -> str | None:
+    """Return the processor extension that a source switches on and the assembler has never heard of, if there is one."""
+    for extension in re.findall(r"^ +\.arch_extension +(\w+)$", source.read_text(), re.MULTILINE):
+        probe = Path(folder, f"{extension}.S")
+        # Not every assembler complains of an extension that it does not know in an `.arch` line.
+        probe.write_text(f"#if !defined(__APPLE__)\n .arch armv8.2-a\n#endif\n .arch_extension {extension}\n")
+        try:
+            run([*compile_command, str(probe), "-o", str(probe.with_suffix(".o"))])
+        except BuildError:
+            return extension
+    return None
+
+
 def build(library: Library = PRODUCT, target: str | None = None, *, force: bool = False) -> Path | None:
     """Build one library and return its path.
 
@@ -203,7 +217,15 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
         for number, source in enumerate(sources):
             # Two folders may have files of one name, of which the linker then says that they define the same.
             objects.append(f"{folder}/{number}-{source.stem}.o")
-            run([*compile_command, shown(source), "-o", objects[-1]])
+            try:
+                run([*compile_command, shown(source), "-o", objects[-1]])
+            except BuildError as error:
+                extension = unknown_extension(compile_command, source, folder)
+                if extension is None:
+                    raise
+                raise BuildError(
+                    f"the assembler is too old for {shown(source)}: it does not know the extension {extension}\n{error}"
+                ) from None
         made = Path(folder, name)
         run([*link_command, *objects, "-o", str(made)])
         record = Path(folder, stamp.name)

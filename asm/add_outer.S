@@ -11,7 +11,7 @@
  *             [2] m    rows of C, >= 0
  *             [3] n    columns of C, >= 0
  *             [4] u    const int32_t [m]
- *             [5] v    const int32_t [n]
+ *             [5] v    const int32_t [n]; with m = 1 it may be c, which with u = 1 doubles it
  * Clobbers:   x1-x9, v0-v4, flags
  * Unused:     x10-x30, v5-v31
  * Stack:      0

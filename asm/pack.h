@@ -5,22 +5,31 @@
  *   rows        a row of the panel is contiguous in the source (stride_k = 1):
  *               16 k of every row at a time, transposed in registers
  *   columns     a k of the panel is contiguous (stride_mn = 1): 4 k of 16 or 8
- *               columns at a time; a last panel of fewer than 8 columns is read
- *               as the 8 columns that end where it ends, shifted down
- *   words       what `rows` leaves, a whole K group of each row at a time
- *   bytes       everything else, any strides, and whatever the others leave
+ *               columns at a time, or 8 where that is the K group; a last panel
+ *               of fewer than 8 columns is read as the 8 columns that end where
+ *               it ends, shifted down
+ *   words       what `rows` leaves, a K group of each row at a time; the last one, where
+ *               it is not whole, is read as the K group that ends where it ends, shifted down
+ *   bytes       everything else, any strides
  *
- * A packer defines GROUP (the K group, 1 or 4) before this header, and after it the macros
+ * A packer defines GROUP (the K group, 1, 4 or 8) before this header, and after it the macros
  *   put_rows_8, _4, _2, _1    16 k of v0..v7, one row a register, to dst
- *   put_columns_16, _8        4 k of v0..v3, one k a register, to dst (and dst_high)
- *   rest_columns_16, _8       the last 1 to 3 k of the same, `left` says how many
+ *   put_columns_16, _8        4 or 8 k of v0..v7, one k a register, to dst (and dst_high)
+ *   rest_columns_16, _8       the last k of the same, fewer than that, `left` says how many
  * and `pack_panels` is then the body of the entry.
  */
 #ifndef PYINT8DOT_PACK_H
 #define PYINT8DOT_PACK_H
 
-#if GROUP != 1 && GROUP != 4
-        .error  "pack.h packs in K groups of 1 and 4: define GROUP as one of them"
+#if GROUP != 1 && GROUP != 4 && GROUP != 8
+        .error  "pack.h packs in K groups of 1, 4 and 8: define GROUP as one of them"
+#endif
+
+/* The k that columns are packed by at a time. */
+#if GROUP == 8
+#define TURN            8
+#else
+#define TURN            4
 #endif
 
 #define args            x0
@@ -31,7 +40,8 @@
 #define stride_k        x5      /* bytes from a k to the next */
 #define stride_mn       x6      /* bytes from a row or column to the next */
 #define split           x7      /* 1: end in panels of 4, 2, 1; 0: in one of 8, filled up with zeros */
-#define flip_word       w8      /* 0x80 in every byte moves uint8 to int8, 0 leaves int8 */
+#define flip            x8      /* 0x80 in every byte moves uint8 to int8, 0 leaves int8 */
+#define flip_word       w8
 #define row0            x9      /* read pointers: row r of the panel, or the k at hand */
 #define row1            x10
 #define row2            x11
@@ -43,6 +53,9 @@
 #define left            x17     /* k not packed yet */
 #define scratch         x0
 #define scratch_w       w0
+/* Where rows are contiguous, what drops the k of a last K group that were packed before. */
+#define drop            x5
+#define drop_w          w5
 /* The byte path and the wide columns need no row pointer but the first. */
 #define dst_high        x10     /* next packed byte of the upper of two panels */
 #define width           x10     /* rows of the panel */
@@ -78,7 +91,11 @@
 
 /* One K group of one row. */
 .macro copy_word pointer
-    .if GROUP == 4
+    .if GROUP == 8
+        ldr     scratch, [\pointer], #8
+        eor     scratch, scratch, flip
+        str     scratch, [dst], #8
+    .elseif GROUP == 4
         ldr     scratch_w, [\pointer], #4
         eor     scratch_w, scratch_w, flip_word
         str     scratch_w, [dst], #4
@@ -86,6 +103,54 @@
         ldrb    scratch_w, [\pointer], #1
         eor     scratch_w, scratch_w, flip_word
         strb    scratch_w, [dst], #1
+    .endif
+.endm
+
+/* The last k of one row, fewer than a K group, and zeros behind them: `left` leads back from where
+ * they begin to the K group that ends where they end. */
+.macro copy_end pointer
+    .if GROUP == 8
+        ldr     scratch, [\pointer, left]
+        eor     scratch, scratch, flip
+        lsr     scratch, scratch, drop
+        str     scratch, [dst], #8
+    .elseif GROUP == 4
+        ldr     scratch_w, [\pointer, left]
+        eor     scratch_w, scratch_w, flip_word
+        lsr     scratch_w, scratch_w, drop_w
+        str     scratch_w, [dst], #4
+    .endif
+.endm
+
+/* The same for every row of a panel. */
+.macro copy_ends n
+        copy_end row0
+    .if \n > 1
+        copy_end row1
+    .endif
+    .if \n > 2
+        copy_end row2
+        copy_end row3
+    .endif
+    .if \n > 4
+        copy_end row4
+        copy_end row5
+        copy_end row6
+        copy_end row7
+    .endif
+.endm
+
+/* What columns are packed by: the next k, one a register. */
+.macro load_turn wide
+        load_columns_\wide 0
+        load_columns_\wide 1
+        load_columns_\wide 2
+        load_columns_\wide 3
+    .if TURN == 8
+        load_columns_\wide 4
+        load_columns_\wide 5
+        load_columns_\wide 6
+        load_columns_\wide 7
     .endif
 .endm
 
@@ -146,9 +211,21 @@ L(word_\n):
         subs    left, left, #GROUP
         b.pl    L(word_\n)
 L(words_end_\n):
+        adds    left, left, #GROUP
+    .if GROUP > 1
+        // A row shorter than a K group has none that ends with it.
+        b.eq    L(rows_end_\n)
+        cmp     depth, #GROUP
+        b.lo    L(rows_end_\n)
+        sub     left, left, #GROUP
+        neg     drop, left, lsl #3
+        copy_ends \n
+        mov     stride_k, #1
+        mov     left, #0
+L(rows_end_\n):
+    .endif
         mov     width, #\n
         mov     valid, #\n
-        add     left, left, #GROUP
         b       L(bytes)
 .endm
 
@@ -157,8 +234,9 @@ L(words_end_\n):
         ldp     src, dst, [args]
         ldp     depth, mn, [args, #16]
         ldp     stride_k, stride_mn, [args, #32]
-        ldp     split, x8, [args, #48]
-        dup     flips.4s, flip_word
+        ldp     split, flip, [args, #48]
+        bfi     flip, flip, #32, #32
+        dup     flips.2d, flip
         cbz     depth, L(finished)
         fmov    first, src
 
@@ -218,27 +296,24 @@ L(fill_up):
         pack_rows 2
         pack_rows 1
 
-        // Two panels side by side, 4 k a turn.
+        // Two panels side by side.
 L(columns_16):
-    .if GROUP == 4
-        add     dst_high, depth, #3
-        bic     dst_high, dst_high, #3
+    .if GROUP > 1
+        add     dst_high, depth, #GROUP - 1
+        and     dst_high, dst_high, #-GROUP
         add     dst_high, dst, dst_high, lsl #3
     .else
         add     dst_high, dst, depth, lsl #3
     .endif
-        subs    left, left, #4
+        subs    left, left, #TURN
         b.lo    L(columns_16_rest)
 L(columns_16_turn):
-        load_columns_16 0
-        load_columns_16 1
-        load_columns_16 2
-        load_columns_16 3
+        load_turn 16
         put_columns_16
-        subs    left, left, #4
+        subs    left, left, #TURN
         b.hs    L(columns_16_turn)
 L(columns_16_rest):
-        adds    left, left, #4
+        adds    left, left, #TURN
         b.eq    L(columns_16_done)
 L(columns_16_single):
         rest_columns_16
@@ -250,18 +325,15 @@ L(columns_16_done):
 
         // One panel; `shift` is 0, or what drops the columns packed before.
 L(columns_8):
-        subs    left, left, #4
+        subs    left, left, #TURN
         b.lo    L(columns_8_rest)
 L(columns_8_turn):
-        load_columns_8 0
-        load_columns_8 1
-        load_columns_8 2
-        load_columns_8 3
+        load_turn 8
         put_columns_8
-        subs    left, left, #4
+        subs    left, left, #TURN
         b.hs    L(columns_8_turn)
 L(columns_8_rest):
-        adds    left, left, #4
+        adds    left, left, #TURN
         b.eq    L(columns_8_done)
 L(columns_8_single):
         rest_columns_8
@@ -302,7 +374,9 @@ L(put_byte):
         add     index, index, #1
         cmp     index, width
         b.lo    L(next_row)
-    .if GROUP == 4
+    .if GROUP == 8
+        add     row0, row0, stride_k, lsl #3
+    .elseif GROUP == 4
         add     row0, row0, stride_k, lsl #2
     .else
         add     row0, row0, stride_k

@@ -14,9 +14,9 @@
  *             object from 32 on; of an array the pointers to its data at 16, dimensions at 32 and strides at 40.
  *             Returns self where the status is 0, else the records; either with one more reference. The caller
  *             holds the interpreter's lock.
- * Clobbers:   x1-x17, v0-v7, v16-v31, flags (what `run` clobbers)
- * Unused:     x18-x28, v8-v15
- * Stack:      16864
+ * Clobbers:   x1-x17, v0-v7, v16-v31, flags (what `run` clobbers, upper halves of v8-v15 included)
+ * Unused:     x18-x28
+ * Stack:      16864, and that of the entry it calls
  * Over-read:  none
  * Bound:      none
  */

@@ -274,6 +274,11 @@ L(multiplied_\n):
     .endif
 .endm
 
+/* The sums of a tile, whose layout is theirs from the start. */
+.macro sum_rows n
+        sum_tile \n, multiply_rows
+.endm
+
 /* Packing A costs as much as multiplying it with four columns.  Where C is narrow, its rows are
  * better read once for every panel of B: sums and operands then take every vector register, and
  * eight rows four pointers, the other four rows being a fixed distance away. */
@@ -316,7 +321,7 @@ function sdot_rows_8x8
         mov     turns, #0
         lsr     sixteens, depth, #4
 L(as_it_is):
-        walk    multiply_rows
+        walk    sum_rows
         ldp     x25, x26, [sp, #112]
         ldp     x23, x24, [sp, #96]
         ldp     x21, x22, [sp, #80]

@@ -19,11 +19,13 @@
  *   main_<rows>      add the product of one turn of k to the tile
  *   rest_<rows>      the same for one K group
  * which read A's panel at a_ptr and B's at b_ptr, move both on, and may use v0..v7 (and
- * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, 1 or 4 of them, a turn of a tile of r
+ * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, 1, 4 or 8 of them, a turn of a tile of r
  * rows 2^TURN_r groups.  `gemm_8x8` is then the body of the entry, up to `ret`.
  *
- * A kernel that finds its operands in another way has `walk`, and gives it the macro that
- * multiplies a tile.
+ * A kernel that finds its operands in another way, or holds its sums in another form until a tile
+ * is done, has `walk`, and gives it the macro that makes the sums of a tile of so many rows: from
+ * start values to the layout above, with b_ptr left at the end of B's panel and a_ptr at the next
+ * panel of A.
  */
 #ifndef PYINT8DOT_TILE_H
 #define PYINT8DOT_TILE_H
@@ -31,8 +33,8 @@
 #if MR != 8 || NR != 8
         .error  "tile.h has the loops of tiles of 8 x 8: define MR and NR as 8"
 #endif
-#if !defined(GROUP_LOG2) || (GROUP_LOG2 != 0 && GROUP_LOG2 != 2)
-        .error  "tile.h has the loops of K groups of 1 and 4: define GROUP_LOG2 as 0 or 2"
+#if !defined(GROUP_LOG2) || (GROUP_LOG2 != 0 && GROUP_LOG2 != 2 && GROUP_LOG2 != 3)
+        .error  "tile.h has the loops of K groups of 1, 4 and 8: define GROUP_LOG2 as 0, 2 or 3"
 #endif
 
 #define args            x0
@@ -197,13 +199,23 @@ L(store_whole_\n):
 L(stored_\n):
 .endm
 
-/* One tile of C, from its start values to its stores. */
-.macro one_tile n, multiply
+/* The sums of a tile that holds them in its own layout all the time. */
+.macro sum_tile n, multiply
         start_tile \n
         mov     b_ptr, b_base
         clear_spare \n
         \multiply \n
         add_spare \n
+.endm
+
+/* The same of two packed panels. */
+.macro sum_panels n
+        sum_tile \n, multiply_panels
+.endm
+
+/* One tile of C, from its start values to its stores. */
+.macro one_tile n, sums
+        \sums   \n
         store_tile \n
 .endm
 
@@ -218,7 +230,7 @@ L(stored_\n):
 
 /* Every tile of C, column panel by column panel: B's panel stays in the first-level
  * cache while the block of A, sized by the caller to the second, passes by. */
-.macro walk multiply
+.macro walk sums
         // An empty C has no tile.
         cbz     rows_all, L(finished)
         cbz     columns, L(finished)
@@ -238,7 +250,7 @@ L(next_columns):
         b.lo    L(last_rows)
 
 L(next_rows):
-        one_tile 8, \multiply
+        one_tile 8, \sums
         sub     rows, rows, #8
         cmp     rows, #8
         b.hs    L(next_rows)
@@ -246,13 +258,13 @@ L(next_rows):
         // The bits of m % 8 say which smaller panels follow.
 L(last_rows):
         tbz     rows, #2, L(last_two)
-        one_tile 4, \multiply
+        one_tile 4, \sums
 L(last_two):
         tbz     rows, #1, L(last_one)
-        one_tile 2, \multiply
+        one_tile 2, \sums
 L(last_one):
         tbz     rows, #0, L(columns_done)
-        one_tile 1, \multiply
+        one_tile 1, \sums
 
         // Whichever tile came last, it left b_ptr at the end of B's panel.
 L(columns_done):
@@ -268,7 +280,7 @@ L(finished):
 /* The body of a kernel whose operands are both packed. */
 .macro gemm_8x8
         read_arguments
-        walk    multiply_panels
+        walk    sum_panels
 .endm
 
 /* What a tile without start values of columns begins with. */

@@ -36,16 +36,16 @@ PACKER, GATHERER, KERNEL = (
     next(stem for stem in RIGHT if includes(stem, header)) for header in ("pack.h", "gather.h", "tile.h")
 )
 
-PACK = "pack.h packs in K groups of 1 and 4: define GROUP as one of them"
-GATHER = "gather.h packs in K groups of 1 and 4: define GROUP as one of them"
-GROUPS = "tile.h has the loops of K groups of 1 and 4: define GROUP_LOG2 as 0 or 2"
+PACK = "pack.h packs in K groups of 1, 4 and 8: define GROUP as one of them"
+GATHER = "gather.h packs in K groups of 1, 4 and 8: define GROUP as one of them"
+GROUPS = "tile.h has the loops of K groups of 1, 4 and 8: define GROUP_LOG2 as 0, 2 or 3"
 TILE = "tile.h has the loops of tiles of 8 x 8: define MR and NR as 8"
 
 # A file, the constant it defines, what it defines instead ("" for nothing), and the message it then gets.
 WRONG = [
-    *[(PACKER, "GROUP", value, PACK) for value in ("", "0", "2", "8", "-1")],
-    *[(GATHERER, "GROUP", value, GATHER) for value in ("", "0", "2", "8", "-1")],
-    *[(KERNEL, "GROUP_LOG2", value, GROUPS) for value in ("", "1", "3", "-1")],
+    *[(PACKER, "GROUP", value, PACK) for value in ("", "0", "2", "16", "-1")],
+    *[(GATHERER, "GROUP", value, GATHER) for value in ("", "0", "2", "16", "-1")],
+    *[(KERNEL, "GROUP_LOG2", value, GROUPS) for value in ("", "1", "4", "-1")],
     *[(KERNEL, name, value, TILE) for name in ("MR", "NR") for value in ("", "4", "12", "16")],
 ]
 

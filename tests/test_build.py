@@ -91,6 +91,39 @@ def test_what_the_assembler_cannot_encode_is_an_error_with_command_and_output(tr
     assert sorted(path.name for path in folder.iterdir()) == [".libpyint8dot.so.json", "libpyint8dot.so"]
 
 
+SWITCH = """
+#if defined(__APPLE__)
+        .arch_extension {extension}
+#else
+        .arch   armv8.2-a+{extension}
+#endif
+"""
+
+
+@pytest.mark.parametrize(("extension", "old"), [("dotprod", False), ("unheardof", True)])
+def test_an_assembler_too_old_for_an_extension_is_said_to_be(tree, linux, extension, old):
+    """And one that knows it and complains of something else is not."""
+    body = SWITCH.format(extension=extension) + "        no_such_instruction v0.4s"
+    (tree / "asm" / "two.S").write_text(ENTRY.format(name="two", body=body))
+    with pytest.raises(build.BuildError) as caught:
+        build.build(target=linux)
+    said = f"the assembler is too old for asm/two.S: it does not know the extension {extension}\n"
+    assert str(caught.value).startswith(said) is old
+    assert "-x assembler-with-cpp" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "asm").glob("*.S")), ids=lambda path: path.stem)
+def test_every_extension_is_looked_for(path, monkeypatch, tmp_path):
+    """The lines that switch one on are found in every source that has them."""
+
+    def refuse(command):
+        raise build.BuildError(command)
+
+    monkeypatch.setattr(build, "run", refuse)
+    switched = "arch_extension" in path.read_text()
+    assert (build.unknown_extension([], path, str(tmp_path)) is not None) is switched
+
+
 def test_a_source_without_the_bti_note_does_not_link(tree, linux):
     without = ENTRY.format(name="one", body="nop").partition("        .section .note.gnu.property")[0]
     (tree / "asm" / "one.S").write_text(without)

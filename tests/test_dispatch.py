@@ -27,7 +27,7 @@ ALL = tuple(KERNELS)
 
 # What such machines choose, and a kernel that the weak one does not run.
 BASELINE, BEST = rows.best(WEAK).name, rows.best(STRONG).name
-BEYOND = next(row.name for row in rows.NATIVE if not row.features <= WEAK)
+BEYOND = next(row.name for row in rows.NATIVE if row.features <= STRONG and not row.features <= WEAK)
 
 
 def runs(features, library_status=None):
@@ -102,11 +102,22 @@ def test_why_a_kernel_beyond_the_baseline_does_not_run(features, status, words):
     assert words in kernels.obstacle(KERNELS[BEYOND], features, status)
 
 
-def test_sdot_is_chosen_where_the_processor_has_it_and_smlal_elsewhere():
-    """What the README says of the two: a kernel that is preferred to one of them says so there too."""
-    preferred = [name for name in ALL if name in ("sdot_8x8", "smlal_8x8")]
-    assert preferred == ["sdot_8x8", "smlal_8x8"]
-    assert [name in runs(WEAK) for name in preferred] == [False, True]
+@pytest.mark.parametrize("row", rows.NATIVE, ids=lambda row: row.name)
+def test_every_feature_of_a_kernel_is_missed(row):
+    """Each on its own, and all that a processor lacks together."""
+    for lacking in sorted(row.features - WEAK):
+        machine = (WEAK | row.features) - {lacking}
+        assert kernels.obstacle(row, machine, None) == f"this processor has no {lacking}"
+    if beyond := sorted(row.features - WEAK):
+        assert kernels.obstacle(row, WEAK, None) == f"this processor has no {' and no '.join(beyond)}"
+
+
+def test_smmla_and_sdot_are_chosen_where_the_processor_has_them_and_smlal_elsewhere():
+    """What the README says of the three: a kernel that is preferred to one of them says so there too."""
+    told = ["smmla_8x8", "sdot_8x8", "smlal_8x8"]
+    assert [name for name in ALL if name in told] == told
+    assert [name in runs(WEAK) for name in told] == [False, False, True]
+    assert [name in runs(STRONG) for name in told] == [False, True, True]
 
 
 def test_this_machine_runs_portable_and_what_its_processor_has():

@@ -29,7 +29,7 @@ GROUPS = (
     # Branches
     "b b.eq b.ne b.hs b.lo b.hi b.ls b.mi b.pl b.ge b.gt b.le b.lt cbz cbnz tbz tbnz ret bti",
     # Numbers and addresses
-    "add adds sub subs and ands orr eor bic lsl lsr asr ubfx sbfx rbit clz madd mneg mul neg mov movk movz adr adrp",
+    "add adds sub subs and ands orr eor bic bfi lsl lsr asr ubfx sbfx rbit clz madd mneg mul neg mov movk movz adr adrp",
     "ccmp cmp cmn tst cset csel csinc cinc",
     # Memory
     "ldp ldr ldrb ldrsb ldrsw stp str strb ld1 ld1r ld2 ld2r ld4 ld4r st1 st2 st4",

@@ -225,6 +225,13 @@ def test_a_pickle_is_small():
 BEST, BASELINE = rows.NATIVE[0].right.name, rows.NATIVE[-1].right.name
 EVERY, WEAK = tuple(KERNELS), (rows.NATIVE[-1].name, rows.PORTABLE.name)
 
+# A machine that has a kernel, those that need nothing more, and the layout that its best kernel reads.
+MACHINES = [
+    (tuple(name for name, each in KERNELS.items() if each.features <= row.features), row.right.name)
+    for row in rows.NATIVE
+    if row is rows.best(row.features)
+]
+
 
 @pytest.mark.parametrize(
     ("here", "stored", "expected"),
@@ -235,6 +242,12 @@ EVERY, WEAK = tuple(KERNELS), (rows.NATIVE[-1].name, rows.PORTABLE.name)
         *[(EVERY, row.right.name, row.right.name) for row in rows.NATIVE],
         (WEAK, BEST, BASELINE),
         (WEAK, ODD[-1].name, BASELINE),
+        # From every machine to every other one: a layout that the other has is kept.
+        *[
+            (here, stored, stored if stored in {KERNELS[name].right.name for name in here} else best)
+            for here, best in MACHINES
+            for _, stored in MACHINES
+        ],
     ],
 )
 def test_a_pickle_from_another_machine_gets_a_layout_of_this_one(monkeypatch, here, stored, expected):

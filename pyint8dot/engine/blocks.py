@@ -2,7 +2,8 @@
 
 A block is as many rows of the left operand as fit half the second-level cache when packed, together with the int32 rows that
 an epilogue reads. The kernel walks the right operand panel by panel over that block, so that operand comes from memory once a
-block and the block stays near.
+block and the block stays near. Where a kernel is so fast that the second-level cache could not keep up with it, the packed rows
+of a block fit half the first-level cache.
 """
 
 from __future__ import annotations
@@ -22,12 +23,19 @@ from pyint8dot.engine.program import FIRST, LEFT, RESULT, SECOND, run_entry
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pyint8dot.engine.kernels import Kernel
     from pyint8dot.engine.program import Program, Word
 
 __all__ = ["LEAST_WORK", "Share", "Written", "block_rows", "budget", "cut", "shares", "take"]
 
 #: Bytes of a cache line.
 LINE = 64
+
+#: Bytes a cycle that every core with a fast kernel gets from its second-level cache while it multiplies, and from beyond it.
+NEAR, FAR = 8, 4
+
+#: Multiply-accumulates of a block below which its call costs more than operands from the first-level cache save.
+LEAST_BLOCK = 1 << 22
 
 #: Multiply-accumulates below which another thread takes longer to wake than to help.
 LEAST_WORK = 1 << 20
@@ -119,9 +127,26 @@ def budget() -> int:
     return cpu.caches()[1] // 2
 
 
-def block_rows(row_bytes: int, tile: int) -> int:
-    """Return how many rows of `row_bytes` working memory each make a block: whole tiles, at least one."""
-    return max(tile, budget() // max(row_bytes, 1) // tile * tile)
+def block_rows(kernel: Kernel, row_bytes: int, packed_bytes: int = 0, row_macs: int = 0) -> int:
+    """Return how many rows make a block: whole tiles, at least one.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    row_bytes : int
+        Working memory of a row.
+    packed_bytes : int
+        What a packed row takes of it, if blocks may be smaller than half the second-level cache for the sake of a fast kernel.
+    row_macs : int
+        Multiply-accumulates of a row.
+    """
+    rows = budget() // max(row_bytes, 1)
+    # A byte of the left operand serves the columns of a tile, a byte of the right one the rows of a block.
+    if packed_bytes and kernel.rate > NEAR * kernel.nr:
+        close = cpu.caches()[0] // 2 // packed_bytes
+        if kernel.rate <= FAR * close and close * row_macs >= LEAST_BLOCK:
+            rows = min(rows, close)
+    return max(kernel.mr, rows // kernel.mr * kernel.mr)
 
 
 class Share(NamedTuple):

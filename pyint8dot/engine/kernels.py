@@ -68,6 +68,9 @@ class Kernel:
         Of such a kernel: the most columns it is worth while for.
     least_rows : int
         Of such a kernel: the fewest rows it is worth while for.
+    rate : int
+        Multiply-accumulates a cycle on the widest cores, which says how fast packed operands have to come; 0 where they
+        come fast enough from the second-level cache.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Kernel:
     few: tuple[Kernel, ...] = ()
     most_columns: int = 0
     least_rows: int = 0
+    rate: int = 0
 
     def for_columns(self, n: int) -> Kernel:
         """The kernel itself, or the one that takes its place where there are only so many columns, however many rows."""
@@ -121,9 +125,11 @@ def enter(kernel: Kernel, *, before: str | None = None) -> None:
         library.require(kernel.name, *(few.name for few in kernel.few))
 
 
-def _eight_by_eight(name: str, family: type[Layout], feature: str, summary: str, few: tuple[Kernel, ...]) -> Kernel:
+def _eight_by_eight(
+    name: str, family: type[Layout], features: set[str], summary: str, rate: int, few: tuple[Kernel, ...]
+) -> Kernel:
     """A kernel with tract's tile, whose operands are packed alike."""
-    return Kernel(name, 8, 8, family(8, split=True), family(8), frozenset({feature}), summary, few=few)
+    return Kernel(name, 8, 8, family(8, split=True), family(8), frozenset(features), summary, few=few, rate=rate)
 
 
 def _few(name: str, feature: str, summary: str) -> Kernel:
@@ -132,14 +138,29 @@ def _few(name: str, feature: str, summary: str) -> Kernel:
     return Kernel(name, 4, 1, layouts.RowMajor(), layout, frozenset({feature}), summary, most_columns=7)
 
 
+_SDOT_FEW = _few("sdot_4x1", "dotprod", "SDOT along K, for few columns")
+
+enter(
+    _eight_by_eight(
+        "smmla_8x8",
+        layouts.PackedI8K8,
+        # SMMLA is i8mm; few columns go to SDOT, which every processor with i8mm has.
+        {"i8mm", "dotprod"},
+        "SMMLA: eight products a lane, Armv8.2 with FEAT_I8MM",
+        128,
+        # From eight columns on packing A costs less than the slower product of rows as they lie.
+        (_SDOT_FEW,),
+    )
+)
 enter(
     _eight_by_eight(
         "sdot_8x8",
         layouts.PackedI8K4,
-        "dotprod",
+        {"dotprod"},
         "SDOT: four products a lane, Armv8.2 with FEAT_DotProd",
+        64,
         (
-            _few("sdot_4x1", "dotprod", "SDOT along K, for few columns"),
+            _SDOT_FEW,
             Kernel(
                 "sdot_rows_8x8",
                 8,
@@ -158,8 +179,9 @@ enter(
     _eight_by_eight(
         "smlal_8x8",
         layouts.PackedFormat,
-        "asimd",
+        {"asimd"},
         "SMLAL: widening multiplies, every AArch64",
+        8,
         (_few("smull_4x1", "asimd", "SMULL and SADALP along K, for few columns"),),
     )
 )

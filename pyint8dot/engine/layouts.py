@@ -7,7 +7,7 @@ column next to each other, K padded with zeros to a multiple of `kr`::
 
     element (k, j) of a panel is at  (k // kr) * r * kr  +  j * kr  +  k % kr
 
-`PackedI8K4(r)` has kr = 4, `PackedFormat(r)` has kr = 1, and `RowMajor` is the plain C-ordered (k,
+`PackedI8K4(r)` has kr = 4, `PackedI8K8(r)` has kr = 8, `PackedFormat(r)` has kr = 1, and `RowMajor` is the plain C-ordered (k,
 mn) array, which is one panel as wide as the operand.
 
 A left operand ends otherwise: its last mn % r rows are panels of r / 2, r / 4 ... 1, as the bits of the
@@ -172,10 +172,8 @@ class Layout:
         data = np.ascontiguousarray(data)
         words = data.view(word(kr)).reshape(panels, groups, r).transpose(1, 0, 2)
         columns = np.ascontiguousarray(words).view(np.int8).reshape(groups, panels * r, kr)
-        rows = np.empty((groups, kr, panels * r), np.int8)
-        for i in range(kr):
-            rows[:, i] = columns[:, :, i]
-        return np.array(rows.reshape(groups * kr, panels * r)[:k, :mn], order="C")
+        rows = columns.transpose(0, 2, 1).reshape(groups * kr, panels * r)
+        return np.array(rows[:k, :mn], order="C")
 
     def parts(self, k: int, mn: int) -> Iterator[tuple[Layout, slice, int]]:
         """Cut a split (k, mn) operand into layouts of their own: whole panels, then each narrower one; where each lies and its columns."""
@@ -201,6 +199,20 @@ class PackedI8K4(Layout):
     """
 
     kr = 4
+
+
+class PackedI8K8(Layout):
+    """Panels of `r` columns with K in groups of eight, as SMMLA multiplies them.
+
+    Parameters
+    ----------
+    r : int
+        Columns of a panel.
+    split : bool
+        Whether the last columns are panels of their own, r / 2, r / 4 ... 1 wide, as those of a left operand are.
+    """
+
+    kr = 8
 
 
 class PackedFormat(Layout):
@@ -275,6 +287,7 @@ def enter(family: type[Layout], natives: dict[int, Native]) -> None:
 
 
 enter(PackedI8K4, {8: Native("pack_i8k4", "gather_i8k4", turn=4)})
+enter(PackedI8K8, {8: Native("pack_i8k8", "gather_i8k8", turn=8)})
 enter(PackedFormat, {8: Native("pack_i8", "gather_i8", turn=4)})
 enter(PackedI8K16, {})
 

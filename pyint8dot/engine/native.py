@@ -46,6 +46,15 @@ class Single(NamedTuple):
     written: Written
 
 
+class Places(NamedTuple):
+    """Where the arrays of a call lie; 0 for those there are none of."""
+
+    left: int
+    result: int
+    first: int
+    second: int
+
+
 class NativePlan:
     """A product on a native kernel: see `pyint8dot.engine.plan.Plan`."""
 
@@ -89,7 +98,9 @@ class NativePlan:
         self._programs: dict[Key, Written] = {}
         #: The programs of single blocks, by rows.
         self._singles: dict[int, Single] = {}
-        self._block = blocks.block_rows(recipe.row_bytes, kernel.mr)
+        # Where B comes with each call it is packed once a block, so that few blocks are better than small ones.
+        near = kernel.left.depth(right.k) if kernel.packs_left and right.packed is not None else 0
+        self._block = blocks.block_rows(kernel, recipe.row_bytes, near, right.k * right.n)
         # The smallest products find their scratch on the stack, where a call costs least, and run on a builtin.
         self._most = recipe.rows_within(program.STACK_SCRATCH) if library.LAYOUT_KNOWN else -1
         row_macs = max(1, self.k * self.n)
@@ -289,34 +300,52 @@ class NativePlan:
             single = self._single(m, ld)
             head = _extended(id(a), id(y), m, stride_k, stride_m, take(single.scratch), id(first), id(second))
             return self._run(head + single.tail)
+        at = Places(address(a), address(y), *(0 if extra is None else address(extra) for extra in (first, second)))
+        if count == 1:
+            return self._share(blocks.Share(0, m, 0, self.n), at, stride_k, stride_m, ld)
         wrong: list[int] = []
-        at = (address(a), address(y), *(0 if extra is None else address(extra) for extra in (first, second)))
 
         def work(share: blocks.Share) -> None:
-            wide = self._room_for(share)
-            for row in range(share.row, share.end, wide.rows):
-                count = min(wide.rows, share.end - row)
-                written = self._program(wide._replace(ld=ld))
-                left = at[0] + row * stride_m
-                result = at[1] + row * ld + share.column * self.dtype.itemsize
-                scratch = take(written.scratch)
-                moved = {ROW: 4 * row, COLUMN: 4 * share.column}
-                extras = (place and place + moved.get(self._along(i), 0) for i, place in enumerate(at[2:]))
-                head = _extended(left, result, count, stride_k, stride_m, scratch, *extras)
-                if self._run(head + written.tail(EXTENDED, ())):
-                    wrong.append(row)
+            if self._share(share, at, stride_k, stride_m, ld):
+                wrong.append(share.row)
 
         mine = blocks.shares(m, self.n, m * self.n * self.k, count, self._recipe.kernel.mr, self._recipe.kernel.nr)
         threads.run([functools.partial(work, share) for share in mine])
         return len(wrong)
 
-    def _room_for(self, share: blocks.Share) -> Key:
-        rows = min(self._block, self._rows(share.end - share.row))
-        return Key(rows, share.column, share.columns, self._ld)
-
-    def _along(self, index: int) -> str:
-        """What the extra operand of this number has one value for."""
-        return self._recipe.extras[index].along if index < len(self._recipe.extras) else ""
+    def _share(self, share: blocks.Share, at: Places, stride_k: int, stride_m: int, ld: int) -> int:
+        """Run the blocks of one thread one after the other, up to the first that goes wrong; return whether one did."""
+        start, end, column, columns = share
+        length, tile = end - start, self._recipe.kernel.mr
+        rows = self._rows(length)
+        written = self._program(Key(rows, column, columns, ld))
+        run, tail, scratch = self._run, written.tail(EXTENDED, ()), take(written.scratch)
+        left, result, first, second = at
+        left += start * stride_m
+        result += start * ld + column * self.dtype.itemsize
+        # As even as tiles allow: a last block of few rows would read all of B for them.
+        rows = tile * -(-length // (tile * -(-length // rows)))
+        # What an extra operand has one value per row for moves on with the rows.
+        skipped, steps = {ROW: 4 * start, COLUMN: 4 * column, CALL: 0}, {ROW: 4 * rows}
+        first_step = second_step = 0
+        if first:
+            along = self._recipe.extras[0].along
+            first += skipped[along]
+            first_step = steps.get(along, 0)
+        if second:
+            along = self._recipe.extras[1].along
+            second += skipped[along]
+            second_step = steps.get(along, 0)
+        left_step, result_step = rows * stride_m, rows * ld
+        for row in range(start, end, rows):
+            count = min(rows, end - row)
+            if run(_extended(left, result, count, stride_k, stride_m, scratch, first, second) + tail):
+                return 1
+            left += left_step
+            result += result_step
+            first += first_step
+            second += second_step
+        return 0
 
 
 def _wanted(extra: Extra, n: int) -> tuple[tuple[int, ...] | None, np.dtype[Any], tuple[int, ...]]:

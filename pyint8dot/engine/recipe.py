@@ -41,6 +41,10 @@ __all__ = ["Key", "Recipe", "Right"]
 PARTS = 9
 
 UINT8 = np.dtype(np.uint8)
+INT8 = np.iinfo(np.int8)
+
+#: What a row is multiplied by to be added to itself.
+ONE = np.ones(1, np.int32)
 
 
 class Right(NamedTuple):
@@ -197,10 +201,11 @@ class Recipe:
             start = room.start
         # The sums of rows are a product as well, with a column that holds what they are multiplied by.
         row_start: Argument = None
-        factors = digits(-zeros.b) if isinstance(zeros.b, int) else [1]
-        for factor in factors if room.sums is not None else ():
-            values = constant(kernel.right, right.k, factor)
-            self._multiply(out, room, b=values, c=room.sums, ldc=4, n=1, row_start=row_start)
+        if room.sums is not None:
+            factor, twice = halved(-zeros.b) if isinstance(zeros.b, int) else (1, False)
+            self._multiply(out, room, b=constant(kernel.right, right.k, factor), c=room.sums, ldc=4, n=1)
+            if twice:
+                double(out, room.sums, ROWS)
             row_start = room.sums
         c, ldc = (RESULT, ld) if room.acc is None else (room.acc, 4 * columns)
         if not isinstance(zeros.b, int):
@@ -215,7 +220,7 @@ class Recipe:
         return Written(out, room.size)
 
     def _multiply(
-        self, out: Program, room: _Room, *, b: Argument, c: Argument, ldc: int, n: int, row_start: Argument,
+        self, out: Program, room: _Room, *, b: Argument, c: Argument, ldc: int, n: int, row_start: Argument = None,
         col_start: Argument = None,
     ) -> None:  # fmt: skip
         """Write the record of a product with a block of the left operand."""
@@ -264,14 +269,17 @@ class Recipe:
             assert isinstance(zeros.a, int)  # noqa: S101 - likewise below
             # Sums of columns are the product of a row that holds what they are multiplied by.
             assert isinstance(zeros.b, int)  # noqa: S101 - operands that come with each call have one zero point each
-            shift = wrapped_scalar(right.k * zeros.a * zeros.b)
+            factor, twice = halved(-zeros.a)
+            shift = wrapped_scalar(-right.k * factor * zeros.b)
             start = whole(np.full(right.n, shift, np.int32), kernel.nr) if shift else None
-            for factor in digits(-zeros.a):
-                out.multiply(
-                    kernel.name, a=constant(kernel.left, right.k, factor), b=room.right, c=room.start, ldc=0, m=1, n=right.n,
-                    k=depth, col_start=start,
-                )  # fmt: skip
-                start = room.start
+            assert room.start is not None  # noqa: S101 - B comes with each call
+            out.multiply(
+                kernel.name, a=constant(kernel.left, right.k, factor), b=room.right, c=room.start, ldc=0, m=1, n=right.n,
+                k=depth, col_start=start,
+            )  # fmt: skip
+            if twice:
+                double(out, room.start, right.n)
+            start = room.start
         return start
 
 
@@ -285,9 +293,14 @@ def whole(columns: Int32, nr: int) -> Int32:
     return padded
 
 
-def digits(factor: int) -> list[int]:
-    """A number from -128 to 128 as a sum of int8 values: itself, but for 128."""
-    return [factor] if factor < 128 else [factor // 2, factor - factor // 2]
+def halved(factor: int) -> tuple[int, bool]:
+    """A number from -127 to 128 as an int8 value, and whether that is only half of it: 128 is no int8 value."""
+    return (factor // 2, True) if factor > INT8.max else (factor, False)
+
+
+def double(out: Program, sums: Word, count: Argument) -> None:
+    """Write the record that doubles so many int32: as a row, they are added to themselves."""
+    out.add_outer(c=sums, ldc=0, m=1, n=count, u=ONE, v=sums)
 
 
 def wrapped_scalar(value: int) -> int:
