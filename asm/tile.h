@@ -22,8 +22,8 @@
  * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, 1 or 4 of them, a turn of a tile of r
  * rows 2^TURN_r groups.  `gemm_8x8` is then the body of the entry, up to `ret`.
  *
- * A kernel that finds its operands in another way has `walk`, and gives it the macro that
- * multiplies a tile.
+ * A kernel that finds its operands in another way, or takes other turns for some rows, has `walk`, and
+ * gives it the macro that multiplies a tile.
  */
 #ifndef PYINT8DOT_TILE_H
 #define PYINT8DOT_TILE_H

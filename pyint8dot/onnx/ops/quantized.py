@@ -9,7 +9,7 @@ import numpy as np
 
 from pyint8dot import conv, epilogue, qlinear, quantize
 from pyint8dot.convolution.im2col import geometry
-from pyint8dot.engine import kernels, settings, threads
+from pyint8dot.engine import dispatch, settings, threads
 from pyint8dot.engine.packing import PackedMatrix, pack
 from pyint8dot.linear import ScaledProduct
 from pyint8dot.onnx.bounds import check_broadcast, check_shape
@@ -209,7 +209,7 @@ def _scaled(site: Site, kind: np.dtype[Any] | None) -> Function:
     columns = np.array(np.broadcast_to(known.reshape(-1), n))
     # A product of fewer dimensions would get those of the scale.
     ndim, most = max(2, known.ndim), most_elements(packed.shape, 4, limit)
-    product = ScaledProduct(packed.on(kernels.select(kernel)), kind, column_zero, act)
+    product = ScaledProduct(packed.on(dispatch.select(kernel)), kind, column_zero, act)
 
     def run(
         a: np.ndarray, b: Any, za: Any = None, zb: Any = None, scale: Any = None, bias: np.ndarray | None = None
@@ -258,7 +258,7 @@ def _qlinear_matmul(site: Site) -> Function | None:
     # Parameters that do not fit are an error of the run, which names the node.
     with contextlib.suppress(TypeError, ValueError):
         assert kind is not None  # noqa: S101 - it is one of the two
-        plan = qlinear.constant_plan(packed, kernels.select(kernel), kind, (sa, za, sb, zb, sy, zy), bias)
+        plan = qlinear.constant_plan(packed, dispatch.select(kernel), kind, (sa, za, sb, zb, sy, zy), bias)
 
     def run(a: np.ndarray, *_: Any) -> Any:
         if a.size > most:
