@@ -136,8 +136,8 @@ enter(
         ),
     )
 )
-# In-order cores load 64 bits beside a multiplication, and 128 bits alone in twice the time. Packed operands then gain so much
-# that packing pays for itself with fewer columns.
+# Cortex-A55 loads 64 bits beside a multiplication, but 128 bits alone and in twice the time. Of packed operands this kernel
+# makes half as much again as others, so packing pays for itself from fewer columns on.
 enter(
     replace(
         KERNELS["sdot_8x8"],
