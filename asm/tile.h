@@ -22,10 +22,10 @@
  * v24..v31 where rows < 8).  A K group is 2^GROUP_LOG2 k, 1, 4 or 8 of them, a turn of a tile of r
  * rows 2^TURN_r groups.  `gemm_8x8` is then the body of the entry, up to `ret`.
  *
- * A kernel that finds its operands in another way, or holds its sums in another form until a tile
- * is done, has `walk`, and gives it the macro that makes the sums of a tile of so many rows: from
- * start values to the layout above, with b_ptr left at the end of B's panel and a_ptr at the next
- * panel of A.
+ * A kernel that finds its operands in another way, takes other turns for some rows, or holds its
+ * sums in another form until a tile is done, has `walk`, and gives it the macro that makes the sums
+ * of a tile of so many rows: from start values to the layout above, with b_ptr left at the end of
+ * B's panel and a_ptr at the next panel of A.
  */
 #ifndef PYINT8DOT_TILE_H
 #define PYINT8DOT_TILE_H

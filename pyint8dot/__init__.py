@@ -2,7 +2,7 @@
 
 from pyint8dot import fuse
 from pyint8dot.conv import PackedWeights, conv_integer, pack_conv, qlinear_conv
-from pyint8dot.engine.kernels import kernel_info, use_kernel
+from pyint8dot.engine.dispatch import kernel_info, use_kernel
 from pyint8dot.engine.packing import PackedFormat, PackedI8K4, PackedMatrix, pack
 from pyint8dot.engine.threads import get_num_threads, num_threads, set_num_threads
 from pyint8dot.errors import Int8DotError, KernelError, LibraryError

@@ -22,7 +22,7 @@ from pyint8dot.arguments import (
 from pyint8dot.convolution.im2col import known_geometry
 from pyint8dot.convolution.lowering import Lowered, Rescale
 from pyint8dot.convolution.weights import PackedWeights, pack_conv
-from pyint8dot.engine import kernels, threads
+from pyint8dot.engine import dispatch, threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,7 +171,7 @@ class Convolution:
         lowered = self._lowered
         if x_zero_point is not None:
             lowered = lowered.with_x_zero(self._x_zero(x_zero_point))
-        y = lowered.apply(image, place, kernels.select(kernel), count)
+        y = lowered.apply(image, place, dispatch.select(kernel), count)
         if out is None:
             return y
         # Only now: an `out` that overlaps x must not change under the convolution.

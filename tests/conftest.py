@@ -16,7 +16,7 @@ import pytest
 from support import entry, rows
 from support.checked import Checker
 
-from pyint8dot.engine import cpu, kernels
+from pyint8dot.engine import cpu, dispatch, kernels
 
 # The emulator reads its processor model from this variable; under it Python runs some thirty times slower.
 EMULATED = "QEMU_CPU" in os.environ and cpu.is_aarch64()
@@ -45,6 +45,7 @@ hypothesis.settings.load_profile("emulated" if EMULATED else "native")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of all random data; a new one each run, printed at the start")
+    parser.addoption("--no-entries", action="store_true", help="leave out the calls of single entries of the library")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -68,7 +69,7 @@ def _measuring(config: pytest.Config) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    info = kernels.kernel_info()
+    info = dispatch.kernel_info()
     model = f", emulated {os.environ['QEMU_CPU']}" if EMULATED else ""
     lines = [
         f"pyint8dot: {info['chosen']} because {info['why']} ({platform.system()} {platform.machine()}{model})",
@@ -115,6 +116,8 @@ def _why_not(item: pytest.Item, config: pytest.Config) -> str:
     """Why a test is left out, or nothing."""
     if not _has_processor(item):
         return "tests of native kernels need another processor: `make test` runs them"
+    if config.option.no_entries and "checker" in getattr(item, "fixturenames", ()):
+        return "tests call single entries, which the run of another processor with these features does"
     if EMULATED and item.get_closest_marker("static"):
         return "tests look at files only, which the run outside the emulator does"
     if getattr(config.option, "benchmark_only", False) and "benchmark" not in getattr(item, "fixturenames", ()):
@@ -150,7 +153,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"--seed {config.option.seed} repeats this run")
 
 
-@pytest.fixture(scope="session", params=kernels.supported())
+@pytest.fixture(scope="session", params=dispatch.supported())
 def kernel(request: pytest.FixtureRequest) -> str:
     """The name of every kernel that this machine runs, the portable one included."""
     return str(request.param)

@@ -18,7 +18,7 @@ from support.checked import Checker
 from support.entry import Entry, contract
 from support.program import Program, Record
 
-from pyint8dot.engine import kernels, library
+from pyint8dot.engine import dispatch, kernels, library
 from pyint8dot.engine.kernels import Kernel
 
 pytestmark = pytest.mark.native
@@ -76,7 +76,7 @@ class TwoProducts(Program):
     """One of the kernel that every AArch64 runs and one of the best."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        pair = rows.NATIVE[-1], kernels.KERNELS[kernels.supported()[0]]
+        pair = rows.NATIVE[-1], kernels.KERNELS[dispatch.supported()[0]]
         self.calls = [product(row, rng) for row in pair]
         addresses = library.load().addresses
         super().__init__(

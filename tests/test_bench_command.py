@@ -13,7 +13,8 @@ import pytest
 from pyint8dot import __main__ as command_line
 from pyint8dot.cli.bench import command, contenders, machine, measure, plot
 from pyint8dot.cli.bench.contenders import PEERS, Contender, Problem
-from pyint8dot.engine import kernels
+from pyint8dot.engine import dispatch, kernels
+from pyint8dot.errors import KernelError
 
 DESCRIBED = {"processor": "Some core", "machine": "aarch64", "pyint8dot": "1.2", "emulated": "a reason"}
 QUICK = ["bench", "--seconds", "0.001"]
@@ -88,10 +89,10 @@ def test_json_has_every_kernel_and_numpy(capsys: pytest.CaptureFixture[str]):
     )
     assert set(whole) == {"machine", "method", "absent", "results"}
     assert whole["absent"] == {}
-    assert whole["machine"]["features"] == sorted(kernels.kernel_info()["features"])
+    assert whole["machine"]["features"] == sorted(dispatch.kernel_info()["features"])
     assert set(whole["machine"]["kernels"]) == set(kernels.KERNELS)
     rows = whole["results"]
-    expected = [*kernels.supported(), "numpy_float32", "numpy_int32"]
+    expected = [*dispatch.supported(), "numpy_float32", "numpy_int32"]
     assert [row["contender"] for row in rows] == 2 * expected
     assert {tuple(row["shape"]) for row in rows} == {(3, 8, 5), (16, 8, 8)}
     for row in rows:
@@ -110,7 +111,7 @@ def test_table(capsys: pytest.CaptureFixture[str]):
     assert "matmul 4x8x4" in words
     assert "contender threads GOP/s best GOP/s median best ms calls times numpy_float32" in words
     assert "2 * m * k * n of them in a product of (m, k) and (k, n)" in words
-    for name in (*kernels.supported(), "numpy_float32"):
+    for name in (*dispatch.supported(), "numpy_float32"):
         assert any(line.startswith(f"{name} ") for line in printed.splitlines())
     # numpy beside itself.
     last = next(line for line in printed.splitlines() if line.startswith("numpy_float32 "))
@@ -204,7 +205,7 @@ def test_wrong_kernel_is_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(contenders, "own", own)
     # Problem asks for the portable kernel by itself: that one stays right.
     monkeypatch.setattr(Problem, "expected", property(lambda self: real("portable").make(self, 1)()))
-    name = kernels.supported()[0]
+    name = dispatch.supported()[0]
     assert command_line.main([*QUICK, "--shapes", "4x8x4", "--kernels", name, "--peers"]) == 1
     assert f"{name}: wrong, 16 of 16 values differ" in capsys.readouterr().out
 
@@ -213,9 +214,9 @@ def test_kernel_of_the_environment_that_does_not_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def refuse(name: str | None = None):
-        raise kernels.KernelError("the environment asks for something else")
+        raise KernelError("the environment asks for something else")
 
-    monkeypatch.setattr(kernels, "select", refuse)
+    monkeypatch.setattr(dispatch, "select", refuse)
     assert command_line.main([*QUICK, "--shapes", "4x8x4", "--peers"]) == 2
     assert capsys.readouterr().err == "pyint8dot bench: the environment asks for something else\n"
 
@@ -239,7 +240,7 @@ def test_threads_of_each_kind(without_threadpoolctl, small_peers, capsys: pytest
     seen: dict[str, list] = {}
     for row in report(capsys, *arguments)["results"]:
         seen.setdefault(row["contender"], []).append(row["threads"])
-    native = {name: [1, 2] for name in kernels.supported() if kernels.KERNELS[name].native}
+    native = {name: [1, 2] for name in dispatch.supported() if kernels.KERNELS[name].native}
     # How many threads numpy's BLAS has is not known here.
     assert seen == {**native, "portable": [None], "numpy_float32": [None], "many": [1, 2], "single": [1]}
     assert told == [1, 2, 1]
@@ -286,7 +287,7 @@ def test_the_default_call_is_the_one_users_write(monkeypatch: pytest.MonkeyPatch
     seen = []
     monkeypatch.setattr(contenders.pyint8dot, "matmul", lambda a, b, **extra: seen.append(extra))
     problem = Problem("matmul", (1, 8, 8))
-    chosen = kernels.select().name
+    chosen = dispatch.select().name
     default = contenders.pyint8dot.get_num_threads()
     contenders.own(chosen).make(problem, default)()
     contenders.own(chosen).make(problem, default + 1)()

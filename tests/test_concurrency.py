@@ -15,7 +15,7 @@ import pytest
 from support import views
 
 from pyint8dot import linear, matmul, num_threads, pack, qlinear_matmul, use_kernel
-from pyint8dot.engine import blocks, kernels, settings, threads
+from pyint8dot.engine import blocks, dispatch, settings, threads
 
 WORKERS = 8
 ROUNDS = 6
@@ -38,7 +38,7 @@ def test_one_packed_matrix_in_many_threads(rng):
     b = views.filled(rng, (77, 45), np.uint8)
     lefts = [views.filled(rng, (number + 1, 77), np.int8) for number in range(WORKERS)]
     wants = [views.product(a, b) for a in lefts]
-    names = kernels.supported()
+    names = dispatch.supported()
 
     for _ in range(ROUNDS):
         packed = pack(b)
@@ -56,22 +56,22 @@ def test_use_kernel_belongs_to_its_thread(rng):
     """Threads that choose different kernels at the same time each get their own; the thread around them gets none of it."""
     a, b = views.filled(rng, (9, 20), np.int8), views.filled(rng, (20, 11), np.int8)
     want = views.product(a, b)
-    names = kernels.supported()
-    outside = kernels.select().name
+    names = dispatch.supported()
+    outside = dispatch.select().name
 
     def worker(number):
         for turn in range(ROUNDS):
             name = names[(number + turn) % len(names)]
             with use_kernel(name), settings.tally() as counted:
                 np.testing.assert_array_equal(matmul(a, b), want)
-                assert kernels.select().name == name
+                assert dispatch.select().name == name
             assert counted.macs == {name: 9 * 20 * 11}
-            assert kernels.select().name == outside
+            assert dispatch.select().name == outside
 
     with use_kernel("portable"):
         together(worker)
-        assert kernels.select().name == "portable"
-    assert kernels.select().name == outside
+        assert dispatch.select().name == "portable"
+    assert dispatch.select().name == outside
 
 
 def test_threads_that_use_threads(rng, kernel, monkeypatch):

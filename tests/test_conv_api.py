@@ -15,7 +15,8 @@ from support.quantized import operand
 from pyint8dot import conv
 from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
 from pyint8dot.convolution import im2col, program
-from pyint8dot.engine import kernels, settings
+from pyint8dot.engine import dispatch, kernels, settings
+from pyint8dot.errors import KernelError
 
 
 def test_constants_once_images_often(kernel, rng):
@@ -131,7 +132,7 @@ def test_packed_weights(kernel, rng):
     restored = pickle.loads(pickle.dumps(packed))
     assert repr(restored) == repr(packed) == "PackedWeights(shape=(10, 3, 3, 2), dtype=uint8, group=2)"
     for weights in (packed, restored):
-        for name in kernels.supported():
+        for name in dispatch.supported():
             np.testing.assert_array_equal(conv_integer(x, weights, 3, 130, kernel=name), wanted)
             np.testing.assert_array_equal(conv_integer(x, weights, 3, 130, group=2, kernel=name), wanted)
     w[:] = 0
@@ -143,7 +144,7 @@ def test_packed_weights_in_many_threads(rng):
     packed, wanted, wrong = conv.PackedWeights(w, 1), exact(x, w, 5), []
 
     def work():
-        for name in kernels.supported() * 5:
+        for name in dispatch.supported() * 5:
             equal = np.array_equal(conv_integer(x, packed, 5, kernel=name), wanted)
             wrong.extend([name] * (not equal))
 
@@ -214,7 +215,7 @@ BAD = [
     (TypeError, "w_zero_point must be integers that fit int8, got float64", {"w_zero_point": 0.0}),
     (ValueError, r"out must have shape \(1, 2, 3, 4\)", {"out": np.zeros((1, 2, 3, 3), np.int32)}),
     (TypeError, "out must be int32, got int8", {"out": np.zeros((1, 2, 3, 4), np.int8)}),
-    (kernels.KernelError, "no such kernel", {"kernel": "avx"}),
+    (KernelError, "no such kernel", {"kernel": "avx"}),
     (ValueError, "num_threads must be from 1", {"num_threads": 0}),
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from support import rows
 from pyint8dot import __main__ as command_line
 from pyint8dot import kernel_info
 from pyint8dot.cli import compare_models, demo, tables
-from pyint8dot.engine import kernels
+from pyint8dot.engine import dispatch
 
 THREE = ("Rain is expected.", "It will rain tomorrow.", "My bicycle is broken.")
 
@@ -41,10 +41,10 @@ def test_demo_shows_kernel_neighbours_and_agreement(capsys: pytest.CaptureFixtur
     assert "Lowest cosine against the float32 model: 0.99" in printed
     integers = 16 * 6 * (3 * 384 + 384 + 1536 + 384)
     assert f"24 products, {integers:,} integers, by every kernel" in printed
-    for name in kernels.supported():
+    for name in dispatch.supported():
         assert f" {name} " in printed
-    if len(kernels.supported()) > 1:
-        assert f"Identical integers: {', '.join(kernels.supported())}." in printed
+    if len(dispatch.supported()) > 1:
+        assert f"Identical integers: {', '.join(dispatch.supported())}." in printed
 
 
 def test_demo_counts_all_work(capsys: pytest.CaptureFixture[str]):
@@ -86,7 +86,7 @@ def test_comparing_leaves_the_model_as_it_was():
     before = [getattr(layer, name) for layer in model.layers for name in layer.MAPS]
     agreement = demo.compare_kernels(model, np.array([[101, 2026, 102]]))
     assert agreement.products == 24
-    assert agreement.kernels == kernels.supported()
+    assert agreement.kernels == dispatch.supported()
     assert [getattr(layer, name) for layer in model.layers for name in layer.MAPS] == before
 
 

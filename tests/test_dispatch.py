@@ -17,22 +17,34 @@ import pytest
 from support import rows
 
 import pyint8dot
-from pyint8dot.engine import cpu, kernels, library, packing
+from pyint8dot.engine import cpu, dispatch, library, packing
 from pyint8dot.engine.kernels import KERNELS
-from pyint8dot.errors import Int8DotError, KernelError
+from pyint8dot.errors import Int8DotError, KernelError, listing
 
 WEAK = frozenset({"asimd"})
 STRONG = frozenset({"asimd", "dotprod"})
-ALL = tuple(KERNELS)
+FULL = STRONG | {"i8mm"}
+BIG = frozenset({"cortex-a76"})
 
 # What such machines choose, and a kernel that the weak one does not run.
 BASELINE, BEST = rows.best(WEAK).name, rows.best(STRONG).name
 BEYOND = next(row.name for row in rows.NATIVE if row.features <= STRONG and not row.features <= WEAK)
 
 
-def runs(features, library_status=None):
-    """Kernels that a machine with these features runs."""
-    return tuple(name for name, row in KERNELS.items() if kernels.obstacle(row, features, library_status) is None)
+# The kernels made for some cores.
+MADE_FOR = [row for row in rows.NATIVE if row.cores]
+
+
+def runs(features, library_status=None, cores=BIG):
+    """Kernels that a machine with these features and cores runs, best first."""
+    return dispatch.ranked(features, cores, library_status)
+
+
+def fitting(features):
+    """Kernels whose needs these features meet, those for any cores in the order of the table, then those for other ones."""
+    found = [row for row in KERNELS.values() if row.features <= features and row.native]
+    suited = [row.name for row in found if not row.cores]
+    return (*suited, *(row.name for row in found if row.cores), "portable")
 
 
 # The table.
@@ -49,8 +61,10 @@ def test_every_kernel_computes_two_dimensional_tiles(row):
     if row.native:
         assert row.mr > 1
         assert row.nr > 1
-        assert row.name.endswith(f"_{row.mr}x{row.nr}")
+        # Whatever is made for some cores says so after its tile.
+        assert row.name.endswith(f"_{row.mr}x{row.nr}") or (row.cores and f"_{row.mr}x{row.nr}_" in row.name)
         assert row.features <= {"asimd", "dotprod", "i8mm"}
+        assert row.cores <= set(cpu.CORES.values())
         assert (row.left.r, row.right.r) == (row.mr, row.nr)
         assert row.left.kr == row.right.kr
         assert row.left.native is not None
@@ -80,9 +94,9 @@ def test_every_native_kernel_has_an_entry():
         (frozenset(), "no library", ("portable",)),
         # Not even a library that loads makes native code run on another machine.
         (frozenset(), None, ("portable",)),
-        (WEAK, None, tuple(name for name, row in KERNELS.items() if row.features <= {"asimd"})),
-        (STRONG, None, tuple(name for name, row in KERNELS.items() if row.features <= {"asimd", "dotprod"})),
-        (STRONG | {"i8mm"}, None, ALL),
+        (WEAK, None, fitting(WEAK)),
+        (STRONG, None, fitting(STRONG)),
+        (FULL, None, fitting(FULL)),
         (STRONG, "no library", ("portable",)),
     ],
 )
@@ -99,7 +113,7 @@ def test_what_a_machine_runs(features, status, expected):
     ],
 )
 def test_why_a_kernel_beyond_the_baseline_does_not_run(features, status, words):
-    assert words in kernels.obstacle(KERNELS[BEYOND], features, status)
+    assert words in dispatch.obstacle(KERNELS[BEYOND], features, status)
 
 
 @pytest.mark.parametrize("row", rows.NATIVE, ids=lambda row: row.name)
@@ -107,22 +121,22 @@ def test_every_feature_of_a_kernel_is_missed(row):
     """Each on its own, and all that a processor lacks together."""
     for lacking in sorted(row.features - WEAK):
         machine = (WEAK | row.features) - {lacking}
-        assert kernels.obstacle(row, machine, None) == f"this processor has no {lacking}"
+        assert dispatch.obstacle(row, machine, None) == f"this processor has no {lacking}"
     if beyond := sorted(row.features - WEAK):
-        assert kernels.obstacle(row, WEAK, None) == f"this processor has no {' and no '.join(beyond)}"
+        assert dispatch.obstacle(row, WEAK, None) == f"this processor has no {' and no '.join(beyond)}"
 
 
 def test_smmla_and_sdot_are_chosen_where_the_processor_has_them_and_smlal_elsewhere():
     """What the README says of the three: a kernel that is preferred to one of them says so there too."""
     told = ["smmla_8x8", "sdot_8x8", "smlal_8x8"]
-    assert [name for name in ALL if name in told] == told
+    assert [name for name in KERNELS if name in told] == told
     assert [name in runs(WEAK) for name in told] == [False, False, True]
     assert [name in runs(STRONG) for name in told] == [False, True, True]
 
 
 def test_this_machine_runs_portable_and_what_its_processor_has():
-    assert kernels.supported() == runs(cpu.features(), library.status())
-    assert kernels.supported()[-1] == "portable"
+    assert dispatch.supported() == runs(cpu.features(), library.status(), cpu.cores())
+    assert dispatch.supported()[-1] == "portable"
 
 
 # The choice.
@@ -149,20 +163,76 @@ def test_this_machine_runs_portable_and_what_its_processor_has():
     ],
 )
 def test_the_environment_decides(environment, features, expected):
-    row, why = kernels.choose(runs(features), environment)
+    row, why = dispatch.choose(runs(features), environment, BIG)
     assert row is KERNELS[expected]
     assert all(name in why for name, value in environment.items() if name == "PYINT8DOT_KERNEL" and value)
 
 
 def test_the_reason_names_the_switch():
-    assert kernels.choose(runs(STRONG), {})[1] == "it is the best kernel that runs on this machine"
-    assert "TRACT_DOTPROD_DISABLE" in kernels.choose(runs(STRONG), {"TRACT_DOTPROD_DISABLE": "1"})[1]
+    assert dispatch.choose(runs(STRONG), {})[1] == "it is the best kernel that runs on this machine"
+    assert "TRACT_DOTPROD_DISABLE" in dispatch.choose(runs(STRONG), {"TRACT_DOTPROD_DISABLE": "1"})[1]
+
+
+@pytest.mark.parametrize("row", rows.NATIVE, ids=lambda row: row.name)
+def test_every_kernel_is_the_choice_of_some_machine(row):
+    """Of what has its features and no others, and its cores, unless another one needs the very same and is better."""
+    cores = row.cores or BIG
+    candidates = runs(row.features | WEAK, cores=cores)
+    chosen, why = dispatch.choose(candidates, {}, cores)
+    assert chosen is row or (chosen.features, chosen.cores) == (row.features, row.cores)
+    assert why.startswith("it is the best kernel that runs on this machine")
+    assert all(core in why for core in row.cores)
+    assert dispatch.choose(candidates, {"PYINT8DOT_KERNEL": row.name}, cores)[0] is row
+
+
+@pytest.mark.parametrize("row", MADE_FOR, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "others", [BIG, BIG | {"unknown"}, {"unknown"}, {"0x51-0x805"}], ids=lambda cores: "+".join(sorted(cores))
+)
+@pytest.mark.parametrize("mixed", [True, False])
+def test_one_other_core_is_enough_for_another_kernel(row, others, mixed):
+    """A process on big and little cores may run on any of them at any time, and so may one that nothing is known of."""
+    cores = frozenset(others) | (row.cores if mixed else frozenset())
+    candidates = runs(row.features | WEAK, cores=cores)
+    chosen, why = dispatch.choose(candidates, {}, cores)
+    assert not chosen.cores
+    assert chosen is rows.best(row.features | WEAK)
+    assert why == "it is the best kernel that runs on this machine"
+    # It stays there to be asked for.
+    assert candidates == fitting(row.features | WEAK)
+    assert dispatch.choose(candidates, {"PYINT8DOT_KERNEL": row.name}, cores)[0] is row
+
+
+@pytest.mark.parametrize("row", MADE_FOR, ids=lambda row: row.name)
+def test_cores_that_the_system_does_not_name_get_what_suits_any(row):
+    candidates = runs(row.features | WEAK, cores=frozenset())
+    assert dispatch.choose(candidates, {})[0] is rows.best(row.features | WEAK)
+    assert "the system does not name its cores" in dispatch.reservation(row, frozenset(), {})
+
+
+@pytest.mark.parametrize("row", MADE_FOR, ids=lambda row: row.name)
+def test_why_a_kernel_is_left_to_those_who_ask(row):
+    assert dispatch.reservation(row, row.cores, {}) is None
+    assert dispatch.reservation(row, row.cores | BIG, {}) == (
+        f"it is made for {listing(sorted(row.cores))}, and this process may run on {listing(sorted(row.cores | BIG))}"
+    )
+    if not row.features <= WEAK:
+        switched = {"TRACT_DOTPROD_DISABLE": "1"}
+        assert dispatch.reservation(row, row.cores, switched) == "TRACT_DOTPROD_DISABLE leaves it out"
+        assert dispatch.choose(runs(row.features | WEAK, cores=row.cores), switched, row.cores)[0].name == BASELINE
+
+
+def test_cores_do_not_outweigh_features():
+    """Little cores that lack a feature run nothing that needs it."""
+    for row in MADE_FOR:
+        for lacking in row.features - WEAK:
+            assert row.name not in runs((row.features | WEAK) - {lacking}, cores=row.cores)
 
 
 @pytest.mark.parametrize(("name", "features"), [(BEYOND, WEAK), (BASELINE, frozenset()), ("avx512", STRONG)])
 def test_a_wrong_name_in_the_environment_is_an_error_that_names_the_variable(name, features):
     with pytest.raises(KernelError) as caught:
-        kernels.choose(runs(features), {"PYINT8DOT_KERNEL": name})
+        dispatch.choose(runs(features), {"PYINT8DOT_KERNEL": name})
     message = str(caught.value)
     assert "PYINT8DOT_KERNEL" in message
     assert repr(name) in message
@@ -175,28 +245,28 @@ def test_error_families():
 
 
 def test_an_explicit_name_wins(kernel):
-    with kernels.use_kernel("portable"):
-        assert kernels.select(kernel) is KERNELS[kernel]
-    assert kernels.select(kernel) is KERNELS[kernel]
+    with dispatch.use_kernel("portable"):
+        assert dispatch.select(kernel) is KERNELS[kernel]
+    assert dispatch.select(kernel) is KERNELS[kernel]
 
 
 @pytest.mark.parametrize("name", ["", "sdot", "SDOT_8X8", "portable ", "smmla_9x9"])
-@pytest.mark.parametrize("way", [kernels.select, kernels.use_kernel])
+@pytest.mark.parametrize("way", [dispatch.select, dispatch.use_kernel])
 def test_an_unknown_name_is_an_error_that_lists_what_runs(way, name):
     with pytest.raises(KernelError, match="there is no such kernel") as caught:
         way(name)
     assert repr(name) in str(caught.value)
-    assert all(runnable in str(caught.value) for runnable in kernels.supported())
+    assert all(runnable in str(caught.value) for runnable in dispatch.supported())
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_kernel_that_does_not_run_is_an_error_with_the_reason(name):
     """On every machine each name either works or is refused with its reason; never a crash later."""
-    if name in kernels.supported():
-        assert kernels.select(name).name == name
+    if name in dispatch.supported():
+        assert dispatch.select(name).name == name
         return
-    reason = kernels.why_not(KERNELS[name])
-    for way in (kernels.select, kernels.use_kernel):
+    reason = dispatch.why_not(KERNELS[name])
+    for way in (dispatch.select, dispatch.use_kernel):
         with pytest.raises(KernelError) as caught:
             way(name)
         assert reason in str(caught.value)
@@ -206,12 +276,12 @@ def test_a_kernel_that_does_not_run_is_an_error_with_the_reason(name):
 @pytest.mark.parametrize("wrong", [1, b"portable", ["portable"], KERNELS["portable"]])
 def test_a_name_must_be_a_string(wrong):
     with pytest.raises(TypeError, match="kernel must be the name of a kernel"):
-        kernels.select(wrong)
+        dispatch.select(wrong)
 
 
 def test_the_choice_knows_no_shapes():
     """A matrix-vector shape must get the same kernel as a square one: the choice has no shape to go by."""
-    assert list(inspect.signature(kernels.select).parameters) == ["name"]
+    assert list(inspect.signature(dispatch.select).parameters) == ["name"]
 
 
 SHAPES = [(1, 1, 1), (1, 64, 64), (64, 64, 1), (1, 1, 512), (2, 3, 1), (8, 8, 8), (64, 1, 64), (100, 33, 7)]
@@ -228,10 +298,10 @@ def test_a_product_of_any_shape_runs_on_the_chosen_kernel(kernel, shape, way):
     if way == "keyword":
         product = pyint8dot.matmul(a, b, kernel=kernel)
     elif way == "context":
-        with kernels.use_kernel(kernel):
+        with dispatch.use_kernel(kernel):
             product = pyint8dot.matmul(a, b)
     else:
-        kernel = kernels.kernel_info()["chosen"]
+        kernel = dispatch.kernel_info()["chosen"]
         product = pyint8dot.matmul(a, b)
     assert np.array_equal(product, np.full((m, n), k, np.int32))
     assert set(b._store.packed) == {odd, KERNELS[kernel].for_columns(n).right.name}
@@ -241,38 +311,38 @@ def test_a_product_of_any_shape_runs_on_the_chosen_kernel(kernel, shape, way):
 
 
 def test_use_kernel_nests_and_ends(kernel):
-    before = kernels.select()
-    with kernels.use_kernel(kernel) as entered:
+    before = dispatch.select()
+    with dispatch.use_kernel(kernel) as entered:
         assert entered is KERNELS[kernel]
-        with kernels.use_kernel("portable"):
-            assert kernels.select().name == "portable"
-        assert kernels.select() is entered
-    assert kernels.select() is before
+        with dispatch.use_kernel("portable"):
+            assert dispatch.select().name == "portable"
+        assert dispatch.select() is entered
+    assert dispatch.select() is before
 
 
 def test_use_kernel_ends_when_the_block_fails():
-    before = kernels.select()
-    with pytest.raises(ZeroDivisionError), kernels.use_kernel("portable"):
+    before = dispatch.select()
+    with pytest.raises(ZeroDivisionError), dispatch.use_kernel("portable"):
         _ = 1 // 0
-    assert kernels.select() is before
+    assert dispatch.select() is before
 
 
 def test_use_kernel_refuses_before_the_block():
     with pytest.raises(KernelError):
-        kernels.use_kernel("none")
+        dispatch.use_kernel("none")
 
 
 def test_use_kernel_as_a_decorator():
-    @kernels.use_kernel("portable")
+    @dispatch.use_kernel("portable")
     def chosen():
-        return kernels.select().name
+        return dispatch.select().name
 
     assert chosen() == chosen() == "portable"
 
 
 def test_threads_do_not_see_each_other():
     """Every thread holds its own kernel at the same moment as all the others."""
-    names = kernels.supported()
+    names = dispatch.supported()
     count = 8
     together = threading.Barrier(count)
 
@@ -280,32 +350,32 @@ def test_threads_do_not_see_each_other():
         name = names[i % len(names)]
         seen = set()
         for _ in range(50):
-            with kernels.use_kernel(name):
-                seen.add(kernels.select().name)
-            seen.add(("outside", kernels.select().name))
-        with kernels.use_kernel(name):
+            with dispatch.use_kernel(name):
+                seen.add(dispatch.select().name)
+            seen.add(("outside", dispatch.select().name))
+        with dispatch.use_kernel(name):
             together.wait(60)
-            seen.add(kernels.select().name)
+            seen.add(dispatch.select().name)
             together.wait(60)
         return seen == {name, ("outside", default)}
 
-    default = kernels.select().name
+    default = dispatch.select().name
     with ThreadPoolExecutor(count) as pool:
         assert all(pool.map(lambda i: contextvars.Context().run(work, i), range(count)))
 
 
 def test_tasks_do_not_see_each_other():
     async def task(name):
-        with kernels.use_kernel(name):
+        with dispatch.use_kernel(name):
             await asyncio.sleep(0)
-            first = kernels.select().name
+            first = dispatch.select().name
             await asyncio.sleep(0)
         return first
 
     async def main():
-        return await asyncio.gather(*(task(name) for name in kernels.supported() * 3))
+        return await asyncio.gather(*(task(name) for name in dispatch.supported() * 3))
 
-    assert asyncio.run(main()) == list(kernels.supported() * 3)
+    assert asyncio.run(main()) == list(dispatch.supported() * 3)
 
 
 # The environment of real processes.
@@ -321,14 +391,14 @@ def child(code, **variables):
     )
 
 
-INFO = "import json; from pyint8dot.engine import kernels; print(json.dumps(kernels.kernel_info()))"
+INFO = "import json; from pyint8dot.engine import dispatch; print(json.dumps(dispatch.kernel_info()))"
 
 
 def test_a_child_process_chooses_the_best():
     done = child(INFO)
     assert done.returncode == 0, done.stderr
     info = json.loads(done.stdout)
-    assert info["chosen"] == kernels.supported()[0]
+    assert info["chosen"] == dispatch.supported()[0]
     assert info["environment"] == {"PYINT8DOT_KERNEL": None, "TRACT_DOTPROD_DISABLE": None}
     model = os.environ.get("QEMU_CPU")
     if cpu.is_aarch64() and model in ("cortex-a72", "neoverse-n1"):
@@ -336,16 +406,16 @@ def test_a_child_process_chooses_the_best():
 
 
 def test_a_child_process_obeys_both_variables():
-    baseline = [name for name in kernels.supported() if KERNELS[name].features <= {"asimd"}]
+    baseline = [name for name in dispatch.supported() if KERNELS[name].features <= {"asimd"}]
     done = child(
-        f"{INFO}\nprint(kernels.select().name)\nwith kernels.use_kernel(kernels.supported()[0]) as k: print(k.name)",
+        f"{INFO}\nprint(dispatch.select().name)\nwith dispatch.use_kernel(dispatch.supported()[0]) as k: print(k.name)",
         TRACT_DOTPROD_DISABLE="1",
     )
     assert done.returncode == 0, done.stderr
     first, *rest = done.stdout.splitlines()
     assert json.loads(first)["environment"]["TRACT_DOTPROD_DISABLE"] == "1"
     # The switch changes what is chosen, not what may be asked for.
-    assert rest == [baseline[0], kernels.supported()[0]]
+    assert rest == [baseline[0], dispatch.supported()[0]]
 
 
 def test_a_child_process_obeys_a_name(kernel):
@@ -359,9 +429,9 @@ def test_a_child_process_obeys_a_name(kernel):
 def test_a_child_process_with_a_wrong_name_fails_at_the_first_choice_only():
     code = (
         f"{INFO}\n"
-        "print(kernels.select('portable').name)\n"
-        "with kernels.use_kernel('portable'): print(kernels.select().name)\n"
-        "kernels.select()\n"
+        "print(dispatch.select('portable').name)\n"
+        "with dispatch.use_kernel('portable'): print(dispatch.select().name)\n"
+        "dispatch.select()\n"
     )
     done = child(code, PYINT8DOT_KERNEL="no_such_kernel")
     first, *rest = done.stdout.splitlines()
@@ -373,29 +443,33 @@ def test_a_child_process_with_a_wrong_name_fails_at_the_first_choice_only():
     last = done.stderr.strip().splitlines()[-1]
     assert "KernelError" in last
     assert "PYINT8DOT_KERNEL asks for 'no_such_kernel', but there is no such kernel" in last
-    assert f"this machine runs {kernels.listing(kernels.supported())}" in last
+    assert f"this machine runs {listing(dispatch.supported())}" in last
 
 
 # kernel_info.
 
 
 def test_kernel_info_is_plain_json():
-    info = kernels.kernel_info()
+    info = dispatch.kernel_info()
     assert json.loads(json.dumps(info)) == info
 
 
 def test_kernel_info_tells_all_of_it(kernel):
-    with kernels.use_kernel(kernel):
-        info = kernels.kernel_info()
+    with dispatch.use_kernel(kernel):
+        info = dispatch.kernel_info()
     assert info["chosen"] == kernel
     assert "use_kernel" in info["why"]
     assert info["version"] == pyint8dot.__version__
     assert info["features"] == sorted(cpu.features())
+    assert info["cores"] == sorted(cpu.cores())
     assert info["library"]["path"] == str(library.path())
     assert info["library"]["loaded"] is (library.status() is None)
     assert list(info["kernels"]) == list(KERNELS)
     for name, row in info["kernels"].items():
-        assert row["runs"] is (name in kernels.supported())
-        assert row["why"] == (kernels.why_not(KERNELS[name]) or "it runs here")
+        assert row["runs"] is (name in dispatch.supported())
+        reservation = dispatch.reservation(KERNELS[name], cpu.cores(), os.environ)
+        words = f"it runs here, but only where it is asked for: {reservation}" if reservation else "it runs here"
+        assert row["why"] == (dispatch.why_not(KERNELS[name]) or words)
+        assert row["cores"] == sorted(KERNELS[name].cores)
         assert row["tile"] == [KERNELS[name].mr, KERNELS[name].nr]
         assert row["layouts"] == {"left": KERNELS[name].left.name, "right": KERNELS[name].right.name}

@@ -1,5 +1,6 @@
 """The set-up and the driver of `make test`: that they survive interruption and cannot pass by accident."""
 
+import itertools
 import json
 import re
 import shutil
@@ -95,8 +96,8 @@ def test_every_machine_has_a_kind(machine, system, distribution, kind, monkeypat
 
 
 def test_the_weak_model_shows_no_dot_products():
-    assert "asimddp" not in layout.MODELS["cortex-a72"][0].split()
-    assert "asimddp" in layout.MODELS["neoverse-n1"][0].split()
+    assert "asimddp" not in layout.SHOWN["cortex-a72"][0].split()
+    assert "asimddp" in layout.SHOWN["neoverse-n1"][0].split()
 
 
 @pytest.fixture
@@ -177,21 +178,20 @@ def answers(table):
 def test_the_controls_fail_where_the_weak_model_survives(monkeypatch, capsys):
     weak = run.Run("weak", layout.PYTHON, "cortex-a72", frozenset({"asimd"}))
     strong = run.Run("strong", layout.PYTHON, "neoverse-n1", frozenset({"asimd", "dotprod"}))
-    table = {
-        ("weak", control.CHOSEN): (0, weak.chooses),
-        ("weak", control.FORCED): (-signal.SIGILL, ""),
-        ("strong", control.CHOSEN): (0, strong.chooses),
-        ("strong", control.FORCED): (0, "right"),
-    }
+    table = {(one.name, control.CHOSEN): (0, one.chooses) for one in (weak, strong)}
+    for one, row in itertools.product((weak, strong), control.BEYOND):
+        runs = row.features <= one.features
+        table[one.name, control.forced(row)] = (0, "right") if runs else (-signal.SIGILL, "")
+    dot = next(row for row in control.BEYOND if row.features <= strong.features)
     monkeypatch.setattr(control, "child", answers(table))
     assert control.check([weak, strong]) == []
     assert "NO" not in capsys.readouterr().out
     for key, bad in [
         (("weak", control.CHOSEN), (0, strong.chooses)),
-        (("weak", control.FORCED), (0, "right")),
-        (("weak", control.FORCED), (1, "LibraryError")),
-        (("weak", control.FRIENDLY), (-signal.SIGILL, "")),
-        (("strong", control.FORCED), (0, "wrong")),
+        (("weak", control.forced(dot)), (0, "right")),
+        (("weak", control.forced(dot)), (1, "LibraryError")),
+        (("weak", control.friendly(dot)), (-signal.SIGILL, "")),
+        (("strong", control.forced(dot)), (0, "wrong")),
     ]:
         monkeypatch.setattr(control, "child", answers({**table, key: bad}))
         assert len(control.check([weak, strong])) == 1

@@ -7,6 +7,8 @@ from icount import calls, measure, tables
 from support import rows
 
 NATIVE = [row.name for row in rows.NATIVE]
+# Those made for some cores are preferred for the cycles that instructions take there, not for their number.
+FOR_ANY_CORE = [row.name for row in rows.NATIVE if not row.cores]
 GOLDENS = json.loads(measure.GOLDENS.read_text())
 
 # The most instructions a multiply-accumulate of a packed product may take, Python's part included: a kernel without a
@@ -40,9 +42,9 @@ def test_every_call_of_every_native_kernel_has_a_golden():
     assert all(isinstance(count, int) and count > 0 for count in GOLDENS.values())
 
 
-@pytest.mark.parametrize("kernel", NATIVE)
+@pytest.mark.parametrize("kernel", FOR_ANY_CORE)
 def test_a_kernel_takes_no_more_than_those_it_is_preferred_to(kernel):
-    counts = [per_unit("matmul", name, LARGE) for name in NATIVE[NATIVE.index(kernel) :]]
+    counts = [per_unit("matmul", name, LARGE) for name in FOR_ANY_CORE[FOR_ANY_CORE.index(kernel) :]]
     # Kernels that differ in how they suit a core may differ a little in their counts.
     assert counts[0] <= 1.05 * min(counts)
 

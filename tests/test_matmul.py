@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from support import views
 
 from pyint8dot import KernelError, matmul, pack
-from pyint8dot.engine import blocks, kernels, settings
+from pyint8dot.engine import blocks, dispatch, kernels, settings
 
 TYPES = (np.int8, np.uint8)
 MIXES = [(a, b) for a in TYPES for b in TYPES]
@@ -103,7 +103,7 @@ def test_packed_operand(kernel, pair):
     a, b = pair
     packed = pack(b, kernel=kernel)
     want = views.product(a, b)
-    for name in (kernel, *kernels.supported(), kernel):
+    for name in (kernel, *dispatch.supported(), kernel):
         np.testing.assert_array_equal(matmul(a, packed, kernel=name), want, strict=True)
 
 
@@ -143,14 +143,14 @@ def test_shape_never_changes_the_kernel(m, n, k):
     with settings.tally() as counted:
         matmul(np.ones((m, k), np.int8), np.ones((k, n), np.int8))
         matmul(np.ones((m, k), np.int8), pack(np.ones((k, n), np.int8)))
-    assert counted.macs == {kernels.select().name: 2 * m * n * k}
+    assert counted.macs == {dispatch.select().name: 2 * m * n * k}
 
 
 def test_tally_names_the_kernel_asked_for(kernel):
     a = np.ones((5, 6), np.int8)
     with settings.tally() as counted:
         matmul(a, a.T, kernel=kernel)
-    with settings.tally() as by_context, kernels.use_kernel(kernel):
+    with settings.tally() as by_context, dispatch.use_kernel(kernel):
         matmul(a, a.T)
     assert counted.macs == by_context.macs == {kernel: 5 * 5 * 6}
 
@@ -290,13 +290,13 @@ def test_unknown_kernel():
 def test_kernel_that_cannot_run_is_an_error(name):
     """A name of the table that this machine cannot run is refused with the reason, before any instruction of it runs."""
     a = np.ones((2, 2), np.int8)
-    if name in kernels.supported():
+    if name in dispatch.supported():
         assert matmul(a, a, kernel=name).tolist() == [[2, 2], [2, 2]]
         return
     with pytest.raises(KernelError) as caught:
         matmul(a, a, kernel=name)
     assert name in str(caught.value)
-    assert kernels.why_not(kernels.KERNELS[name]) in str(caught.value)
+    assert dispatch.why_not(kernels.KERNELS[name]) in str(caught.value)
 
 
 @pytest.mark.parametrize(

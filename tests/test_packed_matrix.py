@@ -17,7 +17,7 @@ from support import rows
 from support.packed import defined, some
 
 from pyint8dot import matmul
-from pyint8dot.engine import kernels, layouts, packing
+from pyint8dot.engine import dispatch, layouts, packing
 from pyint8dot.engine.kernels import KERNELS
 from pyint8dot.engine.packing import PackedMatrix, RowMajor, pack
 from pyint8dot.errors import KernelError
@@ -159,7 +159,7 @@ def test_repr_tells_what_it_is():
 def test_pack_for_the_chosen_kernel(kernel):
     b = matrix(10, 10)
     assert pack(b, kernel=kernel).layout == KERNELS[kernel].right.name
-    with kernels.use_kernel(kernel):
+    with dispatch.use_kernel(kernel):
         assert pack(b).layout == KERNELS[kernel].right.name
         assert PackedMatrix(b).layout == KERNELS[kernel].right.name
 
@@ -253,7 +253,7 @@ MACHINES = [
 def test_a_pickle_from_another_machine_gets_a_layout_of_this_one(monkeypatch, here, stored, expected):
     packed = PackedMatrix(matrix(21, 13, np.uint8), stored)
     stream = pickle.dumps(packed)
-    monkeypatch.setattr(kernels, "supported", lambda: here)
+    monkeypatch.setattr(dispatch, "supported", lambda: here)
     again = pickle.loads(stream)
     assert again.layout == expected
     assert same(packed, again)

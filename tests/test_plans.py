@@ -13,7 +13,7 @@ import pytest
 import pyint8dot
 from pyint8dot import epilogue, fuse, quantize, shapes
 from pyint8dot.engine import blocks as cut
-from pyint8dot.engine import kernels, native, operand, packing, recipe, settings
+from pyint8dot.engine import dispatch, kernels, native, operand, packing, recipe, settings
 from pyint8dot.fuse import BinOp, BinScalar, RoundingPolicy, Scaler
 
 # The function of this name hides it.
@@ -210,7 +210,7 @@ def test_the_forms_of_a_call_take_the_fast_path(rng, monkeypatch):
     (a, b), n = operands(rng, 6, 16, 10), 10
     packed, unsigned = packing.pack(b), packing.pack(b.view(np.uint8))
     zeros, row_zeros = rng.integers(-128, 128, n).astype(np.int8), rng.integers(-128, 128, 6).astype(np.int8)
-    scale, x, best = rng.random(n).astype(np.float32), a.astype(np.float32), kernels.select().name
+    scale, x, best = rng.random(n).astype(np.float32), a.astype(np.float32), dispatch.select().name
     out, singles = np.empty((6, n), np.int32), [np.array(v) for v in (0.5, np.int8(3), np.int8(1))]
     forms = [
         lambda: pyint8dot.matmul(a, packed),
@@ -318,7 +318,7 @@ def test_every_operator_runs_on_the_kernel_it_is_asked_for(rng, native_kernel):
         for _ in range(2):
             by_word, by_block = (packing.PackedMatrix(b, "RowMajor") for _ in range(2))
             call(by_word, kernel=native_kernel)
-            with kernels.use_kernel(native_kernel):
+            with dispatch.use_kernel(native_kernel):
                 call(by_block)
             for w in (by_word, by_block):
                 assert set(w._store.packed) == {"RowMajor", kernels.KERNELS[native_kernel].right.name}

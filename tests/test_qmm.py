@@ -9,7 +9,8 @@ from hypothesis import given
 from support.quantized import KINDS, RANGE, many, operand, requantized
 
 from pyint8dot import qlinear
-from pyint8dot.engine import kernels, packing, settings
+from pyint8dot.engine import packing, settings
+from pyint8dot.errors import KernelError
 
 
 def exact(a, b, za=0, zb=0):
@@ -258,7 +259,7 @@ BAD = [
     (TypeError, r"out must be int32, got int64", {"out": np.zeros((2, 4), np.int64)}),
     (TypeError, r"out must be an array of int32, got list", {"out": []}),
     (ValueError, r"out must have shape \(2, 4\), got \(4, 2\)", {"out": np.zeros((4, 2), np.int32)}),
-    (kernels.KernelError, "no such kernel", {"kernel": "avx"}),
+    (KernelError, "no such kernel", {"kernel": "avx"}),
     (ValueError, "num_threads must be from 1", {"num_threads": 0}),
 ]  # fmt: skip
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from pyint8dot.cli import tables
 from pyint8dot.engine import settings
-from pyint8dot.engine.kernels import KERNELS, supported
+from pyint8dot.engine.dispatch import supported
+from pyint8dot.engine.kernels import KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ import numpy as np
 
 from pyint8dot.cli import compare_models, tables
 from pyint8dot.engine import settings
-from pyint8dot.engine.kernels import kernel_info, supported
+from pyint8dot.engine.dispatch import kernel_info, supported
 from pyint8dot.matmul import matmul
 from pyint8dot.models.layers import HEADS, EncoderLayer, Int8Linear
 from pyint8dot.models.minilm import MiniLM

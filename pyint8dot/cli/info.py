@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from pyint8dot.engine.kernels import kernel_info
+from pyint8dot.engine.dispatch import kernel_info
 
 
 def main(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyint8dot.arguments import quantized
-from pyint8dot.engine import kernels
+from pyint8dot.engine import dispatch
 from pyint8dot.engine.immutable import Immutable, frozen
 from pyint8dot.engine.packing import moved_to_int8
 
@@ -133,7 +133,7 @@ def pack_conv(w: npt.ArrayLike, *, group: int = 1, kernel: str | None = None) ->
     group : int
         Groups that input and output channels fall into.
     kernel : str, optional
-        Name of the kernel to pack for; by default the one that `kernels.select` chooses. Any kernel may use the result.
+        Name of the kernel to pack for; by default the one that `dispatch.select` chooses. Any kernel may use the result.
 
     Returns
     -------
@@ -153,5 +153,5 @@ def pack_conv(w: npt.ArrayLike, *, group: int = 1, kernel: str | None = None) ->
     PackedWeights(shape=(8, 2, 3, 3), dtype=int8, group=2)
     """
     packed = PackedWeights(w, group)
-    packed.for_kernel(kernels.select(kernel))
+    packed.for_kernel(dispatch.select(kernel))
     return packed

@@ -1,4 +1,4 @@
-"""What this processor can do: its instruction-set features and the sizes of its caches.
+"""What this processor can do: its instruction-set features, which cores it has, and the sizes of their caches.
 
 Nothing here raises: a question the system does not answer is answered with "no", or with a cautious
 default.
@@ -10,13 +10,14 @@ import ctypes
 import functools
 import os
 import platform
+import re
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["caches", "features", "is_aarch64"]
+__all__ = ["caches", "cores", "features", "is_aarch64"]
 
 AT_HWCAP = 16
 AT_HWCAP2 = 26
@@ -35,12 +36,29 @@ SYSCTL_NAMES = (
     ("i8mm", "hw.optional.arm.FEAT_I8MM"),
 )
 
+# Cores by what identifies them, implementer and part: those a kernel asks for, and those worth a name.
+CORES = {
+    (0x41, 0xD03): "cortex-a53",
+    (0x41, 0xD05): "cortex-a55",
+    (0x41, 0xD08): "cortex-a72",
+    (0x41, 0xD0B): "cortex-a76",
+    (0x41, 0xD0C): "neoverse-n1",
+    (0x41, 0xD40): "neoverse-v1",
+    (0x41, 0xD46): "cortex-a510",
+    (0x41, 0xD49): "neoverse-n2",
+    (0x41, 0xD4F): "neoverse-v2",
+    (0x41, 0xD80): "cortex-a520",
+}
+UNKNOWN_CORE = "unknown"
+
 DEFAULT_CACHES = (32 * 1024, 512 * 1024)
 # Sizes outside these bounds are taken for a system that does not know, as virtual machines and
 # emulators often do not.
 PLAUSIBLE_L1D = range(4 * 1024, 1024 * 1024 + 1)
 PLAUSIBLE_L2 = range(64 * 1024, 256 * 1024 * 1024 + 1)
-CACHE_DIRECTORY = Path("/sys/devices/system/cpu/cpu0/cache")
+CPU_DIRECTORY = Path("/sys/devices/system/cpu")
+CACHE_DIRECTORY = CPU_DIRECTORY / "cpu0" / "cache"
+CPUINFO = Path("/proc/cpuinfo")
 
 Sysctl = Callable[[str], int]
 Auxval = Callable[[int], int]
@@ -64,6 +82,27 @@ def features() -> frozenset[str]:
     if not is_aarch64():
         return frozenset()
     return detect(sys.platform)
+
+
+@functools.cache
+def cores() -> frozenset[str]:
+    """Names of the cores this process may run on.
+
+    Returns
+    -------
+    frozenset of str
+        Such as ``"cortex-a55"``, more than one where there are big and little cores. A core without a
+        name here is its implementer and part, as ``"0x61-0x022"``, and ``"unknown"`` where the system
+        does not say. Empty where nobody needs to know: off Linux no kernel is made for some cores only.
+
+    Examples
+    --------
+    >>> all(isinstance(name, str) for name in cores())
+    True
+    """
+    if not is_aarch64():
+        return frozenset()
+    return identify_cores(sys.platform)
 
 
 @functools.cache
@@ -139,6 +178,57 @@ def read_sysctl(name: str, *, libc: Any = None) -> int:
     if sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0) != 0:
         return 0
     return int(value.value)
+
+
+def identify_cores(
+    system: str,
+    *,
+    affinity: Callable[[], Iterable[int]] | None = None,
+    directory: Path = CPU_DIRECTORY,
+    cpuinfo: Path = CPUINFO,
+) -> frozenset[str]:
+    """Names of the cores of an AArch64 machine under `system`; the other arguments stand in for its answers in tests.
+
+    What identifies a core is a register that tells of the core it is read on, so Linux lists it for all of them: below /sys
+    since 4.7, and in /proc/cpuinfo, which alone is that of the emulated processor under qemu-user.
+    """
+    if system not in ("linux", "android"):
+        return frozenset()
+    found = {number: read_midr(directory / f"cpu{number}") for number in (affinity or read_affinity)()}
+    if None in found.values():
+        listed = read_cpuinfo_cores(cpuinfo)
+        found = {number: core or listed.get(number) for number, core in found.items()}
+    return frozenset(
+        UNKNOWN_CORE if core is None else CORES.get(core, "{:#04x}-{:#05x}".format(*core)) for core in found.values()
+    )
+
+
+def read_affinity() -> Iterable[int]:
+    """Numbers of the processors that this process may run on, none where the system does not say."""
+    try:
+        return os.sched_getaffinity(0)
+    except (AttributeError, OSError):
+        return ()
+
+
+def read_midr(directory: Path) -> tuple[int, int] | None:
+    """Implementer and part of one processor, from the folder that Linux keeps of it below /sys."""
+    try:
+        midr = int((directory / "regs" / "identification" / "midr_el1").read_text(), 16)
+    except (OSError, ValueError):
+        return None
+    return midr >> 24 & 0xFF, midr >> 4 & 0xFFF
+
+
+def read_cpuinfo_cores(path: Path) -> dict[int, tuple[int, int]]:
+    """Implementer and part of each processor that /proc/cpuinfo lists so; a paragraph is a processor."""
+    try:
+        paragraphs = path.read_text(errors="replace").split("\n\n")
+    except OSError:
+        return {}
+    pattern = r"^processor\s*: (\d+)$.*^CPU implementer\s*: (0x[0-9a-f]+)$.*^CPU part\s*: (0x[0-9a-f]+)$"
+    found = (re.search(pattern, paragraph, re.MULTILINE | re.DOTALL) for paragraph in paragraphs)
+    return {int(match[1]): (int(match[2], 16), int(match[3], 16)) for match in found if match}
 
 
 def measure_caches(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyint8dot.engine import kernels, layouts, packers, settings, threads
+from pyint8dot.engine import dispatch, layouts, packers, settings, threads
 from pyint8dot.engine.blocks import LEAST_WORK
 from pyint8dot.engine.immutable import frozen
 from pyint8dot.engine.native import NativePlan, Right
@@ -165,7 +165,7 @@ def choice(kernel: str | None, num_threads: int | None) -> tuple[Kernel, int]:
         count = settings.current().num_threads or settings.default_threads
     else:
         count = threads.checked(num_threads)
-    return kernels.select(kernel), count
+    return dispatch.select(kernel), count
 
 
 @functools.lru_cache(maxsize=512)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyint8dot.engine import kernels, layouts
+from pyint8dot.engine import dispatch, kernels, layouts
 from pyint8dot.engine.immutable import Immutable
 from pyint8dot.engine.layouts import Layout, PackedFormat, PackedI8K4, RowMajor, Writer, moved_to_int8, pack_into
 from pyint8dot.engine.operand import Operand, Store
@@ -49,7 +49,7 @@ class PackedMatrix(Immutable):
         The matrix. It is copied.
     layout : str, optional
         Name of the layout, such as ``"PackedI8K4(8)"``; by default that of the kernel
-        `pyint8dot.engine.kernels.select` chooses.
+        `pyint8dot.engine.dispatch.select` chooses.
 
     Attributes
     ----------
@@ -86,12 +86,12 @@ class PackedMatrix(Immutable):
             raise TypeError(f"b must be int8 or uint8, got {array.dtype}")
         if array.ndim != 2:
             raise ValueError(f"b must be two-dimensional to be packed, got {array.ndim} dimension(s)")
-        chosen = kernels.select().for_columns(array.shape[1]).right if layout is None else layouts.layout(layout)
+        chosen = dispatch.select().for_columns(array.shape[1]).right if layout is None else layouts.layout(layout)
         self._fill(_store=Store(array, chosen), _operands={}, here=None)
 
     def on_default(self) -> Operand:
         """Return the matrix as the right operand of the default kernel."""
-        made = self.on(kernels.default())
+        made = self.on(dispatch.default())
         object.__setattr__(self, "here", made)
         return made
 
@@ -168,7 +168,7 @@ def _layout_here(stored: str, n: int) -> str:
     It keeps its own if a kernel of this machine reads it. A row-major one is brought into that of
     the best native kernel at once, lest both be kept after the first product.
     """
-    here = [kernels.KERNELS[name] for name in kernels.supported()]
+    here = [kernels.KERNELS[name] for name in dispatch.supported()]
     native = [kernel for kernel in here if kernel.native] or here
     names = [each.right.name for kernel in native for each in (kernel, *kernel.few)]
     return stored if stored in names else native[0].for_columns(n).right.name
@@ -188,7 +188,7 @@ def pack(b: ArrayLike | PackedMatrix, *, kernel: str | None = None) -> PackedMat
     b : array_like of int8 or uint8, shape (k, n), or PackedMatrix
         The matrix. A `PackedMatrix` is returned as it is.
     kernel : str, optional
-        Name of the kernel to pack for; by default the one that `kernels.select` chooses. Every
+        Name of the kernel to pack for; by default the one that `dispatch.select` chooses. Every
         kernel takes every `PackedMatrix`, this only saves the conversion at the first use.
 
     Returns
@@ -211,7 +211,7 @@ def pack(b: ArrayLike | PackedMatrix, *, kernel: str | None = None) -> PackedMat
     array([[ 1, -2],
            [ 3,  4]], dtype=int8)
     """
-    chosen = kernels.select(kernel)
+    chosen = dispatch.select(kernel)
     if isinstance(b, PackedMatrix):
         if kernel is not None:
             b.on(chosen).product(np.dtype(np.int8))

@@ -13,7 +13,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from pyint8dot.engine import kernels, threads
+from pyint8dot.engine import dispatch, threads
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import Graph, Node, TensorInfo
@@ -171,7 +171,7 @@ def onnx_ops(kernel: str | None = None, num_threads: int | None = None) -> list[
     >>> evaluator = ReferenceEvaluator(model, new_ops=onnx_ops())  # doctest: +SKIP
     """
     if kernel is not None:
-        kernel = kernels.select(kernel).name
+        kernel = dispatch.select(kernel).name
     count = None if num_threads is None else threads.checked(num_threads)
     return [_plug(name, kernel, count, _NO_LIMIT) for name in PLUGGED]
 

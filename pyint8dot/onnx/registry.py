@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pyint8dot.engine import kernels
+from pyint8dot.engine import dispatch
 from pyint8dot.onnx.graph import Graph, Node
 
 # What runs: arrays in (None for an input left out), one array out, or a tuple where a node has several outputs.
@@ -110,7 +110,7 @@ class Site:
     @property
     def kernel_name(self) -> str:
         """Name of the kernel that integer products run on."""
-        return kernels.select(self.kernel).name
+        return dispatch.select(self.kernel).name
 
     def absorb(self, index: int) -> None:
         """Say that the function keeps a constant input in a form of its own and need not be given it."""

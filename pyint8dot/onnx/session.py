@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot.engine import kernels, threads
+from pyint8dot.engine import dispatch, threads
 from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
 from pyint8dot.onnx.compile import Program, Step, Take, compile_graph, taking
 from pyint8dot.onnx.errors import InputError, ModelError, NodeError
@@ -29,7 +29,7 @@ class InferenceSession:
     path_or_bytes : str, path or bytes
         The model. Its external data is read only from files in its own folder.
     kernel : str, optional
-        Name of the kernel for integer products; by default the one `pyint8dot.engine.kernels.select` chooses now.
+        Name of the kernel for integer products; by default the one `pyint8dot.engine.dispatch.select` chooses now.
     num_threads : int, optional
         How many threads one product uses.
     max_bytes : int
@@ -60,7 +60,7 @@ class InferenceSession:
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
-        self.kernel = kernels.select(kernel).name
+        self.kernel = dispatch.select(kernel).name
         count = None if num_threads is None else threads.checked(num_threads)
         graph = Graph(read_model(path_or_bytes, max_bytes))
         self._inputs = graph.inputs

@@ -1,7 +1,7 @@
 """Controls of the emulation itself: that each CPU model is what the suite takes it for.
 
-A weak model that quietly ran SDOT would make every dispatch test worthless. So the entry of the
-SDOT kernel is called past all checks in a child process: on a CPU without the instruction the child
+A weak model that quietly ran SDOT would make every dispatch test worthless. So the entry of each kernel
+beyond the baseline is called past all checks in a child process: on a CPU without its instruction the child
 must die of SIGILL, seen from outside, and on one with it return the right product.
 """
 
@@ -11,28 +11,41 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+from support import rows
+
 if TYPE_CHECKING:
     from emulation.run import Run
 
+    from pyint8dot.engine.kernels import Kernel
+
 CHOSEN = "import pyint8dot; print(pyint8dot.kernel_info()['chosen'])"
 
-# One 8x8 tile, K = 4: packed ones on both sides, so that every value of the product is 4.
-FORCED = """
+# The kernels that some processors lack an instruction for.
+BEYOND = [row for row in rows.NATIVE if not row.features <= frozenset({"asimd"})]
+
+
+def forced(row: Kernel) -> str:
+    """Return a program that multiplies one tile of one K group of packed ones, so that every value of the product is K."""
+    m, n, k = row.mr, row.nr, row.right.kr
+    return f"""
 import numpy as np
 from pyint8dot.engine.program import Program
-ones, product = np.ones(32, np.int8), np.zeros((8, 8), np.int32)
+left, right, product = np.ones({m * k}, np.int8), np.ones({n * k}, np.int8), np.zeros(({m}, {n}), np.int32)
 out = Program()
-out.multiply("sdot_8x8", a=ones, b=ones, c=product, ldc=32, m=8, n=8, k=4)
+out.multiply("{row.name}", a=left, b=right, c=product, ldc={4 * n}, m={m}, n={n}, k={k})
 out.run()
-print("right" if (product == 4).all() else "wrong")
+print("right" if (product == {k}).all() else "wrong")
 """
 
-FRIENDLY = """
+
+def friendly(row: Kernel) -> str:
+    """Return a program that asks for a kernel as anybody would."""
+    return f"""
 import numpy as np
 import pyint8dot
 ones = np.ones((8, 8), np.int8)
 try:
-    pyint8dot.matmul(ones, ones, kernel="sdot_8x8")
+    pyint8dot.matmul(ones, ones, kernel="{row.name}")
 except pyint8dot.KernelError as error:
     print("KernelError:", error)
 """
@@ -71,13 +84,14 @@ def check(planned: list[Run]) -> list[str]:
         control(name == run.chooses, f"{run.name} chooses {run.chooses} (chose {name})")
         if run.cpu is None:
             continue
-        status, output = child(run, FORCED)
-        if run.features is not None and "dotprod" in run.features:
-            control((status, output) == (0, "right"), f"sdot_8x8 called directly on {run.name} is right")
-        else:
+        for row in BEYOND:
+            status, output = child(run, forced(row))
+            if run.features is not None and row.features <= run.features:
+                control((status, output) == (0, "right"), f"{row.name} called directly on {run.name} is right")
+                continue
             dies = status == -signal.SIGILL
-            control(dies, f"sdot_8x8 called directly on {run.name} dies of SIGILL (exit status {status})")
-            status, output = child(run, FRIENDLY)
-            friendly = status == 0 and output.startswith("KernelError:")
-            control(friendly, f"sdot_8x8 asked for on {run.name} is a KernelError")
+            control(dies, f"{row.name} called directly on {run.name} dies of SIGILL (exit status {status})")
+            status, output = child(run, friendly(row))
+            refused = status == 0 and output.startswith("KernelError:")
+            control(refused, f"{row.name} asked for on {run.name} is a KernelError")
     return complaints

@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HOME = CHECKOUT / ".arm64"
@@ -18,10 +19,29 @@ CPUS = HOME / "cpu"  # one `qemu -L` folder a CPU model
 TOOLS = HOME / "tools"  # programs of this machine that the system has not
 HOST_PYTHON = HOST / "bin" / "python"
 
-# HWCAP names as the kernel prints them, and the identification register's variant, part, revision.
+
+class Model(NamedTuple):
+    """A CPU model: how runs and counts call it, how qemu does, and what it has of the features that kernels need."""
+
+    name: str
+    cpu: str  # the value of QEMU_CPU; up to its first comma it names the folder in CPUS
+    features: frozenset[str]
+
+
+# From the weakest to the strongest: each kernel is counted on the first that has all it needs. SVE and SME are of no use to
+# our kernels but to numpy's BLAS; without them the third is a processor that has int8 matrix products and nothing more.
+MODELS = (
+    Model("cortex-a72", "cortex-a72", frozenset({"asimd"})),
+    Model("neoverse-n1", "neoverse-n1", frozenset({"asimd", "dotprod"})),
+    Model("i8mm", "max,sve=off,sme=off", frozenset({"asimd", "dotprod", "i8mm"})),
+    Model("max", "max", frozenset({"asimd", "dotprod", "i8mm"})),
+)
+
+# What the folders in CPUS show: HWCAP names as the kernel prints them, and the identification register's variant, part,
+# revision.
 _BASE = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
 _DOTPROD = f"{_BASE} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
-MODELS: dict[str, tuple[str, int, int, int]] = {
+SHOWN: dict[str, tuple[str, int, int, int]] = {
     "cortex-a72": (_BASE, 0, 0xD08, 3),
     "neoverse-n1": (_DOTPROD, 3, 0xD0C, 1),
     "max": (f"{_DOTPROD} sve sve2 i8mm bf16", 0, 0xD4F, 1),

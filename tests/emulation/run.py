@@ -1,7 +1,7 @@
 """``make test`` and ``make bench``: the test suite on every processor this machine has or can emulate.
 
-On x86-64 Debian that is three emulated CPU models and this machine's own Python, two at a time; on
-an Arm host, or where nothing can be emulated, this machine's own Python alone.
+On x86-64 Debian that is the emulated CPU models and this machine's own Python, two at a time; on an
+Arm host, or where nothing can be emulated, this machine's own Python alone.
 """
 
 from __future__ import annotations
@@ -22,12 +22,6 @@ from emulation import control, layout
 from support import rows
 
 REPORTS = layout.HOME / "reports"
-# The emulated processors, the longest run first, and what each has of the features that kernels need.
-MODELS = {
-    "cortex-a72": frozenset({"asimd"}),
-    "neoverse-n1": frozenset({"asimd", "dotprod"}),
-    "max": frozenset({"asimd", "dotprod", "i8mm"}),
-}
 BEAT = 30  # seconds between two lines of progress
 
 
@@ -41,6 +35,8 @@ class Run:
     features: frozenset[str] | None = None
     #: Whether small products run on the builtin; else on ctypes, as on interpreters that are not known.
     builtin: bool = True
+    #: Whether single entries of the library are called in it.
+    entries: bool = True
 
     @property
     def chooses(self) -> str | None:
@@ -79,8 +75,11 @@ def runs(kind: str) -> list[Run]:
     """Return the runs of a machine of this kind, the longest first."""
     if kind != "emulated":
         return [Run("host", layout.HOST_PYTHON)]
-    # One of them goes without the builtin.
-    emulated = [Run(model, layout.PYTHON, model, features, model != "max") for model, features in MODELS.items()]
+    *models, last = layout.MODELS
+    emulated = [Run(model.name, layout.PYTHON, model.cpu, model.features) for model in models]
+    # The last has what the one before it has, and SVE, which only numpy uses. So it goes without the builtin, and without
+    # the calls of single entries: neither has a part in those.
+    emulated.append(Run(last.name, layout.PYTHON, last.cpu, last.features, builtin=False, entries=False))
     return [*emulated, Run("host", layout.HOST_PYTHON, None, frozenset())]
 
 
@@ -92,6 +91,7 @@ def clock(began: float) -> str:
 def pytest(run: Run, arguments: list[str]) -> int:
     """Run pytest once, its output in the run's log, and return its exit status."""
     command = [str(run.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.emulation.record"]
+    command += [] if run.entries else ["--no-entries"]
     run.record.unlink(missing_ok=True)
     with run.log.open("w") as log:
         return subprocess.run(

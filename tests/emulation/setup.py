@@ -186,30 +186,38 @@ def wheels(interpreter: Path) -> None:
 
 
 def cpu_models() -> None:
-    """Make one `qemu -L` folder a CPU model: the userland, and the /proc and /sys that fit the model."""
+    """Make one `qemu -L` folder a CPU model: the userland, and the /proc and /sys that fit the model.
+
+    It shows as many processors as this machine has, since a process is told that it may run on those.
+    """
+    processors = range(os.cpu_count() or 1)
 
     def make(folder: Path) -> None:
-        for model, (features, variant, part, revision) in layout.MODELS.items():
+        for model, (features, variant, part, revision) in layout.SHOWN.items():
             root = folder / model
             root.mkdir()
             for entry in sorted(layout.ROOT.iterdir()):
                 (root / entry.name).symlink_to(os.path.relpath(entry, layout.CPUS / model))
             write(
                 root / "proc" / "cpuinfo",
-                "processor\t: 0\nBogoMIPS\t: 100.00\n"
-                f"Features\t: {features}\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
-                f"CPU variant\t: {variant:#x}\nCPU part\t: {part:#x}\nCPU revision\t: {revision}\n\n",
+                "".join(
+                    f"processor\t: {number}\nBogoMIPS\t: 100.00\n"
+                    f"Features\t: {features}\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
+                    f"CPU variant\t: {variant:#x}\nCPU part\t: {part:#x}\nCPU revision\t: {revision}\n\n"
+                    for number in processors
+                ),
             )
             system = root / "sys" / "devices" / "system" / "cpu"
             for name in ("possible", "present", "online"):
-                write(system / name, "0\n")
+                write(system / name, f"0-{processors[-1]}\n" if len(processors) > 1 else "0\n")
             register = 0x41 << 24 | variant << 20 | 0xF << 16 | part << 4 | revision
-            write(system / "cpu0" / "regs" / "identification" / "midr_el1", f"{register:#018x}\n")
+            for number in processors:
+                write(system / f"cpu{number}" / "regs" / "identification" / "midr_el1", f"{register:#018x}\n")
             for index, cache in enumerate(layout.CACHES):
                 for name, value in zip(("level", "type", "size"), cache, strict=True):
                     write(system / "cpu0" / "cache" / f"index{index}" / name, f"{value}\n")
 
-    step("CPU models", layout.CPUS, [layout.MODELS, layout.CACHES, sorted(layout.ROOT.iterdir())], make)
+    step("CPU models", layout.CPUS, [layout.SHOWN, layout.CACHES, len(processors), sorted(layout.ROOT.iterdir())], make)
 
 
 def emulated() -> None:

@@ -27,12 +27,6 @@ from pyint8dot.engine import kernels as engine
 HERE = Path(__file__).resolve().parent
 GOLDENS = tables.GOLDENS
 KERNELS = [row.name for row in engine.KERNELS.values() if row.native]
-# CPU models of the emulator and what they have of the features that kernels need. Each kernel is counted on the first
-# that has all it needs. `max` goes without SVE and SME, which no kernel uses and numpy's BLAS would.
-CPUS = {
-    "neoverse-n1": {"asimd", "dotprod"},
-    "max,sve=off,sme=off": {"asimd", "dotprod", "i8mm"},
-}
 # Counts repeat to about this part of themselves; small calls are mostly Python and the allocator, which
 # see addresses that differ from run to run and from machine to machine.
 TOLERANCE, SMALL_TOLERANCE, SMALL = 0.005, 0.05, 1_000_000
@@ -87,16 +81,16 @@ def compiled(compiler: list[str], path: Path, api: int) -> Path:
 
 
 def cpu_for(kernel: str) -> str:
-    """Return the CPU model that a kernel is counted on."""
+    """Return the CPU model that a kernel is counted on, as qemu calls it: the first that has all it needs."""
     needs = engine.KERNELS[kernel].features
-    for model, features in CPUS.items():
-        if needs <= features:
-            return model
-    raise LookupError(f"no CPU model in CPUS has what {kernel} needs: {', '.join(sorted(needs))}")
+    for model in layout.MODELS:
+        if needs <= model.features:
+            return model.cpu
+    raise LookupError(f"no CPU model has what {kernel} needs: {', '.join(sorted(needs))}")
 
 
 def guest(
-    library: Path, out: Path, arguments: list[str], *, check: bool = True, cpu: str = next(iter(CPUS))
+    library: Path, out: Path, arguments: list[str], *, check: bool = True, cpu: str = layout.MODELS[0].cpu
 ) -> subprocess.CompletedProcess[str]:
     """Run the emulated Python with the plugin, on one thread and with nothing random that can be fixed."""
     drop = ("PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE", "PYINT8DOT_BUILTIN")
@@ -125,7 +119,7 @@ def measure(kernels: list[str] = KERNELS, largest: int = calls.EVERYTHING) -> di
     """
     library = plugin()
     counts: dict[str, int] = {}
-    for cpu in CPUS:
+    for cpu in (model.cpu for model in layout.MODELS):
         if fitting := [kernel for kernel in kernels if cpu_for(kernel) == cpu]:
             counts |= measure_on(cpu, library, fitting, largest)
     return {name: counts[name] for name in calls.keys(kernels, largest)}
@@ -167,7 +161,7 @@ def compare(counts: dict[str, int], goldens: dict[str, int]) -> list[str]:
 def table(counts: dict[str, int], goldens: dict[str, int]) -> str:
     """Return the counts as text, with the work they do and the goldens beside them."""
     wide = 2 + max(len(call) for call in calls.CALLS)
-    lines = [f"{'call':{wide}}{'kernel':12}{'m x k x n':16}{'instructions':>14}{'a unit':>10}  {'unit':6}{'golden':>9}"]
+    lines = [f"{'call':{wide}}{'kernel':14}{'m x k x n':16}{'instructions':>14}{'a unit':>10}  {'unit':6}{'golden':>9}"]
     for name, count in counts.items():
         call, kernel, shape = calls.split(name)
         unit = calls.CALLS[call].unit
@@ -175,7 +169,7 @@ def table(counts: dict[str, int], goldens: dict[str, int]) -> str:
         each = "" if unit in ("call", "run") else f"{count / calls.work(call, shape):.4f}"
         change = f"{count / goldens[name] - 1:+.2%}" if name in goldens else "new"
         lines.append(
-            f"{call:{wide}}{kernel:12}{'x'.join(map(str, shape)):16}{count:14,}{each:>10}  {unit:6}{change:>9}"
+            f"{call:{wide}}{kernel:14}{'x'.join(map(str, shape)):16}{count:14,}{each:>10}  {unit:6}{change:>9}"
         )
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from support.checked import Checker
 from support.entry import Entry
 from support.guard import Guarded, guarded_input
 
-from pyint8dot.engine import builtin, kernels, library
+from pyint8dot.engine import builtin, dispatch, kernels, library
 from pyint8dot.engine.program import LEFT, LEFT_STRIDE_K, LEFT_STRIDE_M, RESULT, ROWS, SCRATCH, Program
 
 #: Words of an object in front of its own fields, and where they are found in bytes objects and arrays.
@@ -25,7 +25,7 @@ class Call:
     def __init__(
         self, rng: np.random.Generator, m: int = 3, k: int = 10, n: int = 5, lock: tuple[int, int] = (0, 0)
     ) -> None:
-        row = next(kernels.KERNELS[name] for name in kernels.supported() if kernels.KERNELS[name].native)
+        row = next(kernels.KERNELS[name] for name in dispatch.supported() if kernels.KERNELS[name].native)
         a = rng.integers(-128, 128, (m, k), dtype=np.int8)
         b = rng.integers(-128, 128, (k, n), dtype=np.int8)
         self.want = gemm.expected(a, b)

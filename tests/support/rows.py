@@ -25,8 +25,8 @@ GATHERERS: dict[str, Layout] = {
 
 
 def best(features: frozenset[str]) -> Kernel:
-    """The kernel for a machine with these features: the first whose needs they meet."""
-    return next(row for row in kernels.KERNELS.values() if row.features <= features)
+    """The kernel for a machine with these features and cores of no particular kind: the first whose needs they meet."""
+    return next(row for row in kernels.KERNELS.values() if row.features <= features and not row.cores)
 
 
 def splits(layout: Layout) -> bool:

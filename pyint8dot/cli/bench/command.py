@@ -17,7 +17,7 @@ from pyint8dot.cli import tables
 from pyint8dot.cli.bench import contenders, machine, plot
 from pyint8dot.cli.bench.contenders import CALLS, PEERS, Problem, Shape
 from pyint8dot.cli.bench.measure import WARM_UP, Result, results
-from pyint8dot.engine import kernels, threads
+from pyint8dot.engine import dispatch, threads
 from pyint8dot.errors import Int8DotError
 
 __all__ = ["main"]
@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace) -> int:
     counts = list(dict.fromkeys(options.threads or [threads.get_num_threads()]))
     wanted = [PEERS[name] for name in dict.fromkeys(PEERS if options.peers is None else options.peers)]
     absent = {peer.name: why for peer in wanted if (why := contenders.absence(peer)) is not None}
-    running = [contenders.own(name) for name in dict.fromkeys(options.kernels or kernels.supported())]
+    running = [contenders.own(name) for name in dict.fromkeys(options.kernels or dispatch.supported())]
     running += [peer for peer in wanted if peer.name not in absent]
     described = machine.describe()
     if not quiet:
@@ -275,7 +275,7 @@ def _shape(text: str) -> Shape:
 
 def _kernel(text: str) -> str:
     try:
-        return kernels.select(text).name
+        return dispatch.select(text).name
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pyint8dot
-from pyint8dot.engine import kernels
+from pyint8dot.engine import dispatch, kernels
 
 __all__ = ["CALLS", "PEERS", "Contender", "Problem", "absence", "own"]
 
@@ -129,7 +129,7 @@ def own(name: str) -> Contender:
 
 def _own(name: str, problem: Problem, threads: int) -> Made:
     # The call that users write where it means the same: without arguments the package has a shorter way.
-    default = kernels.select().name == name and pyint8dot.get_num_threads() == threads
+    default = dispatch.select().name == name and pyint8dot.get_num_threads() == threads
     extra: dict[str, Any] = {} if default else {"kernel": name, "num_threads": threads}
     packed = pyint8dot.pack(problem.b, kernel=name)
     if problem.call == "matmul":

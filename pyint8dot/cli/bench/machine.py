@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import pyint8dot
-from pyint8dot.engine import cpu, kernels
+from pyint8dot.engine import cpu, dispatch
 
 __all__ = ["NOTHING_PROVED", "describe", "emulation", "lines"]
 
@@ -71,7 +71,7 @@ def emulation(environment: Mapping[str, str], cpuinfo: Mapping[str, str], aarch6
 def describe() -> dict[str, Any]:
     """Tell machine, processor, versions, threads and load, as plain values."""
     cpuinfo = read_cpuinfo()
-    info = kernels.kernel_info()
+    info = dispatch.kernel_info()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "machine": platform.machine(),

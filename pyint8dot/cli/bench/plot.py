@@ -17,7 +17,7 @@ __all__ = ["SUFFIXES", "draw", "require"]
 SUFFIXES = (".png", ".svg", ".pdf")
 
 # Kernels of this package are blue, others are not; both stay apart for colour-blind eyes and in grey.
-OWN_COLOURS = ("#08519c", "#3182bd", "#9ecae1")
+OWN_COLOURS = ("#08306b", "#08519c", "#2171b5", "#4292c6", "#6baed6", "#9ecae1")
 PEER_COLOURS = ("#d95f0e", "#fe9929", "#fec44f", "#969696", "#525252")
 OTHER_COLOUR = "#de77ae"
 HATCHES = ("", "///", "...", "xxx")

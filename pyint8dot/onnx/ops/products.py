@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyint8dot import epilogue, qlinear, quantize
-from pyint8dot.engine import kernels, settings, threads
+from pyint8dot.engine import dispatch, settings, threads
 from pyint8dot.engine.packing import PackedMatrix, pack
 from pyint8dot.linear import ScaledProduct
 from pyint8dot.onnx.bounds import check_broadcast
@@ -150,7 +150,7 @@ def _scaled(site: Site, packed: PackedMatrix, codes: np.dtype[Any]) -> _Scaled |
     if known.dtype != FLOAT32 or not (along and zero_fits and bias_fits):
         return None
     columns = np.array(np.broadcast_to(known.reshape(-1), n))
-    right, act = packed.on(kernels.select(site.kernel)), site.attr("act")
+    right, act = packed.on(dispatch.select(site.kernel)), site.attr("act")
 
     def make(dtype: np.dtype[Any]) -> ScaledProduct:
         return ScaledProduct(right, dtype, column_zero, columns, bias, act)
@@ -206,7 +206,7 @@ def _qlinear_matmul(site: Site) -> Function | None:
     # Parameters that do not fit are an error of the run, which names the node.
     with contextlib.suppress(TypeError, ValueError):
         assert kind is not None  # noqa: S101 - it is one of the two
-        plan = qlinear.constant_plan(packed, kernels.select(kernel), kind, (sa, za, sb, zb, sy, zy), bias)
+        plan = qlinear.constant_plan(packed, dispatch.select(kernel), kind, (sa, za, sb, zb, sy, zy), bias)
 
     def run(a: np.ndarray, *_: Any) -> Any:
         if a.size > most:
