@@ -316,6 +316,8 @@ class NativePlan:
     def _share(self, share: blocks.Share, at: Places, stride_k: int, stride_m: int, ld: int) -> int:
         """Run the blocks of one thread one after the other, up to the first that goes wrong; return whether one did."""
         start, end, column, columns = share
+        if start == end:
+            return 0
         length, tile = end - start, self._recipe.kernel.mr
         rows = self._rows(length)
         written = self._program(Key(rows, column, columns, ld))
