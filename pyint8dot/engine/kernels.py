@@ -11,6 +11,7 @@ look at the environment costs more than a small product. Set them before the pro
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import platform
@@ -58,6 +59,11 @@ class Kernel:
         The packed layouts of its two operands. They name what packs them.
     features : frozenset of str
         The processor features it needs, none where it is not assembly.
+    complement : bool
+        Whether one of the operands, either, has its layout complemented: the one that comes with each call. To every sum the kernel then
+        adds its surplus, the sum of the other operand's values over the upper halves of K groups.
+    pace : int
+        About how many times as many multiply-accumulates as `HELD_MACS` may keep the interpreter's lock; 0 stands for the K group.
     bound : int
         The largest K for which every int8 product is exact; beyond it sums wrap modulo 2**32.
     summary : str
@@ -77,10 +83,16 @@ class Kernel:
     right: Layout
     features: frozenset[str]
     summary: str
+    complement: bool = False
+    pace: int = 0
     bound: int = EXACT_K
     few: tuple[Kernel, ...] = ()
     most_columns: int = 0
     least_rows: int = 0
+
+    def each_call(self, layout: Layout) -> Layout:
+        """The form of one of its layouts for an operand that comes with each call, where the other one is at hand before."""
+        return dataclasses.replace(layout, complement=True) if self.complement else layout
 
     def for_columns(self, n: int) -> Kernel:
         """The kernel itself, or the one that takes its place where there are only so many columns, however many rows."""
@@ -154,13 +166,24 @@ enter(
         ),
     )
 )
+BASELINE_FEW = (_few("smull_4x1", "asimd", "SMULL and SADALP along K, for few columns"),)
+enter(
+    Kernel(
+        "smull_4x4",
+        4,
+        4,
+        layouts.PackedI8K16(4, split=True),
+        layouts.PackedI8K16(4),
+        frozenset({"asimd"}),
+        "SMULL, SMLSL and SADALP: exact pairs of products, every AArch64",
+        complement=True,
+        pace=2,
+        few=BASELINE_FEW,
+    )
+)
 enter(
     _eight_by_eight(
-        "smlal_8x8",
-        layouts.PackedFormat,
-        "asimd",
-        "SMLAL: widening multiplies, every AArch64",
-        (_few("smull_4x1", "asimd", "SMULL and SADALP along K, for few columns"),),
+        "smlal_8x8", layouts.PackedFormat, "asimd", "SMLAL: widening multiplies, every AArch64", BASELINE_FEW
     )
 )
 enter(

@@ -52,6 +52,8 @@ class Right(NamedTuple):
     packed: npt.NDArray[np.int8] | None
     #: Of the values as int8; whoever has zero points has made them.
     column_sums: Int32 | None = None
+    #: What the kernel adds to every sum of a column, if it does; see `Kernel.complement`.
+    surplus: Int32 | None = None
     #: The type of an array that comes with each call.
     dtype: np.dtype[Any] | None = None
 
@@ -113,12 +115,14 @@ class Recipe:
         self.kernel, self.right, self.epilogue, self.left = kernel, right, epilogue, left
         self._zeros = zeros
         self.dtype = INT32 if epilogue is None else epilogue.dtype
-        self._flip = program.FLIP if dtype == UINT8 else 0
+        self._left_layout = kernel.each_call(kernel.left)
+        self._left_dtype = dtype
         # Where B comes with each call the sums of its columns are made at each call too.
         terms = column_terms(zeros, right.k, right.column_sums) if right.packed is not None else (zeros.bias, [])
-        self._start, self._outers = terms
-        if self._start is not None:
-            self._start = whole(self._start, kernel.nr)
+        start, self._outers = terms
+        if right.surplus is not None:
+            start = -right.surplus if start is None else start - right.surplus
+        self._start = None if start is None else whole(start, kernel.nr)
         self.extras = extra_operands(zeros, epilogue)
         #: The words of the head that are array objects, where they are not addresses.
         self.objects = (
@@ -180,8 +184,8 @@ class Recipe:
         row_start: Argument = None
         factors = digits(-zeros.b) if isinstance(zeros.b, int) else [1]
         for factor in factors if room.sums is not None else ():
-            values = constant(kernel.right, right.k, factor)
-            self._multiply(out, room, b=values, c=room.sums, ldc=4, n=1, row_start=row_start)
+            values, surplus = constant_column(kernel, right.k, factor)
+            self._multiply(out, room, b=values, c=room.sums, ldc=4, n=1, row_start=row_start, col_start=surplus)
             row_start = room.sums
         c, ldc = (RESULT, ld) if room.acc is None else (room.acc, 4 * columns)
         if not isinstance(zeros.b, int):
@@ -210,7 +214,7 @@ class Recipe:
         a, lda = (LEFT, LEFT_STRIDE_M) if self.left is None else (room.packed, k)
         out.multiply_rows(
             kernel.name, a=a, b=b, c=c, ldc=ldc, m=ROWS, n=n, k=k, row_start=row_start, col_start=col_start, lda=lda,
-            flip=self._flip,
+            flip=program.FLIP if self._left_dtype == UINT8 else 0,
         )  # fmt: skip
 
     def _pack_left(self, out: Program, room: _Room) -> None:
@@ -224,31 +228,32 @@ class Recipe:
             source, stride_k, stride_m = room.acc if kernel.packs_left else room.packed, 1, k
             self.left.write(out, x=LEFT, ld_x=LEFT_STRIDE_M, q=source, m=ROWS, k=k, scale=room.scales, status=STATUS)
         if kernel.packs_left:
+            layout = self._left_layout
             out.pack(
-                kernel.left.packer, source=source, packed=room.packed, k=k, mn=ROWS, stride_k=stride_k,
-                stride_mn=stride_m, split=int(kernel.left.split), flip=self._flip,
+                layout.packer, source=source, packed=room.packed, k=k, mn=ROWS, stride_k=stride_k, stride_mn=stride_m,
+                split=int(layout.split), flip=layout.flip(self._left_dtype),
             )  # fmt: skip
 
     def _pack_right(self, out: Program, room: _Room, depth: int) -> Argument:
         """Write the records that pack B and make what the sums start from per column; return where that is."""
         kernel, right, zeros = self.kernel, self.right, self._zeros
-        flip = program.FLIP if right.dtype == UINT8 else 0
+        assert right.dtype is not None  # noqa: S101 - said of every operand that comes with each call
         out.pack(
             kernel.right.packer, source=RIGHT, packed=room.right, k=right.k, mn=right.n, stride_k=RIGHT_STRIDE_K,
-            stride_mn=RIGHT_STRIDE_N, split=0, flip=flip,
+            stride_mn=RIGHT_STRIDE_N, split=0, flip=kernel.right.flip(right.dtype),
         )  # fmt: skip
         start: Argument = self._start
         if zeros.a:
-            # Sums of columns are the product of a row that holds what they are multiplied by.
             assert isinstance(zeros.b, int)  # noqa: S101 - operands that come with each call have one zero point each
             shift = wrapped_scalar(right.k * zeros.a * zeros.b)
             start = whole(np.full(right.n, shift, np.int32), kernel.nr) if shift else None
-            for factor in digits(-zeros.a):
-                out.multiply(
-                    kernel.name, a=constant(kernel.left, right.k, factor), b=room.right, c=room.start, ldc=0, m=1, n=right.n,
-                    k=depth, col_start=start,
-                )  # fmt: skip
-                start = room.start
+        # Sums of columns are the product of a row that holds what they are multiplied by.
+        assert zeros.a is not None  # noqa: S101 - likewise
+        for row in constant_rows(kernel, right.k, -zeros.a):
+            out.multiply(
+                kernel.name, a=row, b=room.right, c=room.start, ldc=0, m=1, n=right.n, k=depth, col_start=start
+            )
+            start = room.start
         return start
 
 
@@ -262,9 +267,10 @@ def whole(columns: Int32, nr: int) -> Int32:
     return padded
 
 
-def digits(factor: int) -> list[int]:
-    """A number from -128 to 128 as a sum of int8 values: itself, but for 128."""
-    return [factor] if factor < 128 else [factor // 2, factor - factor // 2]
+def digits(factor: int, count: int = 1) -> list[int]:
+    """A number from -130 to 128 as a sum of int8 values, at least `count`, as near to each other as integers can be."""
+    count = count if -128 * count <= factor <= 127 * count else 2
+    return [factor * (i + 1) // count - factor * i // count for i in range(count)]
 
 
 def wrapped_scalar(value: int) -> int:
@@ -273,6 +279,31 @@ def wrapped_scalar(value: int) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def constant(layout: Layout, k: int, value: int) -> npt.NDArray[np.int8]:
-    """A single row or column of `k` times `value`, packed."""
-    return layout.pack(np.full((k, 1), value, np.int8), k_axis=0, mn_axis=1)
+def constant(layout: Layout, k: int, value: int, upper: int) -> npt.NDArray[np.int8]:
+    """A single row or column of `k` values, packed: `upper` in the upper halves of K groups, `value` elsewhere."""
+    values = np.full((k, 1), value, np.int8)
+    values[layout.upper(k)] = upper
+    return layout.pack(values, k_axis=0, mn_axis=1)
+
+
+def constant_column(kernel: Kernel, k: int, value: int) -> tuple[npt.NDArray[np.int8], Int32 | None]:
+    """A single column of `k` times `value`, packed, and what its product starts from, which takes off a surplus."""
+    values = np.full((k, 1), value, np.int8)
+    surplus = whole(-kernel.right.upper_sums(values), kernel.nr) if kernel.complement else None
+    return constant(kernel.right, k, value, value), surplus
+
+
+def constant_rows(kernel: Kernel, k: int, value: int) -> list[npt.NDArray[np.int8]]:
+    """Single rows, packed, whose products add up to `value` times the sums of columns, less the surplus of these columns.
+
+    Each product brings the surplus itself, the sum over the upper halves of K groups. So what the rows hold there adds up to one less
+    for each product, and to one less again for what is to be taken off.
+    """
+    layout = kernel.each_call(kernel.left)
+    if not kernel.complement:
+        return [constant(layout, k, each, each) for each in digits(value)] if value else []
+    lower = digits(value)
+    upper = digits(value - 1 - len(lower), len(lower))
+    if len(upper) > len(lower):
+        lower, upper = digits(value, 2), digits(value - 3, 2)
+    return [constant(layout, k, *each) for each in zip(lower, upper, strict=True)]
