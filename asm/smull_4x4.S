@@ -133,16 +133,16 @@ L(only_group):
 L(multiplied_4):
 .endm
 
-/* A row's pairs of one K group from whole registers, added to its sums. */
-.macro multiply_whole s0, s1, s2, s3, a, p0, p1, p2, p3
-        smull   v\p0\().8h, v\a\().8b, v0.8b
-        smull   v\p1\().8h, v\a\().8b, v1.8b
-        smull   v\p2\().8h, v\a\().8b, v2.8b
-        smull   v\p3\().8h, v\a\().8b, v3.8b
-        smlsl2  v\p0\().8h, v\a\().16b, v0.16b
-        smlsl2  v\p1\().8h, v\a\().16b, v1.16b
-        smlsl2  v\p2\().8h, v\a\().16b, v2.16b
-        smlsl2  v\p3\().8h, v\a\().16b, v3.16b
+/* A row's pairs of one K group in p0..p3 from whole registers, A's in a and B's in b0..b3, added to its sums. */
+.macro multiply_whole s0, s1, s2, s3, a, b0, b1, b2, b3, p0, p1, p2, p3
+        smull   v\p0\().8h, v\a\().8b, v\b0\().8b
+        smull   v\p1\().8h, v\a\().8b, v\b1\().8b
+        smull   v\p2\().8h, v\a\().8b, v\b2\().8b
+        smull   v\p3\().8h, v\a\().8b, v\b3\().8b
+        smlsl2  v\p0\().8h, v\a\().16b, v\b0\().16b
+        smlsl2  v\p1\().8h, v\a\().16b, v\b1\().16b
+        smlsl2  v\p2\().8h, v\a\().16b, v\b2\().16b
+        smlsl2  v\p3\().8h, v\a\().16b, v\b3\().16b
         sadalp  v\s0\().4s, v\p0\().8h
         sadalp  v\s1\().4s, v\p1\().8h
         sadalp  v\s2\().4s, v\p2\().8h
@@ -165,22 +165,40 @@ L(multiplied_4):
 L(next_of_two):
         ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [b_ptr], #64
         ldp     q4, q5, [a_ptr], #32
-        multiply_whole 16, 17, 18, 19, 4, 24, 25, 26, 27
-        multiply_whole 20, 21, 22, 23, 5, 28, 29, 30, 31
+        multiply_whole 16, 17, 18, 19, 4, 0, 1, 2, 3, 24, 25, 26, 27
+        multiply_whole 20, 21, 22, 23, 5, 0, 1, 2, 3, 28, 29, 30, 31
         subs    counter, counter, #1
         b.ne    L(next_of_two)
 .endm
 
-/* The whole depth of one row, a matrix-vector product on the same packed B. */
+/* The whole depth of one row, a matrix-vector product on the same packed B: four K groups a turn, so that each of B is
+ * loaded while the one before it is multiplied, then those that are left. */
 .macro multiply_1
         clear_row 16, 17, 18, 19
-        mov     counter, groups
+        lsr     counter, groups, #2
+        cbz     counter, L(rest_of_one)
+L(turn_of_one):
+        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [a_ptr], #64
+        ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [b_ptr], #64
+        ld1     {v8.16b, v9.16b, v10.16b, v11.16b}, [b_ptr], #64
+        multiply_whole 16, 17, 18, 19, 4, 0, 1, 2, 3, 24, 25, 26, 27
+        ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [b_ptr], #64
+        multiply_whole 16, 17, 18, 19, 5, 8, 9, 10, 11, 28, 29, 30, 31
+        ld1     {v8.16b, v9.16b, v10.16b, v11.16b}, [b_ptr], #64
+        multiply_whole 16, 17, 18, 19, 6, 0, 1, 2, 3, 24, 25, 26, 27
+        multiply_whole 16, 17, 18, 19, 7, 8, 9, 10, 11, 28, 29, 30, 31
+        subs    counter, counter, #1
+        b.ne    L(turn_of_one)
+L(rest_of_one):
+        ands    counter, groups, #3
+        b.eq    L(multiplied_1)
 L(next_of_one):
         ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [b_ptr], #64
         ldr     q4, [a_ptr], #16
-        multiply_whole 16, 17, 18, 19, 4, 24, 25, 26, 27
+        multiply_whole 16, 17, 18, 19, 4, 0, 1, 2, 3, 24, 25, 26, 27
         subs    counter, counter, #1
         b.ne    L(next_of_one)
+L(multiplied_1):
 .endm
 
 /* `do_rows n, macro`: apply a macro to the tile rows 0 .. n-1, by the registers of their sums. */
