@@ -19,9 +19,9 @@
  *             [15]     kinds    bits 4i .. 4i+3 say what argument i is: 0, the field itself;
  *                               1 + j, word j of the head plus the field
  *             Returns the status. A record that sets it to anything but 0 is the last one called.
- * Clobbers:   x0-x17, v0-v7, v16-v31, flags (what the entries clobber)
- * Unused:     x18, x22-x28, v8-v15
- * Stack:      4400
+ * Clobbers:   x0-x17, v0-v7, v16-v31, flags (what the entries clobber: the upper halves of v8-v15 too)
+ * Unused:     x18, x22-x28
+ * Stack:      4528, of which the entry called may take 128
  * Over-read:  none
  * Bound:      none
  */

@@ -13,9 +13,9 @@
  *             object from 32 on; of an array the pointers to its data at 16, dimensions at 32 and strides at 40.
  *             Returns self where the status is 0, else the records; either with one more reference. The caller
  *             holds the interpreter's lock, and it is held throughout.
- * Clobbers:   x1-x17, v0-v7, v16-v31, flags (what `run` clobbers)
- * Unused:     x18-x28, v8-v15
- * Stack:      4560
+ * Clobbers:   x1-x17, v0-v7, v16-v31, flags (what `run` clobbers: the upper halves of v8-v15 too)
+ * Unused:     x18-x28
+ * Stack:      4688, of which `run` takes 4528
  * Over-read:  none
  * Bound:      none
  */

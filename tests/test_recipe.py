@@ -22,7 +22,7 @@ DEPTHS = [1, 10, 100, 700]
 
 def recipe(row, b, b_zero):
     store = Store(b, row.right)
-    right = Right(*b.shape, store.in_layout(row.right), store.column_sums)
+    right = Right(*b.shape, store.in_layout(row.right), store.column_sums, store.surplus(row))
     return Recipe(row, right, np.dtype(np.int8), Zeros(0, b_zero), None, None)
 
 

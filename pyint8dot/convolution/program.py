@@ -21,8 +21,8 @@ from pyint8dot.convolution.weights import PackedWeights, packed_depth
 from pyint8dot.engine import blocks, threads
 from pyint8dot.engine.blocks import Written
 from pyint8dot.engine.program import FIRST as CONSTANTS
-from pyint8dot.engine.program import RESULT, SCRATCH, Program
 from pyint8dot.engine.program import LEFT as GRIDS
+from pyint8dot.engine.program import RESULT, SCRATCH, Program
 from pyint8dot.engine.program import SECOND as COL_START
 
 if TYPE_CHECKING:

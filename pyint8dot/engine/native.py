@@ -100,7 +100,8 @@ class NativePlan:
             # What it points to must outlive the programs that are let go.
             self._kept = written
             if quick is not None and right.packed is not None:
-                self._held = min(self._most, (kernel.pace or kernel.right.kr) * builtin.HELD_MACS // max(1, self.k * self.n))
+                macs = (kernel.pace or kernel.right.kr) * builtin.HELD_MACS
+                self._held = min(self._most, macs // max(1, self.k * self.n))
                 self._held_run, self._fine = quick
                 self._records = written.records()
 

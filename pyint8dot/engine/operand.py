@@ -84,7 +84,7 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Bytes held: the packed values in every layout in use, room for the column sums, and what else was made of columns."""
-        held = (*self.packed.values(), *self._surplus.values())
+        held: list[Array] = [*self.packed.values(), *self._surplus.values()]
         return sum(data.nbytes for data in held) + 4 * self.shape[1]
 
 
