@@ -99,7 +99,18 @@ class Layout:
         return None if self.native is None else self.native.packer
 
     def flip(self, dtype: np.dtype[Any]) -> int:
-        """What its packer is to exclusive-or values of a type with: 32 bits for the lower half of a K group, then 32 for the upper."""
+        """Return what its packer is to flip in values of a type, so that they are int8 and complemented as the layout is.
+
+        Parameters
+        ----------
+        dtype : dtype
+            int8 or uint8.
+
+        Returns
+        -------
+        int
+            The packer's argument ``flip``, signed: the lower 32 bits belong to the lower half of each K group, the upper to the upper.
+        """
         lower = program.FLIP if dtype == np.uint8 else 0
         upper = lower ^ (2**32 - 1) if self.complement else lower
         # Arguments are signed.
@@ -244,6 +255,8 @@ class PackedFormat(Layout):
         Columns of a panel.
     split : bool
         Whether the last columns are panels of their own, r / 2, r / 4 ... 1 wide, as those of a left operand are.
+    complement : bool
+        Not to be set: a K group of a single value has no upper half.
     """
 
     kr = 1
