@@ -26,8 +26,9 @@ __all__ = ["HELD_MACS", "Quick", "quick"]
 
 BUILTIN_VARIABLE = "PYINT8DOT_BUILTIN"
 
-#: Multiply-accumulates, for each of a K group or of the pace that a kernel's row says, that may be done while the interpreter's lock is held: ten microseconds at most on
-#: the usual cores, no more than the call itself takes. Larger products let other threads run meanwhile.
+#: Multiply-accumulates, for each of a K group or of the pace that a kernel's row says, that may be done while the interpreter's
+#: lock is held: ten microseconds at most on the usual cores, no more than the call itself takes. Larger products let other threads
+#: run meanwhile.
 HELD_MACS = 1 << 16
 
 # What asm/run_builtin.S knows of objects: where the bytes of a bytes object begin, and fields of an array.

@@ -92,7 +92,7 @@ class Kernel:
 
     def each_call(self, layout: Layout) -> Layout:
         """The form of one of its layouts for an operand that comes with each call, where the other one is at hand before."""
-        return dataclasses.replace(layout, complement=True) if self.complement else layout
+        return complemented(layout) if self.complement else layout
 
     def for_columns(self, n: int) -> Kernel:
         """The kernel itself, or the one that takes its place where there are only so many columns, however many rows."""
@@ -117,6 +117,12 @@ class Kernel:
     def native(self) -> bool:
         """Whether the kernel is assembly in the native library."""
         return bool(self.features)
+
+
+@functools.cache
+def complemented(layout: Layout) -> Layout:
+    """The same layout with the upper halves of K groups complemented."""
+    return dataclasses.replace(layout, complement=True)
 
 
 #: The kernels by name, best first; `enter` adds to them.

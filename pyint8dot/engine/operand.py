@@ -12,6 +12,7 @@ from pyint8dot.engine.blocks import LEAST_WORK
 from pyint8dot.engine.immutable import frozen
 from pyint8dot.engine.native import NativePlan, Right
 from pyint8dot.engine.plan import Plan, PortablePlan, Zeros
+from pyint8dot.engine.recipe import surplus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,10 +76,10 @@ class Store:
         """What a kernel adds to every sum of a column when the left operand is complemented, read-only, made at the first use and kept."""
         if not kernel.complement:
             return None
-        layout = kernel.right
-        found = self._surplus.get(layout.name)
+        key = kernel.right.name
+        found = self._surplus.get(key)
         if found is None:
-            found = self._surplus.setdefault(layout.name, frozen(layout.upper_sums(self.values())))
+            found = self._surplus.setdefault(key, frozen(surplus(kernel, self.in_layout(kernel.right), *self.shape)))
         return found
 
     @property

@@ -293,6 +293,18 @@ def constant_column(kernel: Kernel, k: int, value: int) -> tuple[npt.NDArray[np.
     return constant(kernel.right, k, value, value), surplus
 
 
+def surplus(kernel: Kernel, packed: npt.NDArray[np.int8], k: int, n: int) -> Int32:
+    """What a kernel adds to every sum of a column of a packed matrix, shape (k, n): its own product of a row of zeros."""
+    sums = np.empty(n, np.int32)
+    out = Program()
+    out.multiply(
+        kernel.name, a=constant(kernel.each_call(kernel.left), k, 0, 0), b=packed, c=sums, ldc=0, m=1, n=n,
+        k=kernel.right.depth(k),
+    )  # fmt: skip
+    out.run()
+    return sums
+
+
 def constant_rows(kernel: Kernel, k: int, value: int) -> list[npt.NDArray[np.int8]]:
     """Single rows, packed, whose products add up to `value` times the sums of columns, less the surplus of these columns.
 
