@@ -13,7 +13,7 @@
  *             [4] stride_k   bytes, any sign
  *             [5] stride_mn  bytes, any sign; one of the two strides at 1 is the fast way
  *             [6] split      1: the last mn % 8 in panels of 4, 2, 1; 0: in a panel of 8 filled up with zeros
- *             [7] flip       0x80808080 packs uint8 moved to int8, 0 packs int8 as it is
+ *             [7] flip       0x80808080 packs uint8 moved to int8, 0 packs int8 as it is; its lower 32 bits count
  * Clobbers:   x0-x17, v0-v7, v16-v31, flags
  * Unused:     x18-x30, v8-v15
  * Stack:      0

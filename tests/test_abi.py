@@ -60,7 +60,8 @@ def packing(name: str, rng: np.random.Generator) -> packer.Call:
 
 
 def gathering(name: str, rng: np.random.Generator) -> gather.Call:
-    return gather.Call(name, rng.integers(-128, 128, (72, 29), dtype=np.int8))
+    k = 9 * rows.GATHERERS[name].native.turn
+    return gather.Call(name, rng.integers(-128, 128, (k, 29), dtype=np.int8))
 
 
 def block(rng: np.random.Generator) -> np.ndarray:

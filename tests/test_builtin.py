@@ -143,7 +143,7 @@ def test_large_products_leave_the_lock_to_others(native_kernel):
     from pyint8dot.engine import kernels
 
     row = kernels.KERNELS[native_kernel]
-    most = builtin.HELD_MACS * row.right.kr
+    most = builtin.HELD_CYCLES * row.rate
     k, n = 16, most // (16 * 4)
     packed = np.zeros(row.right.size(k, n), np.int8)
     plan = native.NativePlan(row, native.Right(k, n, packed), np.dtype(np.int8), Zeros(), None, None)

@@ -38,8 +38,9 @@ class Runner:
             options["row_start"] = self._start(shape.m)
         if columns:
             options["col_start"] = self._start(shape.n)
-        gemm.check(self.checker, self.row, a, b, **options)
-        self.products += 1
+        for side in gemm.sides(self.row):
+            gemm.check(self.checker, self.row, a, b, complemented=side, **options)
+            self.products += 1
 
     def _start(self, length: int) -> gemm.Int32:
         """Start values over the whole range of int32, so that sums wrap."""
@@ -130,12 +131,13 @@ def test_packers(checker, rng, stem, place):
     r = layout.r
 
     def body(note):
-        for mn, k in itertools.product((0, 1, 3, r - 1, r, r + 1, 3 * r - 1), (0, 1, 3, 4, 5, 17, 33)):
+        for mn, k in itertools.product((0, 1, 2, 3, r - 1, r, r + 1, 3 * r - 1), packer.DEPTHS):
             for number, view in enumerate(views(rng, mn, k)):
                 split, dtype = bool((number + mn) % 2), (np.int8, np.uint8)[(number + k) % 2]
                 split = split and rows.splits(layout)
-                note(f"{stem} ({mn}, {k}) strides {view.strides} {dtype.__name__} split={split}")
-                packer.check(checker, stem, view.view(dtype), split=split, place=place)
+                for complement in {False, rows.complements(layout)}:
+                    note(f"{stem} ({mn}, {k}) strides {view.strides} {dtype.__name__} split={split} {complement=}")
+                    packer.check(checker, stem, view.view(dtype), split=split, complement=complement, place=place)
 
     child.check(body)
 

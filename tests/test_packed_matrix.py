@@ -122,6 +122,26 @@ def test_it_serves_every_kernel(layout, row, dtype):
     assert packed.nbytes == sum(held.values()) + 4 * 21
 
 
+@BOTH
+@pytest.mark.parametrize("k", [0, 1, 37, 100])
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=pytest.mark.native) for row in rows.NATIVE if row.complement],
+    ids=lambda row: row.name,
+)
+def test_what_complemented_rows_bring_is_summed_once(row, k, dtype):
+    """For a kernel whose left operand comes complemented, the sums over upper halves of K groups are made with the matrix and counted."""
+    n = 21
+    b = matrix(k, n, dtype)
+    packed = PackedMatrix(b, row.right.name)
+    before = packed.nbytes
+    sums = packed._store.surplus(row)
+    assert sums is packed._store.surplus(row)
+    assert sums.tolist() == row.right.upper_sums(moved(b).astype(np.int8)).tolist()
+    assert not sums.flags.writeable
+    assert packed.nbytes == before + 4 * n
+
+
 def test_many_threads_get_the_same_conversion(monkeypatch):
     packed = PackedMatrix(matrix(64, 64), "RowMajor")
     calls = []

@@ -10,10 +10,15 @@ from support import rows
 from support.packed import defined, some
 
 from pyint8dot.engine import layouts, packers
+from pyint8dot.engine.layouts import PackedI8K16
 from pyint8dot.engine.packing import PackedFormat, PackedI8K4, RowMajor, pack
 
 LAYOUTS = [*rows.PACKED, RowMajor()]
-OTHERS = [family(r) for family in rows.FAMILIES for r in (3, 32)]
+EVEN = [family for family in rows.FAMILIES if family.kr % 2 == 0]
+OTHERS = [
+    *(family(r) for family in rows.FAMILIES for r in (3, 32)),
+    *(family(r, complement=True) for family in EVEN for r in (3, 32)),
+]
 EVERY = pytest.mark.parametrize("layout", [*LAYOUTS, *OTHERS], ids=str)
 
 
@@ -47,6 +52,18 @@ def test_picture_of_packed_format():
     """
     expected = [0 if word == ".." else int(word, 16) for word in picture.split()]
     assert PackedFormat(2).pack(x, k_axis=0, mn_axis=1).tolist() == expected
+
+
+def test_picture_of_packed_i8k16():
+    """Seventeen k, two columns: a group of sixteen and one of a single k."""
+    x = np.array([[2 * k + j for j in range(2)] for k in range(17)], np.int8)
+    first, second = list(range(0, 32, 2)), list(range(1, 33, 2))
+    rest = [0] * 15
+    expected = [*first, *second, 32, *rest, 33, *rest]
+    assert PackedI8K16(2).pack(x, k_axis=0, mn_axis=1).tolist() == expected
+    # Complemented, the last eight of each sixteen are -1 - x, zeros that fill up included.
+    flipped = [-1 - value if i % 16 >= 8 else value for i, value in enumerate(expected)]
+    assert PackedI8K16(2, complement=True).pack(x, k_axis=0, mn_axis=1).tolist() == flipped
 
 
 def test_picture_of_row_major():
@@ -194,6 +211,42 @@ def test_gathered_operands_have_whole_turns_of_k(layout):
     assert [layout.gathered_depth(k) for k in (0, 1, turn, turn + 1)] == [0, turn, turn, 2 * turn]
 
 
+def test_flips_of_packers():
+    """Each half of a K group has 32 bits: uint8 moves in both, what is complemented is flipped in the upper one."""
+    words = {
+        (flipped, dtype): f"{PackedI8K16(4, complement=flipped).flip(np.dtype(dtype)) % 2**64:016x}"
+        for flipped in (False, True)
+        for dtype in (np.int8, np.uint8)
+    }
+    assert words == {
+        (False, np.int8): "0" * 16,
+        (False, np.uint8): "80" * 8,
+        (True, np.int8): "ffffffff00000000",
+        (True, np.uint8): "7f7f7f7f80808080",
+    }
+
+
+@pytest.mark.parametrize("family", EVEN)
+def test_sums_of_upper_halves(family):
+    for k in (0, 1, family.kr // 2, family.kr, 3 * family.kr + family.kr // 2 + 1):
+        x = some(k, 3)
+        expected = [sum(int(x[i, j]) for i in range(k) if i % family.kr >= family.kr // 2) for j in range(3)]
+        assert family(4).upper_sums(x).tolist() == expected
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("mn", [0, 1, 2, 3, 5, 8, 11])
+@pytest.mark.parametrize("k", [0, 1, 8, 9, 40])
+def test_complemented_operands_of_either_end(k, mn, split):
+    """In every panel, those of a split end included, it is the plain form with the same bytes flipped, and leads back."""
+    x = some(k, mn)
+    plain, flipped = (PackedI8K16(4, split=split, complement=flip) for flip in (False, True))
+    packed = flipped.pack(x, k_axis=0, mn_axis=1)
+    upper = np.arange(packed.size) % 16 >= 8
+    assert np.array_equal(packed, plain.pack(x, k_axis=0, mn_axis=1) ^ -upper.astype(np.int8))
+    assert np.array_equal(flipped.unpack(packed, k, mn), x)
+
+
 # Names and errors.
 
 
@@ -202,6 +255,13 @@ def test_names_lead_back(layout):
     assert layouts.layout(layout.name) == layout
     assert hash(layouts.layout(layout.name)) == hash(layout)
     assert repr(layout) == layout.name
+
+
+def test_groups_of_one_have_no_upper_half():
+    with pytest.raises(ValueError, match="K groups of 1 have no upper half"):
+        PackedFormat(8, complement=True)
+    with pytest.raises(ValueError, match="unknown layout"):
+        layouts.layout("PackedFormat(8, complement)")
 
 
 def test_layouts_differ():

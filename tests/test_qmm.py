@@ -217,6 +217,30 @@ def test_zero_points_wrap_modulo_2_32(kernel):
     np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("n", [1, 5, 24])
+def test_nothing_times_the_lowest_weight_is_nothing(kernel, packed, n):
+    """uint8 zeros, moved to int8, are -128: pairs of -128 x -128, which 16 bits do not hold, must not show in their sum."""
+    a, b = np.zeros((9, 64), np.uint8), np.full((64, n), -128, np.int8)
+    right = packing.pack(b) if packed else b
+    assert not qlinear.matmul_integer(a, right, kernel=kernel).any()
+    y = qlinear.qlinear_matmul(a, 0.5, np.uint8(0), right, 0.5, np.int8(0), 1.0, np.uint8(7), kernel=kernel)
+    np.testing.assert_array_equal(y, np.full((9, n), 7, np.uint8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_zero_point(kernel, rng, kind, packed):
+    """Of either operand, the largest and the lowest and those beside them, with b packed before and at the call."""
+    info = np.iinfo(KINDS[kind])
+    a, b = operand(rng, KINDS[kind], (5, 37)), operand(rng, KINDS[kind], (37, 11))
+    right = packing.pack(b) if packed else b
+    points = [info.min, info.min + 1, info.min + 2, 0, 1, info.max - 1, info.max]
+    for za, zb in zip([*points, *points], [*points, *reversed(points)], strict=True):
+        got = qlinear.matmul_integer(a, right, KINDS[kind](za), KINDS[kind](zb), kernel=kernel)
+        np.testing.assert_array_equal(got, exact(a, b, za, zb))
+
+
 def test_out(kernel, rng):
     a, b = operand(rng, np.uint8, (2, 5, 6)), operand(rng, np.int8, (6, 7))
     wanted = exact(a, b, 3, 1)

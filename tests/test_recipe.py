@@ -13,7 +13,7 @@ from pyint8dot.engine.kernels import KERNELS
 from pyint8dot.engine.library import address
 from pyint8dot.engine.operand import Store
 from pyint8dot.engine.plan import Zeros
-from pyint8dot.engine.recipe import Key, Recipe, Right
+from pyint8dot.engine.recipe import Key, Recipe, Right, constant_rows
 
 pytestmark = pytest.mark.native
 
@@ -22,7 +22,7 @@ DEPTHS = [1, 10, 100, 700]
 
 def recipe(row, b, b_zero):
     store = Store(b, row.right)
-    right = Right(*b.shape, store.in_layout(row.right), store.column_sums)
+    right = Right(*b.shape, store.in_layout(row.right), store.column_sums, store.surplus(row))
     return Recipe(row, right, np.dtype(np.int8), Zeros(0, b_zero), None, None)
 
 
@@ -61,3 +61,17 @@ def test_so_many_rows_fit(native_kernel, k, b_zero):
         rows = made.rows_within(scratch)
         assert rows < 0 or made.write(Key(rows, 0, 5, 20)).scratch <= scratch
     assert made.rows_within(1 << 20) > 0
+
+
+@pytest.mark.parametrize("value", [-127, -126, -125, -1, 0, 1, 126, 127, 128])
+def test_sums_of_columns_are_products_of_rows(native_kernel, rng, value):
+    """All rows together bring so many times the sums of columns, and take off what another product will bring too much."""
+    row = KERNELS[native_kernel]
+    layout = row.each_call(row.left)
+    k = 2 * layout.kr + 3
+    b = rng.integers(-128, 128, (k, 5)).astype(np.int64)
+    surplus = row.right.upper_sums(b) if row.complement else np.zeros(5, np.int64)
+    total = np.zeros(5, np.int64)
+    for packed in constant_rows(row, k, value):
+        total += (layout.unpack(packed, k, 1).astype(np.int64).T @ b)[0] + surplus
+    assert total.tolist() == (value * b.sum(axis=0) - surplus).tolist()

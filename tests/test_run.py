@@ -158,7 +158,7 @@ def test_scratch_is_on_the_stack_where_none_is_given(checker):
 def test_pack_and_multiply(checker, rng, native_kernel, in_scratch):
     """A packed by the first record is what the second one multiplies: in memory of the caller's, or on the stack."""
     row = kernels.KERNELS[native_kernel]
-    stem = row.left.native.packer
+    left = row.each_call(row.left)
     # The last fills the scratch of the stack as far as whole tiles and K groups do.
     deepest = program.SCRATCH_BYTES // (2 * row.mr) // row.right.kr * row.right.kr
     shapes = [(1, 9, 4), (row.mr, row.nr, 8), (13, 21, 50), (2 * row.mr, 9, deepest)]
@@ -172,12 +172,11 @@ def test_pack_and_multiply(checker, rng, native_kernel, in_scratch):
             source = guarded_input(a)
             packed = Guarded(row.left.size(k, m))
             kind, at = (program.word(program.SCRATCH), 0) if in_scratch else (program.PLAIN, packed.address)
-            first = Record(
-                library.load().addresses[stem], [source.address, at, k, m, 1, k, int(row.left.split), 0], [0, kind]
-            )
+            fields = [source.address, at, k, m, 1, k, int(left.split), left.flip(a.dtype) % 2**64]
+            first = Record(library.load().addresses[left.packer], fields, [0, kind])
             second = Record(library.load().addresses[native_kernel], [at, *map(int, call.fields[1:])], [kind])
             run(checker, Program([first, second]))
             assert call.c.damage() == []
-            np.testing.assert_array_equal(call.result, gemm.expected(a, b))
+            np.testing.assert_array_equal(call.result, call.want)
 
     child.check(body)

@@ -35,7 +35,7 @@ TOP_BIT = np.uint8(0x80)
 
 def slack() -> int:
     """The columns of a row that native code reads at least, a panel; grids have so many bytes more than pixels."""
-    return max(r for _, r in NATIVE)
+    return max(r for _, r, _ in NATIVE)
 
 
 #: So many grids are laid out one by one; more of them at once, unless they hold less than one pixel in so many of the padded image.

@@ -109,6 +109,23 @@ class Lowered:
         return constants
 
     @functools.cached_property
+    def _less_surplus(self) -> dict[str, Values]:
+        """The constants for kernels that add a surplus to the sums of each output channel, by name."""
+        return {}
+
+    def _constants_on(self, kernel: Kernel) -> Values:
+        """The constants for a kernel, which take off the surplus that it adds."""
+        surplus = self.weights.surplus(kernel)
+        if surplus is None:
+            return self._constants
+        found = self._less_surplus.get(kernel.name)
+        if found is None:
+            found = self._constants.copy()
+            found[: surplus.size] -= surplus
+            self._less_surplus[kernel.name] = found
+        return found
+
+    @functools.cached_property
     def _shared_zeros(self) -> Values | None:
         """The weights' zero point of each group where all its channels share one, else None."""
         each = self.w_zero.reshape(self.weights.group, -1)
@@ -144,7 +161,7 @@ class Lowered:
         whole = last is not None or (rescale is None and late is None and place.dense)
         acc = target if whole else np.empty((len(target), place.out[0] * place.pitch), np.int32)
         key = program.Key(place, kernel, laid.dtype == np.uint8, col_start is not None, last, count)
-        program.program(self.weights, key).run(laid, acc, self._constants, col_start)
+        program.program(self.weights, key).run(laid, acc, self._constants_on(kernel), col_start)
         if not whole:
             if late is not None:
                 self._add_zero_points(acc, late)

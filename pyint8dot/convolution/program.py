@@ -21,8 +21,8 @@ from pyint8dot.convolution.weights import PackedWeights, packed_depth
 from pyint8dot.engine import blocks, threads
 from pyint8dot.engine.blocks import Written
 from pyint8dot.engine.program import FIRST as CONSTANTS
-from pyint8dot.engine.program import FLIP, RESULT, SCRATCH, Program
 from pyint8dot.engine.program import LEFT as GRIDS
+from pyint8dot.engine.program import RESULT, SCRATCH, Program
 from pyint8dot.engine.program import SECOND as COL_START
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class _Maker:
         self.depth = packed_depth(key.kernel, depth, self.taps)
         self.pixels = math.prod(place.grid)
         self.left = weights.for_kernel(key.kernel)
-        self.right = key.kernel.right
+        self.right = key.kernel.each_call(key.kernel.right)
         self.table = self._table() if self.taps > 1 else None
         # The packed columns and the int32 sums of a block share half of the second-level cache.
         self.blocks = im2col.row_blocks(place, depth + 4 * self.m, blocks.budget(), key.num_threads)
@@ -157,7 +157,7 @@ class _Maker:
         else:
             out.pack(
                 native.packer, source=GRIDS.plus(at), packed=self.packed, k=self.channels, mn=n, stride_k=self.pixels,
-                stride_mn=1, split=0, flip=FLIP if self.key.flip else 0,
+                stride_mn=1, split=0, flip=self.right.flip(np.dtype(np.uint8 if self.key.flip else np.int8)),
             )  # fmt: skip
 
     def _requantize(self, out: Program, last: Last, g: int, rows: slice, block_columns: int) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pyint8dot.arguments import Quantized
     from pyint8dot.engine.kernels import Kernel
+    from pyint8dot.engine.layouts import Layout
 
 
 class PackedWeights(Immutable):
@@ -41,7 +42,7 @@ class PackedWeights(Immutable):
         Groups the channels fall into.
     """
 
-    __slots__ = ("_packed", "_rows", "dtype", "group", "programs", "row_sums", "shape")
+    __slots__ = ("_packed", "_rows", "_surplus", "dtype", "group", "programs", "row_sums", "shape")
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -52,6 +53,8 @@ class PackedWeights(Immutable):
     _rows: npt.NDArray[np.int8]
     # The left operand of each group, by name of layout and K.
     _packed: dict[Any, list[npt.NDArray[np.int8]]]
+    # See `surplus`, by layout of the left operand.
+    _surplus: dict[Layout, npt.NDArray[np.int32]]
 
     def __init__(self, w: npt.ArrayLike, group: int) -> None:
         array = quantized("w", w)
@@ -70,8 +73,9 @@ class PackedWeights(Immutable):
         sums = rows.sum(axis=2, dtype=np.int32).reshape(-1)
         rows, sums = frozen(rows), frozen(sums)
         self._fill(
-            shape=array.shape, dtype=array.dtype, group=int(group), _rows=rows, row_sums=sums, _packed={}, programs={}
-        )
+            shape=array.shape, dtype=array.dtype, group=int(group), _rows=rows, row_sums=sums, _packed={}, _surplus={},
+            programs={},
+        )  # fmt: skip
 
     @property
     def rows(self) -> npt.NDArray[np.int8]:
@@ -92,6 +96,16 @@ class PackedWeights(Immutable):
             found = self._packed.setdefault(key, [pack_rows(kernel, rows, self.taps) for rows in self._rows])
         return found
 
+    def surplus(self, kernel: Kernel) -> npt.NDArray[np.int32] | None:
+        """What `kernel` adds to the sums of each output channel when the columns are complemented, None where it does not want that."""
+        if not kernel.complement:
+            return None
+        found = self._surplus.get(kernel.left)
+        if found is None:
+            each = [kernel.left.upper_sums(rows.T) for rows in self._rows]
+            found = self._surplus.setdefault(kernel.left, frozen(np.concatenate(each)))
+        return found
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.unpack(), self.group)
 
@@ -107,7 +121,7 @@ class PackedWeights(Immutable):
 
 def packed_depth(kernel: Kernel, depth: int, taps: int) -> int:
     """K of the packed operands: the columns of windows of several taps are gathered, those of one tap packed."""
-    layout = kernel.right
+    layout = kernel.each_call(kernel.right)
     return layout.depth(depth) if taps == 1 else layout.gathered_depth(depth)
 
 

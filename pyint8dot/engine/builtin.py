@@ -23,13 +23,13 @@ from pyint8dot.engine import library
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HELD_MACS", "Builtin", "Quick", "quick"]
+__all__ = ["HELD_CYCLES", "Builtin", "Quick", "quick"]
 
 BUILTIN_VARIABLE = "PYINT8DOT_BUILTIN"
 
-#: Multiply-accumulates, for each of a K group, that may be done while the interpreter's lock is held: ten microseconds at most on
-#: the usual cores, no more than the call itself takes.
-HELD_MACS = 1 << 16
+#: Cycles that may pass while the interpreter's lock is held, on the widest cores: a microsecond there, ten at most on the usual ones,
+#: no more than the call itself takes.
+HELD_CYCLES = 1 << 12
 
 # What asm/run_builtin.S knows of objects: where the bytes of a bytes object begin, and fields of an array.
 BYTES, DATA, DIMENSIONS, STRIDES = 32, 16, 32, 40

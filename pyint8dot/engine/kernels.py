@@ -39,6 +39,9 @@ class Kernel:
     cores : frozenset of str
         The cores it is made for, by their names in `cpu`; none where it suits any. By default it is chosen only where all cores
         that the process may run on are among them; asked for by name it runs wherever its features allow.
+    complement : bool
+        Whether one of the operands, either, has its layout complemented: the one that comes with each call. To every sum the kernel then
+        adds its surplus, the sum of the other operand's values over the upper halves of K groups.
     bound : int
         The largest K for which every int8 product is exact; beyond it sums wrap modulo 2**32.
     summary : str
@@ -50,8 +53,7 @@ class Kernel:
     least_rows : int
         Of such a kernel: the fewest rows it is worth while for.
     rate : int
-        Multiply-accumulates a cycle on the widest cores, which says how fast packed operands have to come; 0 where they
-        come fast enough from the second-level cache.
+        Multiply-accumulates a cycle on the widest cores: how fast packed operands have to come, and what is a short product.
     """
 
     name: str
@@ -61,12 +63,17 @@ class Kernel:
     right: Layout
     features: frozenset[str]
     summary: str
+    complement: bool = False
     bound: int = EXACT_K
     cores: frozenset[str] = frozenset()
     few: tuple[Kernel, ...] = ()
     most_columns: int = 0
     least_rows: int = 0
     rate: int = 0
+
+    def each_call(self, layout: Layout) -> Layout:
+        """The form of one of its layouts for an operand that comes with each call, where the other one is at hand before."""
+        return complemented(layout) if self.complement else layout
 
     def for_columns(self, n: int) -> Kernel:
         """The kernel itself, or the one that takes its place where there are only so many columns, however many rows."""
@@ -93,6 +100,12 @@ class Kernel:
         return bool(self.features)
 
 
+@functools.cache
+def complemented(layout: Layout) -> Layout:
+    """The same layout with the upper halves of K groups complemented."""
+    return replace(layout, complement=True)
+
+
 #: The kernels by name, best first; `enter` adds to them.
 KERNELS: dict[str, Kernel] = {}
 
@@ -114,13 +127,13 @@ def _eight_by_eight(
     return Kernel(name, 8, 8, family(8, split=True), family(8), frozenset(features), summary, few=few, rate=rate)
 
 
-def _few(name: str, feature: str, summary: str) -> Kernel:
+def _few(name: str, feature: str, summary: str, rate: int) -> Kernel:
     """A kernel for fewer columns than the others pad to: its rows lie as they are, its columns one after the other."""
     layout = layouts.PackedI8K16(1)
-    return Kernel(name, 4, 1, layouts.RowMajor(), layout, frozenset({feature}), summary, most_columns=7)
+    return Kernel(name, 4, 1, layouts.RowMajor(), layout, frozenset({feature}), summary, most_columns=7, rate=rate)
 
 
-_SDOT_FEW = _few("sdot_4x1", "dotprod", "SDOT along K, for few columns")
+_SDOT_FEW = _few("sdot_4x1", "dotprod", "SDOT along K, for few columns", 64)
 
 enter(
     _eight_by_eight(
@@ -153,6 +166,7 @@ enter(
                 "SDOT on rows as they lie, where packing them would cost more than it saves",
                 most_columns=48,
                 least_rows=64,
+                rate=64,
             ),
         ),
     )
@@ -169,14 +183,24 @@ enter(
     ),
     before="sdot_8x8",
 )
+BASELINE_FEW = (_few("smull_4x1", "asimd", "SMULL and SADALP along K, for few columns", 16),)
+enter(
+    Kernel(
+        "smull_4x4",
+        4,
+        4,
+        layouts.PackedI8K16(4, split=True),
+        layouts.PackedI8K16(4),
+        frozenset({"asimd"}),
+        "SMULL, SMLSL and SADALP: exact pairs of products, every AArch64",
+        complement=True,
+        few=BASELINE_FEW,
+        rate=16,
+    )
+)
 enter(
     _eight_by_eight(
-        "smlal_8x8",
-        layouts.PackedFormat,
-        {"asimd"},
-        "SMLAL: widening multiplies, every AArch64",
-        8,
-        (_few("smull_4x1", "asimd", "SMULL and SADALP along K, for few columns"),),
+        "smlal_8x8", layouts.PackedFormat, {"asimd"}, "SMLAL: widening multiplies, every AArch64", 8, BASELINE_FEW
     )
 )
 enter(

@@ -13,6 +13,9 @@ mn) array, which is one panel as wide as the operand.
 A left operand ends otherwise: its last mn % r rows are panels of r / 2, r / 4 ... 1, as the bits of the
 remainder say, so that no product is spent on a row that does not exist. That is the layout with ``split=True``.
 
+With ``complement=True`` every byte of the upper half of each K group is complemented, those that fill up K and mn as well. A kernel that
+wants one operand so says why at the head of its file.
+
 Each layout has two producers, which agree to the byte: `pack`, from a strided view that is all
 there, and `writer`, which is handed the rows of k one after another, as a convolution makes them.
 `NATIVE` says which entries of the library do the same.
@@ -23,11 +26,11 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyint8dot.engine import library
+from pyint8dot.engine import library, program
 from pyint8dot.engine.packers import Writer, aligned, moved_to_int8, pack_into, word
 
 if TYPE_CHECKING:
@@ -51,15 +54,21 @@ __all__ = [
 ]
 
 
+#: What the name of a layout says where it is complemented.
+COMPLEMENT = ", complement"
+
+
 @dataclass(frozen=True, repr=False)
 class Layout:
     """A packed layout: panels of `r` columns, with `kr` values of one column next to each other.
 
-    With `split` the last columns are panels of their own, r / 2, r / 4 ... 1 wide, and no column is added.
+    With `split` the last columns are panels of their own, r / 2, r / 4 ... 1 wide, and no column is added. With `complement` the bytes
+    of the upper half of each K group are complemented.
     """
 
     r: int
     split: bool = field(default=False, kw_only=True)
+    complement: bool = field(default=False, kw_only=True)
     kr = 1
 
     def __post_init__(self) -> None:
@@ -71,21 +80,51 @@ class Layout:
         object.__setattr__(self, "r", int(self.r))
         if self.split and self.r & (self.r - 1):
             raise ValueError(f"r must be a power of two where the last panels are split, got {self.r}")
+        if self.complement and self.kr % 2:
+            raise ValueError(f"K groups of {self.kr} have no upper half to be complemented")
 
     @functools.cached_property
     def name(self) -> str:
         """The layout's name, such as ``"PackedI8K4(8)"``; `layout` turns it back."""
-        return f"{type(self).__name__}({self.r})"
+        return f"{type(self).__name__}({self.r}{COMPLEMENT if self.complement else ''})"
 
     @functools.cached_property
     def native(self) -> Native | None:
         """The entries of the library that pack this layout, or None where only numpy does."""
-        return NATIVE.get((type(self).__name__, self.r))
+        return NATIVE.get((type(self).__name__, self.r, self.complement))
 
     @property
     def packer(self) -> str | None:
         """The entry that packs it from a strided view."""
         return None if self.native is None else self.native.packer
+
+    def flip(self, dtype: np.dtype[Any]) -> int:
+        """Return what its packer is to flip in values of a type, so that they are int8 and complemented as the layout is.
+
+        Parameters
+        ----------
+        dtype : dtype
+            int8 or uint8.
+
+        Returns
+        -------
+        int
+            The packer's argument ``flip``, signed: the lower 32 bits belong to the lower half of each K group, the upper to the upper.
+        """
+        lower = program.FLIP if dtype == np.uint8 else 0
+        upper = lower ^ (2**32 - 1) if self.complement else lower
+        # Arguments are signed.
+        return (upper - 2**32 if upper >> 31 else upper) * 2**32 + lower
+
+    def upper(self, k: int) -> NDArray[np.bool_]:
+        """Which of `k` values lie in the upper half of their K group."""
+        within: NDArray[np.bool_] = np.arange(k) % self.kr >= self.kr // 2
+        return within
+
+    def upper_sums(self, x: Int8Array) -> NDArray[np.int32]:
+        """Sums over k of the values of `x`, shape (k, mn), that lie in the upper half of their K group, modulo 2**32."""
+        sums: NDArray[np.int32] = x[self.upper(len(x))].sum(axis=0, dtype=np.int32)
+        return sums
 
     def whole(self, mn: int) -> int:
         """`mn` filled up to whole panels."""
@@ -172,8 +211,11 @@ class Layout:
         data = np.ascontiguousarray(data)
         words = data.view(word(kr)).reshape(panels, groups, r).transpose(1, 0, 2)
         columns = np.ascontiguousarray(words).view(np.int8).reshape(groups, panels * r, kr)
-        rows = columns.transpose(0, 2, 1).reshape(groups * kr, panels * r)
-        return np.array(rows[:k, :mn], order="C")
+        rows = columns.transpose(0, 2, 1)
+        if self.complement:
+            rows = rows.copy()
+            np.invert(rows[:, kr // 2 :], out=rows[:, kr // 2 :])
+        return np.array(rows.reshape(groups * kr, panels * r)[:k, :mn], order="C")
 
     def parts(self, k: int, mn: int) -> Iterator[tuple[Layout, slice, int]]:
         """Cut a split (k, mn) operand into layouts of their own: whole panels, then each narrower one; where each lies and its columns."""
@@ -182,7 +224,7 @@ class Layout:
             count = (mn - done) // width * width
             if count:
                 at = slice(done * self.depth(k), (done + count) * self.depth(k))
-                yield type(self)(width), at, count
+                yield type(self)(width, complement=self.complement), at, count
                 done += count
             width //= 2
 
@@ -196,6 +238,8 @@ class PackedI8K4(Layout):
         Columns of a panel.
     split : bool
         Whether the last columns are panels of their own, r / 2, r / 4 ... 1 wide, as those of a left operand are.
+    complement : bool
+        Whether the bytes of the upper half of each K group are complemented.
     """
 
     kr = 4
@@ -224,6 +268,8 @@ class PackedFormat(Layout):
         Columns of a panel.
     split : bool
         Whether the last columns are panels of their own, r / 2, r / 4 ... 1 wide, as those of a left operand are.
+    complement : bool
+        Not to be set: a K group of a single value has no upper half.
     """
 
     kr = 1
@@ -238,6 +284,8 @@ class PackedI8K16(Layout):
         Columns of a panel.
     split : bool
         Whether the last columns are panels of their own, r / 2, r / 4 ... 1 wide, as those of a left operand are.
+    complement : bool
+        Whether the bytes of the upper half of each K group are complemented.
     """
 
     kr = 16
@@ -274,22 +322,24 @@ class Native(NamedTuple):
     turn: int = 1
 
 
-#: What the library packs, by family and columns of a panel.
-NATIVE: dict[tuple[str, int], Native] = {}
+#: What the library packs, by family, columns of a panel, and whether complemented.
+NATIVE: dict[tuple[str, int, bool], Native] = {}
 
 
-def enter(family: type[Layout], natives: dict[int, Native]) -> None:
-    """Add a row of layouts: a family, and the entries that pack it by columns of a panel."""
+def enter(family: type[Layout], natives: dict[int, Native], complemented: dict[int, Native] | None = None) -> None:
+    """Add a row of layouts: a family, and the entries that pack it by columns of a panel, as it is and complemented."""
     LAYOUTS[family.__name__] = family
-    for r, native in natives.items():
-        NATIVE[family.__name__, r] = native
-        library.require(*filter(None, (native.packer, native.gatherer)))
+    for complement, entries in ((False, natives), (True, complemented or {})):
+        for r, native in entries.items():
+            NATIVE[family.__name__, r, complement] = native
+            library.require(*filter(None, (native.packer, native.gatherer)))
 
 
 enter(PackedI8K4, {8: Native("pack_i8k4", "gather_i8k4", turn=4)})
 enter(PackedI8K8, {8: Native("pack_i8k8", "gather_i8k8", turn=8)})
 enter(PackedFormat, {8: Native("pack_i8", "gather_i8", turn=4)})
-enter(PackedI8K16, {})
+# Right operands that are gathered come with each call, and so complemented.
+enter(PackedI8K16, {4: Native("pack_i8k16")}, {4: Native("pack_i8k16", "gather_i8k16", turn=16)})
 
 
 @functools.cache
@@ -303,11 +353,11 @@ def layout(name: str) -> Layout:
     """
     if name == "RowMajor":
         return RowMajor()
-    match = re.fullmatch(r"(\w+)\(([1-9]\d{0,5})\)", name)
-    if match is None or match[1] not in LAYOUTS:
+    match = re.fullmatch(rf"(\w+)\(([1-9]\d{{0,5}})({COMPLEMENT})?\)", name)
+    if match is None or match[1] not in LAYOUTS or (match[3] and LAYOUTS[match[1]].kr % 2):
         known = ", ".join(f"{family}(r)" for family in LAYOUTS)
         raise ValueError(f"unknown layout {name!r}: it must be RowMajor or one of {known}")
-    return LAYOUTS[match[1]](int(match[2]))
+    return LAYOUTS[match[1]](int(match[2]), complement=match[3] is not None)
 
 
 def oriented(x: ArrayLike, k_axis: int, mn_axis: int) -> Int8Array:

@@ -116,7 +116,7 @@ class NativePlan:
             self._kept = written
             if quick is not None and right.packed is not None:
                 self._built = self._most
-                self._held = min(self._most, kernel.right.kr * builtin.HELD_MACS // row_macs)
+                self._held = min(self._most, builtin.HELD_CYCLES * kernel.rate // row_macs)
                 self._holding, self._letting_go = map(tuple, quick)
                 self._records = written.records()
 

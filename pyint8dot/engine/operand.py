@@ -12,6 +12,7 @@ from pyint8dot.engine.blocks import LEAST_WORK
 from pyint8dot.engine.immutable import frozen
 from pyint8dot.engine.native import NativePlan, Right
 from pyint8dot.engine.plan import Plan, PortablePlan, Zeros
+from pyint8dot.engine.recipe import surplus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,13 +37,14 @@ MOST_PLANS = 512
 class Store:
     """A matrix of shape (k, n), packed in one layout and brought into others when a kernel asks."""
 
-    __slots__ = ("_sums", "dtype", "layout", "packed", "shape")
+    __slots__ = ("_sums", "_surplus", "dtype", "layout", "packed", "shape")
 
     def __init__(self, b: Array, layout: layouts.Layout) -> None:
         self.shape: tuple[int, int] = b.shape[0], b.shape[1]
         self.dtype = b.dtype
         self.layout = layout.name
         self._sums: Int32 | None = None
+        self._surplus: dict[str, Int32] = {}
         #: Bytes by name of layout; read-only.
         self.packed: dict[str, npt.NDArray[np.int8]] = {}
         data = packers.aligned(layout.size(*b.shape))
@@ -69,6 +71,22 @@ class Store:
             # Here too two threads may make the same.
             self._sums = frozen(self.values().sum(axis=0, dtype=np.int32))
         return self._sums
+
+    def surplus(self, kernel: Kernel) -> Int32 | None:
+        """What a kernel adds to every sum of a column when the left operand is complemented, read-only, made at the first use and kept."""
+        if not kernel.complement:
+            return None
+        key = kernel.right.name
+        found = self._surplus.get(key)
+        if found is None:
+            found = self._surplus.setdefault(key, frozen(surplus(kernel, self.in_layout(kernel.right), *self.shape)))
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held: the packed values in every layout in use, room for the column sums, and what else was made of columns."""
+        held: list[Array] = [*self.packed.values(), *self._surplus.values()]
+        return sum(data.nbytes for data in held) + 4 * self.shape[1]
 
 
 class Operand:
@@ -130,7 +148,7 @@ class Operand:
             return PortablePlan(b, zeros, sums, epilogue, left, dtype)
 
         def native(kernel: Kernel, otherwise: Callable[[], NativePlan] | None = None) -> NativePlan:
-            right = Right(k, n, store.in_layout(kernel.right), sums)
+            right = Right(k, n, store.in_layout(kernel.right), sums, store.surplus(kernel))
             return NativePlan(kernel, right, dtype, zeros, epilogue, left, otherwise)
 
         few = self.kernel.for_columns(n)
@@ -172,7 +190,7 @@ def choice(kernel: str | None, num_threads: int | None) -> tuple[Kernel, int]:
 def _loose_plan(
     kernel: Kernel, k: int, n: int, a_dtype: np.dtype[Any], b_dtype: np.dtype[Any], za: int, zb: int
 ) -> NativePlan:
-    return NativePlan(kernel, Right(k, n, None, None, b_dtype), a_dtype, Zeros(za, zb), None, None)
+    return NativePlan(kernel, Right(k, n, None, dtype=b_dtype), a_dtype, Zeros(za, zb), None, None)
 
 
 def loose_plan(

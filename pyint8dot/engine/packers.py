@@ -32,9 +32,12 @@ class Layout(Protocol):
     @property
     def split(self) -> bool: ...
     @property
+    def complement(self) -> bool: ...
+    @property
     def name(self) -> str: ...
     @property
     def packer(self) -> str | None: ...
+    def flip(self, dtype: np.dtype[Any]) -> int: ...
     def size(self, k: int, mn: int) -> int: ...
     def panels(self, k: int, mn: int) -> tuple[int, int, int, int]: ...
     def parts(self, k: int, mn: int) -> Iterator[tuple[Layout, slice, int]]: ...
@@ -116,8 +119,7 @@ def pack_into(layout: Layout, x: NDArray[Any], out: Int8Array) -> None:
     if not size:
         return  # also where k or mn is beyond what an address can be
     if layout.packer is not None and library.status() is None:
-        flip = program.FLIP if x.dtype == np.uint8 else 0
-        tail = _tail(layout.packer, layout.split, flip, objects=library.LAYOUT_KNOWN)
+        tail = _tail(layout.packer, layout.split, layout.flip(x.dtype), objects=library.LAYOUT_KNOWN)
         at = id if library.LAYOUT_KNOWN else address
         stride_k, stride_mn = x.strides
         program.run_entry()(_head(at(x), at(out), mn, stride_k, stride_mn, 0, 0, 0, k) + tail)
@@ -143,6 +145,14 @@ def pack_by_numpy(layout: Layout, x: Int8Array, out: Int8Array) -> None:
         rest = np.zeros((kr, mn), np.int8)
         rest[: k - groups * kr] = x[groups * kr :]
         _fill(target[:, groups:], rest)
+    if layout.complement:
+        complement_upper(target)
+
+
+def complement_upper(packed: Int8Array) -> None:
+    """Complement the upper half of each K group of packed bytes, shape (..., kr), in place."""
+    upper = packed[..., packed.shape[-1] // 2 :]
+    np.invert(upper, out=upper)
 
 
 def _fill(target: Int8Array, x: Int8Array) -> None:
@@ -197,6 +207,8 @@ class Writer:
         self._data = aligned(layout.size(k, mn))
         self._data.fill(0)
         self._target = self._data.reshape(layout.panels(k, mn))
+        if layout.complement:
+            complement_upper(self._target)
         self._done = 0
 
     def write(self, rows: ArrayLike) -> None:
@@ -228,6 +240,8 @@ class Writer:
         for i in range(kr):
             # The rows whose place in their group of k is i, and the groups they belong to.
             lane = block[(i - self._done) % kr :: kr]
+            if self.layout.complement and i >= kr // 2:
+                lane = ~lane
             first = -(-(self._done - i) // kr)
             groups = slice(first, first + lane.shape[0])
             self._target[:whole, groups, :, i] = lane[:, :split].reshape(lane.shape[0], whole, r).transpose(1, 0, 2)

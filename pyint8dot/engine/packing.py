@@ -129,7 +129,7 @@ class PackedMatrix(Immutable):
     @property
     def nbytes(self) -> int:
         """Bytes held: the packed values in every layout in use, and room for the column sums."""
-        return sum(data.nbytes for data in tuple(self._store.packed.values())) + 4 * self.shape[1]
+        return self._store.nbytes
 
     @property
     def column_sums(self) -> NDArray[np.int32]:

@@ -56,6 +56,8 @@ class Right(NamedTuple):
     packed: npt.NDArray[np.int8] | None
     #: Of the values as int8; whoever has zero points has made them.
     column_sums: Int32 | None = None
+    #: What the kernel adds to every sum of a column, if it does; see `Kernel.complement`.
+    surplus: Int32 | None = None
     #: The type of an array that comes with each call.
     dtype: np.dtype[Any] | None = None
 
@@ -121,18 +123,19 @@ class Recipe:
         self.kernel, self.right, self.epilogue, self.left = kernel, right, epilogue, left
         self._zeros = zeros
         self.dtype = INT32 if epilogue is None else epilogue.dtype
-        codes = dtype if left is None else left.codes
-        self._unsigned = codes == UINT8
-        self._flip = program.FLIP if self._unsigned else 0
+        #: The type of what is packed or multiplied as it lies.
+        self._codes = dtype if left is None else left.codes
+        self._left_layout = kernel.each_call(kernel.left)
         # Where B comes with each call the sums of its columns are made at each call too.
         terms = column_terms(zeros, right.k, right.column_sums) if right.packed is not None else (zeros.bias, [])
-        self._start, outers = terms
+        start, outers = terms
         self._outers = [(kind, across) for kind, across in outers if kind != CALL]
         #: What the zero point is multiplied by per column, where it is known only at the call.
         self._across = next((across for kind, across in outers if kind == CALL), None)
-        if self._start is not None:
-            self._start = whole(self._start, kernel.nr)
-        self.extras = extra_operands(zeros, epilogue, codes, left)
+        if right.surplus is not None:
+            start = -right.surplus if start is None else start - right.surplus
+        self._start = None if start is None else whole(start, kernel.nr)
+        self.extras = extra_operands(zeros, epilogue, self._codes, left)
         #: The words of the head that are array objects, where they are not addresses.
         self.objects = (
             LEFT, RESULT, *(FIRST, SECOND)[: len(self.extras)], *((RIGHT,) if right.packed is None else ())
@@ -196,14 +199,15 @@ class Recipe:
         if self._across is not None:
             out.column_start(
                 start=room.start, base=start, n=columns, zero_point=FIRST if self.left is None else room.zero_point,
-                flip=0x80 if self._unsigned else 0, v=self._across[column:],
+                flip=0x80 if self._codes == UINT8 else 0, v=self._across[column:],
             )  # fmt: skip
             start = room.start
         # The sums of rows are a product as well, with a column that holds what they are multiplied by.
         row_start: Argument = None
         if room.sums is not None:
             factor, twice = halved(-zeros.b) if isinstance(zeros.b, int) else (1, False)
-            self._multiply(out, room, b=constant(kernel.right, right.k, factor), c=room.sums, ldc=4, n=1)
+            values, surplus = constant_column(kernel, right.k, factor)
+            self._multiply(out, room, b=values, c=room.sums, ldc=4, n=1, col_start=surplus)
             if twice:
                 double(out, room.sums, ROWS)
             row_start = room.sums
@@ -234,7 +238,7 @@ class Recipe:
         a, lda = (LEFT, LEFT_STRIDE_M) if self.left is None else (room.packed, k)
         out.multiply_rows(
             kernel.name, a=a, b=b, c=c, ldc=ldc, m=ROWS, n=n, k=k, row_start=row_start, col_start=col_start, lda=lda,
-            flip=self._flip,
+            flip=program.FLIP if self._codes == UINT8 else 0,
         )  # fmt: skip
 
     def _pack_left(self, out: Program, room: _Room) -> None:
@@ -251,34 +255,32 @@ class Recipe:
                 status=STATUS,
             )  # fmt: skip
         if kernel.packs_left:
+            layout = self._left_layout
             out.pack(
-                kernel.left.packer, source=source, packed=room.packed, k=k, mn=ROWS, stride_k=stride_k,
-                stride_mn=stride_m, split=int(kernel.left.split), flip=self._flip,
+                layout.packer, source=source, packed=room.packed, k=k, mn=ROWS, stride_k=stride_k, stride_mn=stride_m,
+                split=int(layout.split), flip=layout.flip(self._codes),
             )  # fmt: skip
 
     def _pack_right(self, out: Program, room: _Room, depth: int) -> Argument:
         """Write the records that pack B and make what the sums start from per column; return where that is."""
         kernel, right, zeros = self.kernel, self.right, self._zeros
-        flip = program.FLIP if right.dtype == UINT8 else 0
+        assert right.dtype is not None  # noqa: S101 - said of every operand that comes with each call
         out.pack(
             kernel.right.packer, source=RIGHT, packed=room.right, k=right.k, mn=right.n, stride_k=RIGHT_STRIDE_K,
-            stride_mn=RIGHT_STRIDE_N, split=0, flip=flip,
+            stride_mn=RIGHT_STRIDE_N, split=0, flip=kernel.right.flip(right.dtype),
         )  # fmt: skip
         start: Argument = self._start
+        # Operands that come with each call have one zero point each.
+        assert isinstance(zeros.a, int)  # noqa: S101
+        assert isinstance(zeros.b, int)  # noqa: S101
         if zeros.a:
-            assert isinstance(zeros.a, int)  # noqa: S101 - likewise below
-            # Sums of columns are the product of a row that holds what they are multiplied by.
-            assert isinstance(zeros.b, int)  # noqa: S101 - operands that come with each call have one zero point each
-            factor, twice = halved(-zeros.a)
-            shift = wrapped_scalar(-right.k * factor * zeros.b)
+            shift = wrapped_scalar(right.k * zeros.a * zeros.b)
             start = whole(np.full(right.n, shift, np.int32), kernel.nr) if shift else None
-            assert room.start is not None  # noqa: S101 - B comes with each call
+        # Sums of columns are the product of a row that holds what they are multiplied by.
+        for row in constant_rows(kernel, right.k, -zeros.a):
             out.multiply(
-                kernel.name, a=constant(kernel.left, right.k, factor), b=room.right, c=room.start, ldc=0, m=1, n=right.n,
-                k=depth, col_start=start,
-            )  # fmt: skip
-            if twice:
-                double(out, room.start, right.n)
+                kernel.name, a=row, b=room.right, c=room.start, ldc=0, m=1, n=right.n, k=depth, col_start=start
+            )
             start = room.start
         return start
 
@@ -303,12 +305,55 @@ def double(out: Program, sums: Word, count: Argument) -> None:
     out.add_outer(c=sums, ldc=0, m=1, n=count, u=ONE, v=sums)
 
 
+def digits(factor: int, count: int = 1) -> list[int]:
+    """A number from -130 to 128 as a sum of int8 values, at least `count`, as near to each other as integers can be."""
+    count = count if -128 * count <= factor <= 127 * count else 2
+    return [factor * (i + 1) // count - factor * i // count for i in range(count)]
+
+
 def wrapped_scalar(value: int) -> int:
     """An integer modulo 2**32 as int32 has it."""
     return (value + 2**31) % 2**32 - 2**31
 
 
 @functools.lru_cache(maxsize=256)
-def constant(layout: Layout, k: int, value: int) -> npt.NDArray[np.int8]:
-    """A single row or column of `k` times `value`, packed."""
-    return layout.pack(np.full((k, 1), value, np.int8), k_axis=0, mn_axis=1)
+def constant(layout: Layout, k: int, value: int, upper: int) -> npt.NDArray[np.int8]:
+    """A single row or column of `k` values, packed: `upper` in the upper halves of K groups, `value` elsewhere."""
+    values = np.full((k, 1), value, np.int8)
+    values[layout.upper(k)] = upper
+    return layout.pack(values, k_axis=0, mn_axis=1)
+
+
+def constant_column(kernel: Kernel, k: int, value: int) -> tuple[npt.NDArray[np.int8], Int32 | None]:
+    """A single column of `k` times `value`, packed, and what its product starts from, which takes off a surplus."""
+    values = np.full((k, 1), value, np.int8)
+    surplus = whole(-kernel.right.upper_sums(values), kernel.nr) if kernel.complement else None
+    return constant(kernel.right, k, value, value), surplus
+
+
+def surplus(kernel: Kernel, packed: npt.NDArray[np.int8], k: int, n: int) -> Int32:
+    """What a kernel adds to every sum of a column of a packed matrix, shape (k, n): its own product of a row of zeros."""
+    sums = np.empty(n, np.int32)
+    out = Program()
+    out.multiply(
+        kernel.name, a=constant(kernel.each_call(kernel.left), k, 0, 0), b=packed, c=sums, ldc=0, m=1, n=n,
+        k=kernel.right.depth(k),
+    )  # fmt: skip
+    out.run()
+    return sums
+
+
+def constant_rows(kernel: Kernel, k: int, value: int) -> list[npt.NDArray[np.int8]]:
+    """Single rows, packed, whose products add up to `value` times the sums of columns, less the surplus of these columns.
+
+    Each product brings the surplus itself, the sum over the upper halves of K groups. So what the rows hold there adds up to one less
+    for each product, and to one less again for what is to be taken off.
+    """
+    layout = kernel.each_call(kernel.left)
+    if not kernel.complement:
+        return [constant(layout, k, each, each) for each in digits(value)] if value else []
+    lower = digits(value)
+    upper = digits(value - 1 - len(lower), len(lower))
+    if len(upper) > len(lower):
+        lower, upper = digits(value, 2), digits(value - 3, 2)
+    return [constant(layout, k, *each) for each in zip(lower, upper, strict=True)]

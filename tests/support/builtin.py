@@ -28,15 +28,15 @@ class Call:
         row = next(kernels.KERNELS[name] for name in dispatch.supported() if kernels.KERNELS[name].native)
         a = rng.integers(-128, 128, (m, k), dtype=np.int8)
         b = rng.integers(-128, 128, (k, n), dtype=np.int8)
-        self.want = gemm.expected(a, b)
+        self.want = gemm.expected(a, b) + gemm.surplus(row, a, b, "left")
         packed = layouts.packed(layouts.transposed(b), row.right)
         self._source, self._right = guarded_input(a), guarded_input(packed)
         self.result = Guarded(4 * m * n)
         out = Program()
-        depth = row.right.depth(k)
+        depth, left = row.right.depth(k), row.each_call(row.left)
         out.pack(
-            row.left.native.packer, source=LEFT, packed=SCRATCH, k=k, mn=ROWS, stride_k=LEFT_STRIDE_K,
-            stride_mn=LEFT_STRIDE_M, split=int(row.left.split), flip=0,
+            left.packer, source=LEFT, packed=SCRATCH, k=k, mn=ROWS, stride_k=LEFT_STRIDE_K, stride_mn=LEFT_STRIDE_M,
+            split=int(left.split), flip=left.flip(a.dtype),
         )  # fmt: skip
         out.multiply(row.name, a=SCRATCH, b=self._right.address, c=RESULT, ldc=4 * n, m=ROWS, n=n, k=depth)
         self.me = _bytes(np.array([library.load().addresses["run"], *lock], np.int64).tobytes())

@@ -15,12 +15,20 @@ from support.shapes import Row
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
 
+SIDES = ("left", "right")
+
+
+def sides(row: Row) -> tuple[str, ...]:
+    """The sides that a kernel may want complemented: either, or it does not matter which."""
+    return SIDES if row.complement else SIDES[:1]
+
 
 class Call:
     """One call of a kernel: A (m, k) and B (k, n) packed into guarded inputs, C a rectangle among canaries.
 
     Everything lies flush with a guard page at its end or at its start, as ``place`` says. ``padding`` is how many cells
-    lie between two rows of C; ``upward`` hands C over from its last row, with a negative row stride.
+    lie between two rows of C; ``upward`` hands C over from its last row, with a negative row stride. Where the kernel wants an
+    operand complemented, it is that on the side ``complemented``, and ``want`` has the surplus.
     """
 
     def __init__(
@@ -34,6 +42,7 @@ class Call:
         padding: int = 0,
         place: str = "end",
         upward: bool = False,
+        complemented: str = "left",
     ) -> None:
         (m, k), n = a.shape, b.shape[1]
         self.c = Rectangle(m, n, n + padding, place)
@@ -44,9 +53,11 @@ class Call:
             # The contract lets a kernel read this vector to the end of the last panel.
             columns = np.zeros(-(-n // row.nr) * row.nr, np.int32)
             columns[:n] = col_start
+        left, right = (row.complement and complemented == side for side in SIDES)
+        self.want = expected(a, b, row_start, col_start) + surplus(row, a, b, complemented)
         fields = [
-            self._input(layouts.packed(a, row.left), place),
-            self._input(layouts.packed(layouts.transposed(b), row.right), place),
+            self._input(layouts.packed(a, row.left, complement=left), place),
+            self._input(layouts.packed(layouts.transposed(b), row.right, complement=right), place),
             self.c.address + (4 * self.c.stride * (m - 1) if upward and m else 0),
             4 * self.c.stride * (-1 if upward else 1),
             m,
@@ -80,12 +91,21 @@ def expected(a: Int8, b: Int8, row_start: Int32 | None = None, col_start: Int32 
     return total.astype(np.int32)
 
 
+def surplus(row: Row, a: Int8, b: Int8, complemented: str) -> Int32:
+    """What a kernel adds to sums whose operand on that side is complemented: the other operand's sums over upper halves of K groups."""
+    if not row.complement:
+        return np.zeros((1, 1), np.int32)
+    upper = layouts.upper(b.shape[0], row.right.kr)
+    if complemented == "left":
+        return b[upper].sum(axis=0, dtype=np.int32, keepdims=True)
+    return a[:, upper].sum(axis=1, dtype=np.int32, keepdims=True)
+
+
 def check(checker: Checker, row: Row, a: Int8, b: Int8, **options: Any) -> None:
     """Run the kernel ``row`` on A and B and fail on a wrong cell, a cell outside C, a spoilt register."""
     call = Call(row, a, b, **options)
     problems = Entry(row.name).call(checker, call.argument) + call.c.damage()
-    want = expected(a, b, options.get("row_start"), options.get("col_start"))
-    problems += wrong_cells(call.result, want)
+    problems += wrong_cells(call.result, call.want)
     assert not problems, "\n".join([f"{row.name}, {shape_of(a, b)}", *problems])
 
 

@@ -20,6 +20,11 @@ def defined(layout, x):
         for j in range(mn):
             panel = j // r * padded * r
             out[panel + i // group * r * group + j % r * group + i % group] = x[i, j]
+    if layout.complement:
+        # Padding as well.
+        for i in range(out.size):
+            if i % group >= group // 2:
+                out[i] = -1 - out[i]
     return out
 
 

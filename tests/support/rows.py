@@ -15,10 +15,12 @@ PORTABLE: Kernel = next(row for row in kernels.KERNELS.values() if not row.nativ
 
 # The families of packed layouts, and the layouts that the library packs.
 FAMILIES: list[type[Layout]] = list(layouts.LAYOUTS.values())
-PACKED: list[Layout] = [layouts.LAYOUTS[family](r) for family, r in layouts.NATIVE]
+PACKED: list[Layout] = [layouts.LAYOUTS[family](r, complement=flipped) for family, r, flipped in layouts.NATIVE]
 
-# The layouts that an entry makes, by the entry; none of them split.
-PACKERS: dict[str, Layout] = {layout.native.packer: layout for layout in PACKED if layout.native}
+# The layouts that an entry makes, by the entry; none of them split, and those of packers not complemented.
+PACKERS: dict[str, Layout] = {
+    layout.native.packer: layout for layout in PACKED if layout.native and not layout.complement
+}
 GATHERERS: dict[str, Layout] = {
     layout.native.gatherer: layout for layout in PACKED if layout.native and layout.native.gatherer
 }
@@ -27,6 +29,11 @@ GATHERERS: dict[str, Layout] = {
 def best(features: frozenset[str]) -> Kernel:
     """The kernel for a machine with these features and cores of no particular kind: the first whose needs they meet."""
     return next(row for row in kernels.KERNELS.values() if row.features <= features and not row.cores)
+
+
+def complements(layout: Layout) -> bool:
+    """Whether the packer of a layout makes its complemented form as well."""
+    return (type(layout).__name__, layout.r, True) in layouts.NATIVE
 
 
 def splits(layout: Layout) -> bool:
