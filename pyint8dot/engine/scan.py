@@ -185,10 +185,10 @@ class Queries:
         return count
 
     def _portable(self, kept: Kept, layout: Layout, panels: NDArray[np.int8], factors: Float32) -> int:
-        count = len(factors)
-        acc = np.empty((len(self.codes), self.block), np.int32)
-        for done in range(0, count, self.block):
-            n = min(self.block, count - done)
+        count, block = len(factors), max(1, self.block // layout.r) * layout.r
+        acc = np.empty((len(self.codes), block), np.int32)
+        for done in range(0, count, block):
+            n = min(block, count - done)
             at = done * layout.depth(self.k)
             vectors = layout.unpack(panels[at : at + layout.size(self.k, n)], self.k, n)
             portable.gemm(self.codes, vectors, acc[:, :n])

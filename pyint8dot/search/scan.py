@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -166,38 +167,45 @@ def _best_in(corpus: Corpus, queries: Queries, k: int, mask: Mask | None, start:
     while True:
         i = corpus.part_of(position)
         part, first = corpus.parts[i], corpus.starts[i]
+        # A round ends with a block, the first one with a panel.
         whole = panel(part, queries)
-        # A round ends with a panel.
-        reach = -(-(goal - first) // whole) * whole
+        if position > start:
+            whole = math.lcm(whole, queries.block)
+        reach = -(-(goal - position) // whole) * whole
         if mask is not None:
-            reach = min(reach, position - first + PIECE // whole * whole)
-        stop = min(end, first + part.count, first + reach)
+            reach = min(reach, -(-PIECE // whole) * whole)
+        stop = min(end, first + part.count, position + reach)
         layout, panels = part.taken(queries.layout, position - first, stop - first)
         factors = part.factors[position - first : stop - first]
         if mask is not None:
             factors = np.where(mask(part.ids[position - first : stop - first]), factors, np.float32(np.nan))
         position += queries.go_over(kept, layout, panels, factors)
-        if position >= goal or position < stop or position == end:
-            best = _sort(kept, corpus, k)
-            if position == end:
-                return best
+        if position == end:
+            return _ranked(kept, corpus, k)[0]
+        if position >= goal or position < stop:
+            _sort(kept, corpus, k)
             goal = max(goal, start + grow * (position - start))
 
 
-def _sort(kept: Kept, corpus: Corpus, k: int) -> Best:
+def _sort(kept: Kept, corpus: Corpus, k: int) -> None:
     """Keep the `k` best of each query only, and ask of later ones that they are better than the last of them."""
-    width = int(kept.counts.max())
-    # Where a query has kept fewer than another, -inf is in the places between.
-    best = ranked(kept.scores[:, :width], kept.columns[:, :width], corpus, k)
-    kept.scores[:, :width] = -np.inf
+    best, scores, columns = _ranked(kept, corpus, k)
+    # Where a query has kept fewer scores than another, -inf is in the places between.
+    scores.fill(-np.inf)
     found = best.scores.shape[1]
-    kept.scores[:, :found], kept.columns[:, :found] = best
+    scores[:, :found], columns[:, :found] = best
     kept.counts.fill(found)
     if found == k:
         # Where ids do not ascend, the next one may be the smaller at the same score.
         last = best.scores[:, k - 1]
         kept.least[:] = last if corpus.ascending else np.nextafter(last, np.float32(-np.inf))
-    return best
+
+
+def _ranked(kept: Kept, corpus: Corpus, k: int) -> tuple[Best, Float32, Int64]:
+    """The `k` best of each query, and the places of all that are kept."""
+    width = kept.counts.max()
+    scores, columns = kept.scores[:, :width], kept.columns[:, :width]
+    return ranked(scores, columns, corpus, k), scores, columns
 
 
 def ranked(scores: Float32, columns: Int64, corpus: Corpus, k: int) -> Best:

@@ -128,7 +128,8 @@ def reciprocal_norms(codes: Codes) -> Float32:
     """1 / the length of each row of integers, in float64 and rounded to float32; 1 for a row of zeros, whose products are 0."""
     if len(codes) > ROWS:
         return np.concatenate([reciprocal_norms(codes[at]) for at in pieces(len(codes))])
-    squares = np.add.reduce(np.multiply(codes, codes, dtype=np.int32), axis=1)
+    wide = codes.astype(np.int32)
+    squares = np.einsum("ij,ij->i", wide, wide)
     return (1 / np.sqrt(np.maximum(squares, 1))).astype(np.float32)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import pyint8dot
+from pyint8dot.search import Index
 
 Make = Callable[[int, int, int], Callable[[], object]]
 # What makes one operand or parameter of the lengths it is given.
@@ -205,6 +206,12 @@ def linear_gelu(m: int, k: int, n: int) -> Callable[[], object]:
 
 
 # pack.
+
+
+def search(m: int, k: int, n: int) -> Callable[[], object]:
+    """`Index.search` of `m` queries for the ten best of `n` vectors."""
+    index, queries = Index(int8(n, k)), float32(m, k)
+    return lambda: index.search(queries)
 
 
 def pack(_m: int, k: int, n: int) -> Callable[[], object]:
