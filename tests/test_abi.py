@@ -11,7 +11,21 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from support import banner, checked, child, columns, epilogue, float_call, gather, gemm, kept, narrow, outer, packer, rows
+from support import (
+    banner,
+    checked,
+    child,
+    columns,
+    epilogue,
+    float_call,
+    gather,
+    gemm,
+    kept,
+    narrow,
+    outer,
+    packer,
+    rows,
+)
 from support.banner import registers
 from support.builtin import Call as BuiltinCall
 from support.checked import Checker

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from support import child, kept
 
-from pyint8dot.engine import scan
-
 pytestmark = pytest.mark.native
 
 WIDTHS = (0, 1, 2, 15, 16, 17, 31, 32, 33, 64, 77)
@@ -88,16 +86,3 @@ def test_nothing_is_written_where_a_row_is_full(checker, rng, full):
             call.check(checker)
 
     child.check(body)
-
-
-def test_the_definition_by_hand():
-    state = scan.Kept(np.float32([1, 2]), 4, 10)
-    state.least[:] = 2, 7
-    assert scan.keep_above(np.int32([[1, 2, 3], [4, 3, 9]]), np.float32([1, 1, np.nan]), state)
-    assert scan.keep_above(np.int32([[5], [4]]), np.float32([0.5]), state)
-    assert state.position == 14
-    assert state.counts.tolist() == [1, 1]
-    assert (state.scores[0, 0], state.columns[0, 0]) == (2.5, 13)
-    assert (state.scores[1, 0], state.columns[1, 0]) == (8, 10)
-    assert not scan.keep_above(np.zeros((2, 4), np.int32), np.ones(4, np.float32), state)
-    assert state.position == 14

@@ -223,7 +223,20 @@ class Program:
     ) -> None:  # fmt: skip
         """int32 to the float32 scores that exceed what their row asks for, and the numbers of their columns."""
         self._add(
-            "keep_above", acc, ld_acc, m, n, col_scale, row_scale, least, counts, scores, columns, room, position, status
+            "keep_above",
+            acc,
+            ld_acc,
+            m,
+            n,
+            col_scale,
+            row_scale,
+            least,
+            counts,
+            scores,
+            columns,
+            room,
+            position,
+            status,
         )
 
     # Functions of float32 rows.

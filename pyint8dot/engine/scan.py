@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -78,8 +78,8 @@ class Kept:
         self.scores = np.empty((m, room), np.float32)
         self.scores.fill(-np.inf)
         self.columns = np.zeros((m, room), np.int64)
-        parts = self.state, factors, self.least, self.scores, self.columns
-        self.addresses = tuple(map(address, parts))
+        parts: tuple[NDArray[Any], ...] = self.state, factors, self.least, self.scores, self.columns
+        self.addresses = tuple([address(each) for each in parts])
 
     @property
     def position(self) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from pyint8dot.engine.operand import choice
 from pyint8dot.engine.scan import Queries
+from pyint8dot.search import files
+from pyint8dot.search.arguments import as_ids, mask_of, positive
 from pyint8dot.search.part import Part, native_layout
 from pyint8dot.search.rescore import rescored, rows_of
 from pyint8dot.search.scan import Corpus, best_of, together
@@ -94,18 +96,16 @@ class Index:
         self._lock = threading.Lock()
         #: What searches go over, made anew after a change.
         self._seen: Corpus | None = None
-        #: Where it was opened or saved last, and what the files there are called after.
-        self._saved: tuple[str, int] | None = None
         if vectors is None:
             if dim is None:
                 raise ValueError("dim must be given where vectors are not")
             if ids is not None or scales is not None:
                 raise ValueError("ids and scales belong to vectors, of which there are none")
-            self._dim = _positive("dim", dim)
+            self._dim = positive("dim", dim)
             coded("vectors", np.empty((0, self._dim), np.float32), self._dim, metric)
             return
         first = np.asarray(vectors)
-        self._dim = _positive("dim", dim) if dim is not None else first.shape[-1] if first.ndim else 0
+        self._dim = positive("dim", dim) if dim is not None else first.shape[-1] if first.ndim else 0
         self.add(first, ids, scales=scales)
 
     # What it is.
@@ -141,12 +141,14 @@ class Index:
     def __repr__(self) -> str:
         return f"Index({len(self)} vectors, dim={self._dim}, metric={self._metric!r}, keep={self._keep!r}, nbytes={self.nbytes})"
 
-    def __contains__(self, id: object) -> bool:
-        return isinstance(id, (int, np.integer)) and bool(self._find(np.array([id], np.int64))[0] >= 0)
+    def __contains__(self, id_: object) -> bool:
+        return isinstance(id_, (int, np.integer)) and bool(self._find(np.array([id_], np.int64))[0] >= 0)
 
     # What changes it.
 
-    def add(self, vectors: npt.ArrayLike, ids: npt.ArrayLike | None = None, *, scales: npt.ArrayLike | None = None) -> None:
+    def add(
+        self, vectors: npt.ArrayLike, ids: npt.ArrayLike | None = None, *, scales: npt.ArrayLike | None = None
+    ) -> None:
         """Add vectors. No search may run meanwhile.
 
         Parameters
@@ -196,13 +198,15 @@ class Index:
                 self._parts.append(Part(self._dim, native_layout(), kept))
             part = self._parts[-1]
             end = done + min(part.room, len(codes) - done)
-            part.append(codes[done:end], factors[done:end], ids[done:end], {n: rows[done:end] for n, rows in more.items()})
+            part.append(
+                codes[done:end], factors[done:end], ids[done:end], {n: rows[done:end] for n, rows in more.items()}
+            )
             done = end
 
     def _new_ids(self, ids: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64]:
         if ids is None:
             return np.arange(self._next, self._next + n)
-        given = _ids(ids)
+        given = as_ids(ids)
         if given.shape != (n,):
             raise ValueError(f"ids must have shape {(n,)}, one a vector, got {given.shape}")
         if n and given.min() < 0:
@@ -234,7 +238,7 @@ class Index:
         TypeError
             `ids` are no integers.
         """
-        wanted = np.unique(_ids(ids))
+        wanted = np.unique(as_ids(ids))
         removed = 0
         with self._lock:
             for i, part in enumerate(self._parts):
@@ -260,7 +264,7 @@ class Index:
         rescore: bool = False,
         rescore_multiplier: int = 4,
         num_threads: int | None = None,
-        filter: npt.ArrayLike | Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] | None = None,
+        filter: npt.ArrayLike | Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] | None = None,  # noqa: A002 - as elsewhere
         kernel: str | None = None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Find the `k` vectors of the highest score for each query. Searches may run in several threads at once.
@@ -297,11 +301,11 @@ class Index:
             `queries` are not finite or have another dimension, `k` or another number is out of range, or `rescore` is asked of an index
             that keeps nothing for it.
         """
-        k, multiplier = _positive("k", k), _positive("rescore_multiplier", rescore_multiplier)
+        k, multiplier = positive("k", k), positive("rescore_multiplier", rescore_multiplier)
         if rescore and self._keep is None:
             raise ValueError('rescore needs an index made with keep="float32" or keep="int8"')
         made = coded("queries", queries, self._dim, self._metric)
-        mask = _mask(filter)
+        mask = mask_of(filter)
         chosen, count = choice(kernel, num_threads)
         corpus = self._corpus()
         # No place is asked for that cannot be filled: k may be anything.
@@ -312,12 +316,13 @@ class Index:
             self._found(corpus, made.rows(start, start + step), k, wanted, chosen, count, mask, rescore=rescore)
             for start in range(0, m if there else 0, step)
         ]
-        if len(found) == 1 and k <= there:
+        if len(found) == 1 and found[0][0].shape[1] == k:
             return found[0]
         scores, ids = np.full((m, k), -np.inf, np.float32), np.full((m, k), -1, np.int64)
         for i, each in enumerate(found):
-            at = slice(i * step, (i + 1) * step)
-            scores[at, : min(k, there)], ids[at, : min(k, there)] = each
+            # Fewer than k where there are fewer vectors, or fewer that the filter lets through.
+            at, width = slice(i * step, (i + 1) * step), each[0].shape[1]
+            scores[at, :width], ids[at, :width] = each
         return scores, ids
 
     def _found(
@@ -348,7 +353,7 @@ class Index:
         KeyError
             An id is not in the index.
         """
-        wanted = _ids(ids)
+        wanted = as_ids(ids)
         flat = wanted.reshape(-1)
         numbers = self._find(flat)
         if (numbers < 0).any():
@@ -359,6 +364,60 @@ class Index:
         if self._keep != "float32":
             values = values * factors.astype(np.float64)[:, None]
         return values.astype(np.float32).reshape(*wanted.shape, self._dim)
+
+    # Files.
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the index to a folder, as `pyint8dot.search.files` describes; nothing else may change it meanwhile.
+
+        What the folder has of it already is not written again: after `open` and `add` that is all but the new vectors. Until everything
+        else is written, `open` finds what was there before.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The folder; it is made where there is none.
+        """
+        with self._lock:
+            contents = files.Contents(
+                self._dim, self._metric, self._keep, self._ascending, self._next, self._parts
+            )  # fmt: skip
+            files.write(Path(path), contents)
+
+    @classmethod
+    def open(cls, path: str | PathLike[str], *, mmap: bool = True, verify: bool = True) -> Index:
+        """Open an index that was saved.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The folder.
+        mmap : bool
+            Leave the vectors on the disk and read what a search comes by, so that they may be more than fit the memory. Those that were
+            saved for another kernel are packed anew at every search then; without it once, when they are loaded.
+        verify : bool
+            Read every file to see that it is as it was written. Their sizes are looked at in any case.
+
+        Returns
+        -------
+        Index
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no index.
+        IndexFileError
+            A file is missing, or not as it was written; this is a ValueError.
+        """
+        contents = files.read(Path(path), mmap=mmap, verify=verify)
+        made = cls(dim=contents.dim, metric=contents.metric, keep=contents.keep)  # type: ignore[arg-type]  # names that were checked
+        made._ascending, made._next = contents.ascending, contents.following
+        made._parts = [part for part in contents.parts if part.count]
+        if not mmap:
+            layout = native_layout()
+            for part in made._parts:
+                part.taken(layout, 0, part.count)
+        return made
 
     def _corpus(self) -> Corpus:
         found = self._seen
@@ -377,50 +436,3 @@ class Index:
             numbers = np.where(columns >= 0, columns + start, numbers)
             start += part.count
         return numbers
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be an int, got bool")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
-    return number
-
-
-def _ids(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    array = np.asarray(ids)
-    if array.size == 0:
-        return np.empty(array.shape, np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers, got {array.dtype}")
-    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"ids must fit int64, got {array.max()}")
-    return array.astype(np.int64)
-
-
-def _mask(filter: Any) -> Mask | None:
-    """What tells which ids a search may find."""
-    if filter is None:
-        return None
-    if callable(filter):
-
-        def asked(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-            answer = np.asarray(filter(ids.copy()))
-            if answer.dtype != np.bool_ or answer.shape != ids.shape:
-                raise TypeError(f"filter must return bool of shape {ids.shape}, got {answer.dtype} of shape {answer.shape}")
-            return answer
-
-        return asked
-    allowed = np.unique(_ids(filter))
-
-    def among(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        if not len(allowed):
-            return np.zeros(ids.shape, np.bool_)
-        found: npt.NDArray[np.bool_] = allowed[np.minimum(np.searchsorted(allowed, ids), len(allowed) - 1)] == ids
-        return found
-
-    return among

@@ -74,7 +74,8 @@ class Part:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(each.nbytes for each in (self.panels, self.factors, self.ids, *self.more.values()))
+        arrays: list[NDArray[Any]] = [self.panels, self.factors, self.ids, *self.more.values()]
+        return sum(each.nbytes for each in arrays)
 
     def append(self, codes: Codes, factors: Float32, ids: NDArray[np.int64], more: dict[str, NDArray[Any]]) -> None:
         """Add vectors, at most as many as there is room for."""
@@ -178,7 +179,7 @@ class Part:
         """A part of the vectors that have not been removed."""
         made = Part(self.dim, self.layout, {name: rows.dtype for name, rows in self.more.items()})
         columns = np.flatnonzero(self.alive())
-        made._grow(len(columns))  # noqa: SLF001 - its own
+        made._grow(len(columns))
         for start in range(0, len(columns), LEAST * self.layout.r):
             some = columns[start : start + LEAST * self.layout.r]
             made.append(

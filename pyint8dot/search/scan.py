@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,7 +67,7 @@ class Corpus(NamedTuple):
     ascending: bool
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many vectors there are, removed ones included."""
         return self.starts[-1]
 
@@ -90,15 +91,15 @@ class Corpus(NamedTuple):
     def edges(self, count: int, queries: Queries) -> list[tuple[int, int]]:
         """Cut all vectors into at most `count` ranges, as even as they come, that begin with panels."""
         if count == 1:
-            return [(0, self.count)] if self.count else []
+            return [(0, self.size)] if self.size else []
         edges = [0]
-        for start, _ in cut(self.count, count, 1)[1:]:
+        for start, _ in cut(self.size, count, 1)[1:]:
             i = self.part_of(start)
             r = panel(self.parts[i], queries)
             first = self.starts[i]
             edges.append(first + (start - first) // r * r)
-        edges.append(self.count)
-        return [(start, end) for start, end in zip(edges[:-1], edges[1:], strict=True) if start < end]
+        edges.append(self.size)
+        return [(start, end) for start, end in itertools.pairwise(edges) if start < end]
 
 
 def panel(part: Part, queries: Queries) -> int:
@@ -136,15 +137,14 @@ def best_of(corpus: Corpus, queries: Queries, k: int, mask: Mask | None, count: 
         Which of some ids may be found.
     count : int
     """
-    m = len(queries.codes)
-    count = min(count, max(1, corpus.count * queries.codes.size // LEAST_WORK))
+    count = min(count, max(1, corpus.size * queries.codes.size // LEAST_WORK))
     ranges = corpus.edges(count, queries)
     found: list[Best | None] = [None] * len(ranges)
 
     def work(i: int) -> None:
         found[i] = _best_in(corpus, queries, k, mask, *ranges[i])
 
-    settings.count(queries.kernel.name, corpus.count * queries.codes.size)
+    settings.count(queries.kernel.name, corpus.size * queries.codes.size)
     threads.run([functools.partial(work, i) for i in range(len(ranges))])
     there = [each for each in found if each is not None]
     if len(there) > 1:

@@ -57,7 +57,9 @@ class Coded(NamedTuple):
         return Coded(self.codes[at], self.factors[at], None if self.values is None else self.values[at])
 
 
-def coded(name: str, vectors: npt.ArrayLike, dim: int | None, metric: str, scales: npt.ArrayLike | None = None) -> Coded:
+def coded(
+    name: str, vectors: npt.ArrayLike, dim: int | None, metric: str, scales: npt.ArrayLike | None = None
+) -> Coded:
     """Check vectors and make them int8.
 
     Raises
@@ -121,7 +123,8 @@ def _scales(scales: npt.ArrayLike, n: int) -> Float32:
     if not ((given >= 0) & (given <= MOST)).all():
         raise ValueError("scales must be from 0 to 2**50")
     # Adding 0 leaves no negative zero.
-    return np.broadcast_to(given, (n,)) + np.float32(0)
+    result: Float32 = np.broadcast_to(given, (n,)) + np.float32(0)
+    return result
 
 
 def reciprocal_norms(codes: Codes) -> Float32:
@@ -130,7 +133,8 @@ def reciprocal_norms(codes: Codes) -> Float32:
         return np.concatenate([reciprocal_norms(codes[at]) for at in pieces(len(codes))])
     wide = codes.astype(np.int32)
     squares = np.einsum("ij,ij->i", wide, wide)
-    return (1 / np.sqrt(np.maximum(squares, 1))).astype(np.float32)
+    result: Float32 = (1 / np.sqrt(np.maximum(squares, 1))).astype(np.float32)
+    return result
 
 
 def second_digits(values: Float32, coded: Codes) -> Codes:
