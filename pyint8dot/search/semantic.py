@@ -86,6 +86,11 @@ def dequantize_embeddings(embeddings: npt.ArrayLike, ranges: npt.ArrayLike) -> n
         `embeddings` are neither int8 nor uint8.
     ValueError
         `ranges` have another shape.
+
+    Examples
+    --------
+    >>> dequantize_embeddings(np.int8([[-128, 0]]), np.float32([[0, -1], [255, 1]])).round(2)
+    array([[0.5 , 0.01]], dtype=float32)
     """
     codes, limits = np.asarray(embeddings), np.asarray(ranges, np.float32)
     if codes.dtype not in (np.int8, np.uint8):
