@@ -143,6 +143,15 @@ def test_rescored(rng, metric, keep):
     )
 
 
+def test_rescored_ties_go_to_the_smaller_id():
+    """Vectors whose codes differ in score and whose values do not."""
+    index = Index(np.float32([[1, 300], [1, 5], [0, 1]]), metric="ip", keep="float32")
+    q = np.float32([1, 0])
+    assert index.search(q, 2)[1].tolist() == [[1, 0]]
+    scores, ids = index.search(q, 2, rescore=True)
+    assert (scores.tolist(), ids.tolist()) == ([[1, 1]], [[0, 1]])
+
+
 def test_second_digits_say_more(rng):
     x = floats(rng, 40, 30)
     one, two = (Index(x, metric="ip", keep=keep).reconstruct(np.arange(40)) for keep in (None, "int8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,13 @@ from pyint8dot.search import files
 from pyint8dot.search.arguments import as_ids, mask_of, positive
 from pyint8dot.search.part import Part, native_layout
 from pyint8dot.search.rescore import rescored, rows_of
-from pyint8dot.search.scan import Corpus, best_of, together
+from pyint8dot.search.scan import Best, Corpus, best_of, first_of, together
 from pyint8dot.search.vectors import BASE, KEEPS, METRICS, Coded, coded, second_digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
-    from pyint8dot.engine.kernels import Kernel
-    from pyint8dot.search.scan import Mask
     from pyint8dot.search.vectors import Keep, Metric
 
 __all__ = ["Index"]
@@ -34,6 +32,21 @@ DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "int8": np.
 
 #: Vectors that are made int8 and packed together, so that adding many takes little more than they do.
 BATCH = 16384
+
+
+class Candidates(NamedTuple):
+    """What is found for some queries, best first by the codes alone."""
+
+    scores: npt.NDArray[np.float32]
+    ids: npt.NDArray[np.int64]
+    #: The scores by what the index keeps of its vectors, where they are asked for.
+    fine: npt.NDArray[np.float32] | None
+
+    def best(self, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Scores and ids of the first `k`, by the fine scores where there are some."""
+        if self.fine is None:
+            return self.scores[:, :k], self.ids[:, :k]
+        return first_of(self.fine, self.ids, self.ids, k)
 
 
 class Index:
@@ -304,35 +317,41 @@ class Index:
         k, multiplier = positive("k", k), positive("rescore_multiplier", rescore_multiplier)
         if rescore and self._keep is None:
             raise ValueError('rescore needs an index made with keep="float32" or keep="int8"')
+        there = len(self)
+        # No place is asked for that cannot be filled: k may be anything.
+        wanted = min(k * multiplier if rescore else k, there)
+        found = self._candidates(queries, wanted, rescore, num_threads, filter, kernel)
+        places = [each.best(k) for each in found]
+        if len(places) == 1 and places[0][0].shape[1] == k:
+            return places[0]
+        m = sum(len(ids) for _, ids in places)
+        all_scores, all_ids = np.full((m, k), -np.inf, np.float32), np.full((m, k), -1, np.int64)
+        row = 0
+        for scores, ids in places:
+            # Fewer than k where there are fewer vectors, or fewer that the filter lets through.
+            at, width = slice(row, row + len(ids)), ids.shape[1]
+            all_scores[at, :width], all_ids[at, :width] = scores, ids
+            row += len(ids)
+        return all_scores, all_ids
+
+    def _candidates(
+        self, queries: npt.ArrayLike, wanted: int, rescore: bool, num_threads: int | None, allowed: Any, kernel: str | None
+    ) -> list[Candidates]:  # fmt: skip
+        """Scores and ids of the `wanted` best by the codes, for some queries after the others, and their scores by what is kept."""
         made = coded("queries", queries, self._dim, self._metric)
-        mask = mask_of(filter)
+        mask = mask_of(allowed)
         chosen, count = choice(kernel, num_threads)
         corpus = self._corpus()
-        # No place is asked for that cannot be filled: k may be anything.
-        there = len(self)
-        wanted = min(k * multiplier if rescore else k, there)
-        m, step = len(made.codes), together(chosen, self._dim, max(1, wanted))
-        found = [
-            self._found(corpus, made.rows(start, start + step), k, wanted, chosen, count, mask, rescore=rescore)
-            for start in range(0, m if there else 0, step)
-        ]
-        if len(found) == 1 and found[0][0].shape[1] == k:
-            return found[0]
-        scores, ids = np.full((m, k), -np.inf, np.float32), np.full((m, k), -1, np.int64)
-        for i, each in enumerate(found):
-            # Fewer than k where there are fewer vectors, or fewer that the filter lets through.
-            at, width = slice(i * step, (i + 1) * step), each[0].shape[1]
-            scores[at, :width], ids[at, :width] = each
-        return scores, ids
-
-    def _found(
-        self, corpus: Corpus, queries: Coded, k: int, wanted: int, kernel: Kernel, count: int, mask: Mask | None, *, rescore: bool
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:  # fmt: skip
-        """What is found for queries that go over the vectors together."""
-        best = best_of(corpus, Queries(kernel, queries.codes, queries.factors), wanted, mask, count)
-        if rescore and self._keep is not None:
-            best = rescored(corpus, queries, best, k, self._metric, self._keep)
-        return best.scores, corpus.ids(best.columns)
+        step = together(chosen, self._dim, max(1, wanted))
+        found = []
+        for start in range(0, len(made.codes), step):
+            some = made.rows(start, start + step)
+            best = Best(np.empty((len(some.codes), 0), np.float32), np.empty((len(some.codes), 0), np.int64))
+            if wanted:
+                best = best_of(corpus, Queries(chosen, some.codes, some.factors), wanted, mask, count)
+            fine = rescored(corpus, some, best, self._metric, self._keep) if rescore and self._keep else None
+            found.append(Candidates(best.scores, corpus.ids(best.columns), fine))
+        return found
 
     def reconstruct(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return vectors as they are compared: from the float32 vectors or both digits where those are kept, else from the codes.

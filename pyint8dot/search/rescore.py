@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyint8dot.search.scan import Best, ranked
 from pyint8dot.search.vectors import BASE, second_digits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pyint8dot.search.scan import Corpus
+    from pyint8dot.search.scan import Best, Corpus
     from pyint8dot.search.vectors import Coded
 
     Float64 = NDArray[np.float64]
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["rescored", "rows_of"]
 
 
-def rescored(corpus: Corpus, queries: Coded, best: Best, k: int, metric: str, keep: str) -> Best:
-    """The `k` best of candidates by what the index has kept of its vectors, `keep`."""
+def rescored(corpus: Corpus, queries: Coded, best: Best, metric: str, keep: str) -> NDArray[np.float32]:
+    """The scores of candidates by what the index has kept of its vectors, `keep`; -inf where the column is -1."""
     wide = _values(queries.codes, queries.values, keep)
     units = _units(wide, queries.factors, metric, keep)
     scores = np.full(best.scores.shape, -np.inf, np.float32)
@@ -31,7 +30,7 @@ def rescored(corpus: Corpus, queries: Coded, best: Best, k: int, metric: str, ke
         rows, factors = rows_of(corpus, columns[there], keep)
         products = total(rows * wide[row])
         scores[row, there] = (products * _units(rows, factors, metric, keep)) * units[row]
-    return ranked(scores, best.columns, corpus, k)
+    return scores
 
 
 def rows_of(corpus: Corpus, numbers: Int64, keep: str | None) -> tuple[Float64, NDArray[np.float32]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Int64 = NDArray[np.int64]
     Mask = Callable[[Int64], NDArray[np.bool_]]
 
-__all__ = ["Best", "Corpus", "best_of", "ranked"]
+__all__ = ["Best", "Corpus", "best_of", "first_of", "together"]
 
 #: How many times as many vectors a round ends at as it begins at. Small rounds keep fewer scores, and their number counts where few
 #: of those are sorted together.
@@ -211,12 +211,17 @@ def _ranked(kept: Kept, corpus: Corpus, k: int) -> tuple[Best, Float32, Int64]:
 def ranked(scores: Float32, columns: Int64, corpus: Corpus, k: int) -> Best:
     """The first `k` of each row, best first and of equal scores the smaller id.
 
-    Where ids ascend, equal scores of a row must come in the order of their columns.
+    Of equal scores the smaller column must come first, as it does of what is kept: where ids ascend they are in order then.
     """
-    if corpus.ascending:
+    return first_of(scores, columns, None if corpus.ascending else corpus.ids(columns), k)
+
+
+def first_of(scores: Float32, columns: Int64, ids: Int64 | None, k: int) -> Best:
+    """The first `k` of each row, best first and of equal scores the smaller id, or the one that came before where there are none."""
+    if ids is None:
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     else:
-        order = np.lexsort((corpus.ids(columns), -scores), axis=-1)[:, :k]
+        order = np.lexsort((ids, -scores), axis=-1)[:, :k]
     # What `take_along_axis` does in many more steps.
     rows = np.arange(len(scores))[:, None]
     return Best(scores[rows, order], columns[rows, order])
