@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 import pyint8dot
-from pyint8dot.search import Index
 
 Make = Callable[[int, int, int], Callable[[], object]]
 # What makes one operand or parameter of the lengths it is given.
@@ -210,6 +209,8 @@ def linear_gelu(m: int, k: int, n: int) -> Callable[[], object]:
 
 def search(m: int, k: int, n: int) -> Callable[[], object]:
     """`Index.search` of `m` queries for the ten best of `n` vectors."""
+    from pyint8dot.search import Index
+
     index, queries = Index(int8(n, k)), float32(m, k)
     return lambda: index.search(queries)
 
