@@ -21,15 +21,14 @@ __all__ = ["rescored", "rows_of"]
 
 
 def rescored(corpus: Corpus, queries: Coded, best: Best, metric: str, keep: str) -> NDArray[np.float32]:
-    """The scores of candidates by what the index has kept of its vectors, `keep`; -inf where the column is -1."""
+    """The scores of candidates by what the index has kept of its vectors, `keep`."""
     wide = _values(queries.codes, queries.values, keep)
     units = _units(wide, queries.factors, metric, keep)
-    scores = np.full(best.scores.shape, -np.inf, np.float32)
+    scores = np.empty(best.scores.shape, np.float32)
     for row, columns in enumerate(best.columns):
-        there = np.flatnonzero(columns >= 0)
-        rows, factors = rows_of(corpus, columns[there], keep)
+        rows, factors = rows_of(corpus, columns, keep)
         products = total(rows * wide[row])
-        scores[row, there] = (products * _units(rows, factors, metric, keep)) * units[row]
+        scores[row] = (products * _units(rows, factors, metric, keep)) * units[row]
     return scores
 
 

@@ -51,7 +51,7 @@ PIECE = 65536
 
 
 class Best(NamedTuple):
-    """The best of each query: scores in descending order, -inf where there are no more, and the numbers of their vectors."""
+    """The best of each query: scores in descending order, and the numbers of their vectors."""
 
     scores: Float32
     columns: Int64
@@ -76,12 +76,10 @@ class Corpus(NamedTuple):
         return bisect.bisect_right(self.starts, number) - 1
 
     def ids(self, numbers: Int64) -> Int64:
-        """Ids of vectors; -1 where the number is."""
+        """Ids of vectors."""
         if len(self.parts) == 1:
-            found = self.parts[0].ids[numbers]
-            found[numbers < 0] = -1
-            return found
-        found = np.full(numbers.shape, -1, np.int64)
+            return self.parts[0].ids[numbers]
+        found = np.empty(numbers.shape, np.int64)
         for i, part in enumerate(self.parts):
             here = (numbers >= self.starts[i]) & (numbers < self.starts[i + 1])
             if here.any():
@@ -126,7 +124,7 @@ def together(kernel: Kernel, dim: int, k: int) -> int:
 def best_of(corpus: Corpus, queries: Queries, k: int, mask: Mask | None, count: int) -> Best:
     """The `k` best of all vectors for each query, on at most `count` threads.
 
-    There are `k` vectors at least that have not been removed; where `mask` leaves fewer, the column -1 stands in place of the others.
+    Fewer of them where `mask` leaves fewer: as many for every query.
 
     Parameters
     ----------
@@ -147,14 +145,10 @@ def best_of(corpus: Corpus, queries: Queries, k: int, mask: Mask | None, count: 
     settings.count(queries.kernel.name, corpus.size * queries.codes.size)
     threads.run([functools.partial(work, i) for i in range(len(ranges))])
     there = [each for each in found if each is not None]
-    if len(there) > 1:
-        scores, columns = (np.concatenate(each, axis=1) for each in zip(*there, strict=True))
-        best = ranked(scores, columns, corpus, k)
-    else:
-        [best] = there
-    if mask is not None:
-        best.columns[best.scores == -np.inf] = -1
-    return best
+    if len(there) == 1:
+        return there[0]
+    scores, columns = (np.concatenate(each, axis=1) for each in zip(*there, strict=True))
+    return ranked(scores, columns, corpus, k)
 
 
 def _best_in(corpus: Corpus, queries: Queries, k: int, mask: Mask | None, start: int, end: int) -> Best:
