@@ -13,6 +13,8 @@ COMMANDS = {
         "speed of whole calls on this machine, beside numpy and the libraries that are installed",
     ),
     "run": ("pyint8dot.cli.run", "an ONNX model, with a table of time by operator and kernel"),
+    "embed": ("pyint8dot.cli.embed", "the lines of a text, embedded and saved for `search`"),
+    "search": ("pyint8dot.cli.search", "the lines nearest to a query"),
 }
 """Name: module, and what it prints."""
 

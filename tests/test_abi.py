@@ -11,8 +11,22 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from support import checked, child, columns, epilogue, float_call, gather, gemm, narrow, outer, packer, rows
-from support.banner import kept, registers
+from support import (
+    banner,
+    checked,
+    child,
+    columns,
+    epilogue,
+    float_call,
+    gather,
+    gemm,
+    kept,
+    narrow,
+    outer,
+    packer,
+    rows,
+)
+from support.banner import registers
 from support.builtin import Call as BuiltinCall
 from support.checked import Checker
 from support.entry import Entry, contract
@@ -104,6 +118,9 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     ),
     "column_start": lambda rng: columns.start(block(rng)[0], np.uint8([7]), block(rng)[1]),
     "column_scale": lambda rng: columns.scale(floats(rng, 21), np.float32(0.3)),
+    "keep_above": lambda rng: kept.Call(
+        block(rng), floats(rng, 21) ** 2, floats(rng, 3) ** 2, floats(rng, 3), np.zeros(3, np.int64), 21
+    ),
     "add_outer": lambda rng: outer.Call(block(rng), block(rng)[:, 0], block(rng)[0]),
 }
 
@@ -215,7 +232,7 @@ def test_kernel_keeps_the_convention(proven, native_kernel, rng):
 def test_entry_clobbers_no_more_than_it_says(proven, stem):
     """Every register of a leaf is clobbered, unused or kept, so the checked call sees each one that the contract does not list."""
     words = contract(stem)
-    named = registers(words["Clobbers"]) | registers(words["Unused"]) | kept(words["Stack"])
+    named = registers(words["Clobbers"]) | registers(words["Unused"]) | banner.kept(words["Stack"])
     assert named | {"x0"} == {f"x{i}" for i in range(31)} | {f"v{i}" for i in range(32)}
     assert not registers(words["Clobbers"]) & registers(words["Unused"])
 

@@ -99,14 +99,17 @@ def promises(source: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def names() -> dict:
+def names(tmp_path_factory) -> dict:
     """The names that the blocks without extras leave, each tried in the order of the README."""
     left: dict = {}
-    for block in BLOCKS:
-        if not extra(block):
-            seen = run(block, left)
-            assert [printed for printed, _ in seen] == [promised for _, promised in seen]
-            assert len(seen) == promises(block)
+    # Some write files.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("readme"))
+        for block in BLOCKS:
+            if not extra(block):
+                seen = run(block, left)
+                assert [printed for printed, _ in seen] == [promised for _, promised in seen]
+                assert len(seen) == promises(block)
     return left
 
 

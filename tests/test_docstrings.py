@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import pyint8dot
+import pyint8dot.search
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,6 +74,7 @@ PUBLIC |= {
     for name, value in vars(pyint8dot.fuse).items()
     if name == "apply" or (name in pyint8dot.fuse.__all__ and inspect.isclass(value))
 }
+PUBLIC |= {f"search.{name}": getattr(pyint8dot.search, name) for name in pyint8dot.search.__all__}
 FUNCTIONS = [name for name, value in PUBLIC.items() if inspect.isfunction(value)]
 CLASSES = [name for name, value in PUBLIC.items() if inspect.isclass(value)]
 

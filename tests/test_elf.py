@@ -37,7 +37,7 @@ GROUPS = (
     "addp addv cmge cmgt dup ext ins mla movi mvni saddlp sadalp shl smax smin smlal smlal2 smlsl smlsl2 smov smull smull2 sqadd sqxtn",
     "sqxtn2 sqxtun sqxtun2 srshl sshl sshll sshll2 ssra sxtb sxtl sxtl2 trn1 trn2 umov ushl uzp1 uzp2 xtn xtn2 zip1 zip2",
     # Vectors of floats: no fused multiply-add, which would round once where numpy rounds twice
-    "fabs fadd faddp fcmeq fcmp fcsel fcvtns fdiv fmax fmaxv fmin fminv fmov fmul fneg fsqrt fsub scvtf ucvtf",
+    "fabs fadd faddp fcmeq fcmgt fcmp fcsel fcvtns fdiv fmax fmaxnm fmaxnmv fmaxv fmin fminv fmov fmul fneg fsqrt fsub scvtf ucvtf",
 )
 ALLOWED = {mnemonic for group in GROUPS for mnemonic in group.split()}
 

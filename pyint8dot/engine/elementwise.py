@@ -1,4 +1,4 @@
-"""Native code that takes the values of arrays one by one, called through programs that are written once per size."""
+"""Native code that takes the values of arrays one by one, called through programs that are written once per size or length of rows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyint8dot.engine import builtin, library
-from pyint8dot.engine.blocks import Written
-from pyint8dot.engine.program import FIRST, LEFT, RESULT, SECOND, STATUS, Program
+from pyint8dot.engine.blocks import EXTENDED, Written, pack_extended
+from pyint8dot.engine.library import address
+from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, Program, run_entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["dynamic_quantize"]
+__all__ = ["dynamic_quantize", "quantize_rows"]
 
 #: Values that may be divided while the interpreter's lock is held: ten microseconds at most on the usual cores.
 HELD_VALUES = 1 << 12
@@ -58,3 +59,26 @@ def _dynamic_quantize(n: int) -> tuple[Written, builtin.Builtin | None, bytes] |
     quick = builtin.quick()
     run = None if quick is None else quick.holding if n <= HELD_VALUES else quick.letting_go
     return Written(program, 0), run, program.records()
+
+
+def quantize_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
+    """Quantise each row of a C-contiguous array of two dimensions to int8.
+
+    Returns the codes and the scales; None where there is no library or a value is not finite.
+    """
+    tail = _quantize_rows(x.shape[1])
+    if tail is None:
+        return None
+    q, scale = _empty(x.shape, np.int8), _empty(len(x), _FLOAT32)
+    head = pack_extended(address(x), address(q), len(x), 0, 0, 0, address(scale), 0)
+    return None if run_entry()(head + tail) else (q, scale)
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _quantize_rows(k: int) -> bytes | None:
+    """The program for rows of `k` values, behind the words of its head."""
+    if library.status() is not None:
+        return None
+    program = Program()
+    program.quantize_rows(x=LEFT, q=RESULT, ld_x=4 * k, ld_q=k, m=ROWS, k=k, scale=FIRST, status=STATUS)
+    return program.tail(EXTENDED)

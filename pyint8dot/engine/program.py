@@ -216,6 +216,29 @@ class Program:
         """int32 to int8 by tract's fixed-point chain."""
         self._add("q_scale", acc, y, ld_acc, ld_y, m, n, multiplier, shift, policy, zero_point, low, high)
 
+    def keep_above(
+        self, *, acc: Argument, ld_acc: Argument, m: Argument, n: Argument, col_scale: Argument, row_scale: Argument,
+        least: Argument, counts: Argument, scores: Argument, columns: Argument, room: Argument, position: Argument,
+        status: Argument,
+    ) -> None:  # fmt: skip
+        """int32 to the float32 scores that exceed what their row asks for, and the numbers of their columns."""
+        self._add(
+            "keep_above",
+            acc,
+            ld_acc,
+            m,
+            n,
+            col_scale,
+            row_scale,
+            least,
+            counts,
+            scores,
+            columns,
+            room,
+            position,
+            status,
+        )
+
     # Functions of float32 rows.
 
     def exp2_terms(
@@ -236,7 +259,7 @@ class Program:
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
-    "q_scale", "exp2_terms", "layer_norm",
+    "q_scale", "keep_above", "exp2_terms", "layer_norm",
 )  # fmt: skip
 library.require("run", *OWN_ENTRIES)
 

@@ -48,6 +48,8 @@ SMALL = SHAPES[:2]
 CUBES: tuple[Shape, ...] = ((256, 256, 256), (1024, 1024, 1024), (2048, 2048, 2048))
 # A column and few columns: products that a tile of eight columns must not fill up with padding.
 COLUMN: Shape = (100_000, 384, 1)
+# Queries, dimensions and vectors of a search, and the most instructions a score that it may take.
+SEARCHES: dict[Shape, float] = {(1, 384, 60_000): 50, (16, 384, 60_000): 32, (200, 384, 60_000): 32}
 NARROW: Shape = (1000, 384, 16)
 # The scores of a transformer's twelve heads.
 BATCHED: Shape = (128, 64, 128)
@@ -59,7 +61,7 @@ class Call:
 
     make: forms.Make
     shapes: tuple[Shape, ...]
-    unit: str  # "MAC": a multiply-accumulate; "byte": k * n; "call": one call; "run": one run of a whole model
+    unit: str  # "MAC": a multiply-accumulate; "byte": k * n; "score": of a query and a vector; "call": one call; "run": one run of a whole model
     macs: int | None = None  # where m * k * n does not say
     # The most instructions of one call on the kernel `BARS_ON`, by shape.
     bars: Mapping[Shape, float] = field(default_factory=dict)
@@ -149,6 +151,12 @@ CALLS: dict[str, Call] = {
     "InferenceSession.run, MatMulInteger": form(forms.session_matmul_integer, 16 + SESSION, 31 + SESSION),
     "InferenceSession.run, QLinearMatMul": form(forms.session_qlinear_matmul, 20 + SESSION, 36 + SESSION),
     "InferenceSession.run, dynamic linear": form(forms.session_dynamic, *DYNAMIC_LINEAR),
+    "Index.search": Call(
+        forms.search,
+        tuple(SEARCHES),
+        "score",
+        bars={shape: shape[0] * shape[2] * bar for shape, bar in SEARCHES.items()},
+    ),
     "pack": Call(forms.pack, ((1, 384, 1536),), "byte"),
     "pack, transposed": Call(forms.pack_transposed, ((1, 384, 1536),), "byte"),
     "MiniLM": Call(forms.whole_model("minilm-int8"), ((1, 128, 384),), "run", 1_358_954_496),
@@ -163,8 +171,8 @@ def macs(call: str, shape: Shape) -> int:
 
 def work(call: str, shape: Shape) -> int:
     """Return the units of work in one call."""
-    _, k, n = shape
-    return {"MAC": macs(call, shape), "byte": k * n, "call": 1, "run": 1}[CALLS[call].unit]
+    m, k, n = shape
+    return {"MAC": macs(call, shape), "byte": k * n, "score": m * n, "call": 1, "run": 1}[CALLS[call].unit]
 
 
 def passes(call: str, shape: Shape) -> tuple[int, int]:

@@ -207,6 +207,14 @@ def linear_gelu(m: int, k: int, n: int) -> Callable[[], object]:
 # pack.
 
 
+def search(m: int, k: int, n: int) -> Callable[[], object]:
+    """`Index.search` of `m` queries for the ten best of `n` vectors."""
+    from pyint8dot.search import Index
+
+    index, queries = Index(int8(n, k)), float32(m, k)
+    return lambda: index.search(queries)
+
+
 def pack(_m: int, k: int, n: int) -> Callable[[], object]:
     """`pack` of a row-major matrix."""
     b = int8(k, n)

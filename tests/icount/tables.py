@@ -112,16 +112,28 @@ def further(goldens: Goldens) -> str:
     """Return the table of the further shapes that have a bar, in instructions a multiply-accumulate."""
     rows = []
     for call, shape in calls.barred():
-        if shape in small_shapes(call):
+        if shape in small_shapes(call) or calls.CALLS[call].unit != "MAC":
             continue
         work, bar = calls.work(call, shape), calls.CALLS[call].bars[shape]
         rows.append([marked(call), name_of(shape), f"{golden(goldens, call, shape) / work:.4f}", f"{bar / work:.4g}"])
     return lines(["form", "m x k x n", "instructions per MAC", "bar"], rows)
 
 
+def searches(goldens: Goldens) -> str:
+    """Return the table of a search on every kernel, in instructions a score, and the bar of one of them."""
+    names = kernels(goldens)
+    [(call, row)] = [(call, row) for call, row in calls.CALLS.items() if row.unit == "score"]
+    rows = []
+    for shape in row.shapes:
+        work = calls.work(call, shape)
+        counts = (f"{goldens[calls.key(call, name, shape)] / work:.1f}" for name in names)
+        rows.append([f"{shape[0]}", *counts, f"{row.bars[shape] / work:g}"])
+    return lines(["queries", *(f"`{name}`" for name in names), f"bar, `{calls.BARS_ON}`"], rows)
+
+
 def pieces(goldens: Goldens) -> list[str]:
     """Return everything the documents have of the goldens: the tables, and the line `smaller`."""
-    return [piece(goldens) for piece in (beside, smaller, models, sizes, forms, further, others)]
+    return [piece(goldens) for piece in (beside, smaller, models, sizes, forms, further, others, searches)]
 
 
 def markdown(goldens: Goldens) -> str:
