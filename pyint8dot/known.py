@@ -20,13 +20,19 @@ _FLOATS = frozenset((float, np.float16, np.float32, np.float64))
 _INTEGERS = frozenset((int, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64))
 
 
+#: The place of the scale of the right operand among the parameters.
+B_SCALE = 2
+
+
 class Known:
     """The parameters of a call and the plan that was made of them, for as long as calls bring the same.
 
     Scalars are the same by type and value, arrays, which may change between two calls, by type, shape and contents.
     """
 
-    __slots__ = ("_arrays", "_kinds", "_others", "_pack", "_packed", "_singles", "dtype", "parameters", "plan")
+    __slots__ = (
+        "_arrays", "_contents", "_kind", "_kinds", "_others", "_pack", "_packed", "_singles", "dtype", "parameters", "plan",
+    )  # fmt: skip
 
     def __init__(self, parameters: tuple[Any, ...], dtype: np.dtype[Any], plan: Plan) -> None:
         self.dtype, self.plan = dtype, plan
@@ -35,6 +41,10 @@ class Known:
         #: The scalars themselves, to be known by identity; an array is never the same for being the same object.
         self.parameters: list[Any] = [object() if type(p) is _array else p for p in parameters]
         self._arrays = [(i, p.dtype, p.shape, p.tobytes()) for i, p in arrays]
+        #: Type and contents of b_scale where it is the only array, a vector: what weights quantised per column have.
+        self._kind, self._contents = None, b""
+        if [i for i, _ in arrays] == [B_SCALE] and parameters[B_SCALE].ndim == 1:
+            self._kind, self._contents = parameters[B_SCALE].dtype, parameters[B_SCALE].tobytes()
         # Where there are 0-d arrays, and nothing but them and scalars, their values are packed into one string.
         self._singles: list[tuple[int, np.dtype[Any]]] = []
         if arrays and not any(p is None or (type(p) is _array and p.ndim) for p in parameters):
@@ -49,6 +59,13 @@ class Known:
         """What is known of a call, or None where a parameter is of a type that is not told apart here."""
         kinds = set(map(type, parameters))
         return cls(parameters, dtype, plan) if kinds <= _FLOATS | _INTEGERS | {_array, type(None)} else None
+
+    def same_vector(self, b_scale: Any) -> bool:
+        """Whether `b_scale` is the vector it was, where all other parameters are the scalars they were."""
+        if type(b_scale) is not _array or b_scale.dtype is not self._kind or b_scale.ndim != 1:
+            return False
+        contents: bytes = b_scale.tobytes()
+        return contents == self._contents
 
     def same(self, p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any) -> bool:
         """Whether another call has the same parameters."""

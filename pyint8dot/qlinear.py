@@ -248,8 +248,8 @@ def qlinear_matmul(
         if known is not None and a.dtype is known.dtype and set_.tally is None:
             p0, p1, p2, p3, p4, p5 = known.parameters
             if (
-                a_scale is p0 and a_zero_point is p1 and b_scale is p2
-                and b_zero_point is p3 and y_scale is p4 and y_zero_point is p5
+                a_scale is p0 and a_zero_point is p1 and b_zero_point is p3 and y_scale is p4 and y_zero_point is p5
+                and (b_scale is p2 or known.same_vector(b_scale))
             ) or known.same(a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point):  # fmt: skip
                 y: Quantized | None = known.plan.offer(a, out, count)
                 if y is not None:
