@@ -21,6 +21,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ FETCHED = ROOT / ".arm64" / "tools" / "bin" / "aarch64-linux-gnu-gcc"
 TARGET_VARIABLE = "PYINT8DOT_TARGET"
 
 COMPILE_FLAGS = ["-c", "-x", "assembler-with-cpp", "-Wall", "-I", "asm"]
+# The assembler and linkers of the package `ziglang`, for systems other than this one.
+ZIG = [sys.executable, "-m", "ziglang"]
 TARGETS: dict[str, dict[str, Any]] = {
     "linux-aarch64": {
         "suffix": ".so",
@@ -49,15 +52,26 @@ TARGETS: dict[str, dict[str, Any]] = {
             "-Wl,-soname,{name}",
         ],
         # The library calls nothing, not even libc, so it loads on every Linux of this machine.
-        "wheel": "py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
+        "wheel": "py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_2_aarch64",
     },
     "macos-arm64": {
         "suffix": ".dylib",
-        "compile": ["-mmacosx-version-min=11.0"],
-        "link": ["-dynamiclib", "-mmacosx-version-min=11.0", "-Wl,-install_name,@rpath/{name}"],
+        "compile": ["-Werror"],
+        # The names of object files, which -S leaves out, are other ones in every folder.
+        "link": ["-dynamiclib", "-Wl,-install_name,@rpath/{name}", "-Wl,-S"],
         "wheel": "py3-none-macosx_11_0_arm64",
     },
+    "windows-arm64": {
+        "suffix": ".dll",
+        "compile": ["-Werror"],
+        "linker": [*ZIG, "lld-link"],
+        # /Brepro puts a hash where the time would stand.
+        "link": ["/dll", "/noentry", "/machine:arm64", "/nodefaultlib", "/noimplib", "/Brepro", "/WX", "/nologo"],
+        "wheel": "py3-none-win_arm64",
+    },
 }
+# What PYINT8DOT_TARGET may say as well: no library, for every machine.
+PORTABLE = "portable"
 
 
 class BuildError(Exception):
@@ -78,6 +92,9 @@ TESTS = Library("libchecked", ("tests/support",), "tests/support/lib")
 
 def host_target() -> str | None:
     """Return the target this machine runs natively, or None where it runs none."""
+    if sys.platform == "win32":
+        # The machine may be another one than that of the process, which Windows emulates then.
+        return "windows-arm64" if sysconfig.get_platform() == "win-arm64" else None
     if struct.calcsize("P") != 8 or platform.machine() not in ("aarch64", "arm64"):
         return None
     return {"linux": "linux-aarch64", "darwin": "macos-arm64"}.get(sys.platform)
@@ -91,11 +108,11 @@ def default_target() -> str:
     return target
 
 
-def run(command: list[str]) -> str:
-    """Run a command in the checkout and return its output, or raise BuildError with all of it."""
+def run(command: list[str], folder: Path | None = None) -> str:
+    """Run a command in the checkout or another folder and return its output, or raise BuildError with all of it."""
     try:
         done = subprocess.run(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command, cwd=folder or ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
     except OSError as error:
         raise BuildError(f"{shlex.join(command)}\n{error}") from None
@@ -108,10 +125,11 @@ def run(command: list[str]) -> str:
 
 def answers(command: list[str]) -> str:
     """Return what a command prints, or nothing where it cannot be run."""
-    try:
-        return run(command).strip()
-    except BuildError:
-        return ""
+    with tempfile.TemporaryDirectory() as folder:  # zig leaves an empty file where it is asked for its machine
+        try:
+            return run(command, Path(folder)).strip()
+        except BuildError:
+            return ""
 
 
 def compilers(target: str) -> list[list[str]]:
@@ -121,9 +139,12 @@ def compilers(target: str) -> list[list[str]]:
         cross = [["aarch64-linux-gnu-gcc"], [str(FETCHED)]]
         clang = [["clang", "--target=aarch64-linux-gnu", "-fuse-ld=lld"]]
         return [*given, ["cc"], ["gcc"], ["clang"], *cross, *clang]
+    if target == "windows-arm64":
+        return [[*ZIG, "cc", "-target", "aarch64-windows-gnu"]]
     if sys.platform == "darwin":
-        return [[*command, "-arch", "arm64"] for command in (*given, ["cc"], ["clang"])]
-    return [[sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-macos"]]
+        oldest = ["-arch", "arm64", "-mmacosx-version-min=11.0"]
+        return [[*command, *oldest] for command in (*given, ["cc"], ["clang"])]
+    return [[*ZIG, "cc", "-target", "aarch64-macos.11.0"]]
 
 
 def find_compiler(target: str) -> list[str] | None:
@@ -186,7 +207,7 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
     name = library.stem + traits["suffix"]
     path = ROOT / library.folder / name
     compile_command = [*compiler, *COMPILE_FLAGS, *traits["compile"]]
-    link_command = [*compiler, *(flag.format(name=name) for flag in traits["link"])]
+    link_command = [*traits.get("linker", compiler), *(flag.format(name=name) for flag in traits["link"])]
 
     headers = sorted({header for folder in (ROOT / "asm", *folders) for header in folder.glob("*.h")})
     commands = [compile_command, link_command, answers([*compiler, "--version"])]
@@ -205,7 +226,11 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
             objects.append(f"{folder}/{number}-{source.stem}.o")
             run([*compile_command, shown(source), "-o", objects[-1]])
         made = Path(folder, name)
-        run([*link_command, *objects, "-o", str(made)])
+        run(
+            [*link_command, *objects, f"/out:{made}"]
+            if "linker" in traits
+            else [*link_command, *objects, "-o", str(made)]
+        )
         record = Path(folder, stamp.name)
         record.write_text(json.dumps({"inputs": inputs, "output": digest(made)}))
         # The library first: a stamp without its library, or with another one's, means "build again".

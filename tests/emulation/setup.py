@@ -117,7 +117,7 @@ def check_pip() -> None:
 
 def host_environment(kind: str) -> None:
     """Make the virtual environment of this machine's own Python: lint, portable runs, builds."""
-    wanted = requirements("lint", "macho", "models", "onnx", "test")
+    wanted = requirements("lint", "models", "onnx", "test", "wheels")
 
     def make(folder: Path) -> None:
         run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
