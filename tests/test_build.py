@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import build
+from pyint8dot.engine import library
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -162,10 +163,65 @@ def test_no_toolchain_is_a_warning_and_an_error_where_one_is_required(tree, monk
 
 
 def test_a_compiler_for_another_machine_is_not_taken(monkeypatch):
-    monkeypatch.setattr(build, "compilers", lambda _target: [["cc"], ["right"]])
+    answers = {"cc": "x86_64-linux-gnu", "apple": "arm64-apple-darwin24.0.0", "right": "aarch64-alpine-linux-musl"}
+    monkeypatch.setattr(build, "compilers", lambda _target: [[name] for name in answers])
     monkeypatch.setattr(build.shutil, "which", lambda name: name)
-    monkeypatch.setattr(build, "answers", lambda command: {"cc": "x86_64-linux-gnu", "right": "aarch64"}[command[0]])
+    monkeypatch.setattr(build, "answers", lambda command: answers[command[0]])
     assert build.find_compiler("linux-aarch64") == ["right"]
+    assert build.find_compiler("macos-arm64") == ["apple"]
+    assert build.find_compiler("windows-arm64") is None
+
+
+def test_zig_makes_the_library_of_linux_with_the_same_entries(copy, monkeypatch):
+    """Where there is no compiler for Linux, as on macOS."""
+    pytest.importorskip("ziglang")
+    lief = pytest.importorskip("lief")
+    *_, zig = build.compilers("linux-aarch64")
+    monkeypatch.setattr(build, "compilers", lambda _target: [zig])
+    path = build.build(target="linux-aarch64")
+    assert path == copy / "pyint8dot" / "lib" / "libpyint8dot.so"
+    image = lief.ELF.parse(path)
+    assert {symbol.name for symbol in image.exported_symbols} == {library.PREFIX + stem for stem in library.ENTRIES}
+    assert not list(image.imported_symbols)
+    assert image.has(lief.ELF.Segment.TYPE.GNU_PROPERTY)
+
+
+@pytest.mark.parametrize("target", build.TARGETS)
+def test_a_target_that_is_asked_for_and_has_no_toolchain_is_an_error(tree, target, monkeypatch):
+    """pip would keep the portable wheel and install it again, long after there is a compiler."""
+    monkeypatch.setattr(build, "compilers", lambda _target: [["no-such-compiler"]])
+    with pytest.raises(build.BuildError, match=f"PYINT8DOT_TARGET asks for {target}.*no-such-compiler"):
+        hook(monkeypatch, None, target)
+    assert not (tree / "pyint8dot").exists()
+
+
+def test_a_portable_wheel_can_be_asked_for_where_there_are_kernels(tree, monkeypatch):
+    data, warnings = hook(monkeypatch, "linux-aarch64", "portable")
+    assert data == {"force_include": {}}
+    assert warnings == ""
+    assert not (tree / "pyint8dot").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "built_for", "expected"),
+    [
+        ("linux", "aarch64", "linux-aarch64", "linux-aarch64"),
+        ("android", "aarch64", "android-24-arm64_v8a", "linux-aarch64"),
+        ("darwin", "arm64", "macosx-11.0-arm64", "macos-arm64"),
+        ("win32", "ARM64", "win-arm64", "windows-arm64"),
+        # A Python for x86 that Windows or macOS emulate.
+        ("win32", "ARM64", "win-amd64", None),
+        ("darwin", "x86_64", "macosx-10.9-universal2", None),
+        # Never tried there: portable, unless somebody asks.
+        ("freebsd14", "arm64", "freebsd-14.1-release-arm64", None),
+        ("linux", "armv7l", "linux-armv7l", None),
+    ],
+)
+def test_the_target_of_a_machine(monkeypatch, system, machine, built_for, expected):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(build.sysconfig, "get_platform", lambda: built_for)
+    assert build.host_target() == expected
 
 
 def test_an_unknown_target_lists_the_known_ones(monkeypatch):
@@ -230,9 +286,9 @@ def test_a_wheel_of_a_machine_without_kernels_is_pure(tmp_path):
     assert not [name for name in names if name.startswith("pyint8dot/lib/")]
 
 
-def hook(monkeypatch, host):
+def hook(monkeypatch, host, asked=""):
     """Run the wheel hook as on another machine; return what it did to the wheel and its warnings."""
-    monkeypatch.delenv("PYINT8DOT_TARGET", raising=False)
+    monkeypatch.setenv("PYINT8DOT_TARGET", asked)
     monkeypatch.setattr(build, "host_target", lambda: host)
     warnings = []
     data = {"force_include": {}}
@@ -248,6 +304,9 @@ def test_an_arm_machine_without_compiler_gets_a_portable_wheel_and_is_told_so(mo
     assert data == {"force_include": {}}
     assert "portable" in warnings
     assert "Install a C compiler" in warnings
+    # What the running package says in the same place.
+    assert build.REINSTALL in warnings
+    assert build.REINSTALL in library.FIX
 
 
 def test_an_arm_machine_whose_assembler_is_too_old_gets_no_wheel(tree, linux, monkeypatch):

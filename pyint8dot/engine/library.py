@@ -44,7 +44,8 @@ def require(*stems: str) -> None:
 
 
 FIX = (
-    "build it with `make build` in a checkout, or install the package again: `pip install --force-reinstall pyint8dot`"
+    "build it with `make build` in a checkout, or, where there is a C compiler, install the package again: "
+    "`pip install --force-reinstall --no-deps --no-cache-dir pyint8dot`"
 )
 
 
