@@ -155,7 +155,7 @@ def host_tools() -> None:
 
 def userland() -> Path:
     """Unpack an AArch64 CPython and return the path of its interpreter."""
-    wanted = ["python3", "libstdc++6", "libgomp1"]
+    wanted = ["python3", "libstdc++6", "libgomp1", "musl"]  # the last for `make wheels`
     release = Path("/etc/os-release").read_text()
     step(
         "AArch64 Python",
