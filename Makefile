@@ -1,6 +1,6 @@
 # Names for the things one does in a checkout; how they are done stands in build.py and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build models test demo bench icount lint clean
+.PHONY: help setup build models test demo bench icount wheels lint clean
 
 PYTHON ?= python3
 ARM64  := .arm64/bin/python
@@ -31,6 +31,9 @@ bench: setup build   ## measure: pytest --benchmark-only on the AArch64 Python
 
 icount: setup build models  ## count the instructions of whole calls under emulation, against the goldens
 	@cd tests && "$(HOST)" -m icount.measure $(if $(UPDATE),--update)
+
+wheels: setup        ## build the wheels of every system and the source into dist/, check and try them
+	@cd tests && "$(HOST)" -m wheels.make
 
 lint: setup          ## ruff and mypy
 	@"$(HOST)" -m ruff check .

@@ -22,6 +22,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,8 +38,11 @@ FETCHED = ROOT / ".arm64" / "tools" / "bin" / "aarch64-linux-gnu-gcc"
 TARGET_VARIABLE = "PYINT8DOT_TARGET"
 
 COMPILE_FLAGS = ["-c", "-x", "assembler-with-cpp", "-Wall", "-I", "asm"]
+# The assembler and linkers of the package `ziglang`, for systems other than this one.
+ZIG = [sys.executable, "-m", "ziglang"]
 TARGETS: dict[str, dict[str, Any]] = {
     "linux-aarch64": {
+        "systems": ("linux", "freebsd"),
         "suffix": ".so",
         "compile": ["-Wa,--fatal-warnings", "-Wa,--noexecstack"],
         "link": [
@@ -50,15 +54,29 @@ TARGETS: dict[str, dict[str, Any]] = {
             "-Wl,-soname,{name}",
         ],
         # The library calls nothing, not even libc, so it loads on every Linux of this machine.
-        "wheel": "py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
+        "wheel": "py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_2_aarch64",
     },
     "macos-arm64": {
+        "systems": ("darwin", "macos"),
         "suffix": ".dylib",
-        "compile": ["-mmacosx-version-min=11.0"],
-        "link": ["-dynamiclib", "-mmacosx-version-min=11.0", "-Wl,-install_name,@rpath/{name}"],
+        "compile": ["-Werror"],
+        # The names of object files, which -S leaves out, are other ones in every folder.
+        "link": ["-dynamiclib", "-Wl,-install_name,@rpath/{name}", "-Wl,-S"],
         "wheel": "py3-none-macosx_11_0_arm64",
     },
+    "windows-arm64": {
+        "systems": ("windows",),
+        "suffix": ".dll",
+        "compile": ["-Werror"],
+        # /Brepro puts a hash where the time would stand.
+        "link": ["/dll", "/noentry", "/machine:arm64", "/nodefaultlib", "/noimplib", "/Brepro", "/WX", "/nologo"],
+        "wheel": "py3-none-win_arm64",
+    },
 }
+# What PYINT8DOT_TARGET may say as well: no library, for every machine.
+PORTABLE = "portable"
+# pip keeps the wheels that it has built, and would install a portable one again.
+REINSTALL = "pip install --force-reinstall --no-deps --no-cache-dir pyint8dot"
 
 
 class BuildError(Exception):
@@ -79,24 +97,27 @@ TESTS = Library("libchecked", ("tests/support",), "tests/support/lib")
 
 def host_target() -> str | None:
     """Return the target this machine runs natively, or None where it runs none."""
+    if sys.platform == "win32":
+        # The machine may be another one than that of the process, which Windows emulates then.
+        return "windows-arm64" if sysconfig.get_platform() == "win-arm64" else None
     if struct.calcsize("P") != 8 or platform.machine() not in ("aarch64", "arm64"):
         return None
-    return {"linux": "linux-aarch64", "darwin": "macos-arm64"}.get(sys.platform)
+    return {"linux": "linux-aarch64", "android": "linux-aarch64", "darwin": "macos-arm64"}.get(sys.platform)
 
 
 def default_target() -> str:
     """Return the target to build: PYINT8DOT_TARGET, else this machine's, else Linux's (emulation)."""
     target = os.environ.get(TARGET_VARIABLE) or host_target() or "linux-aarch64"
     if target not in TARGETS:
-        raise BuildError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
+        raise BuildError(f"unknown target {target!r}; known: {', '.join(TARGETS)}, and {PORTABLE} for a wheel")
     return target
 
 
-def run(command: list[str]) -> str:
-    """Run a command in the checkout and return its output, or raise BuildError with all of it."""
+def run(command: list[str], folder: Path | None = None) -> str:
+    """Run a command in the checkout or another folder and return its output, or raise BuildError with all of it."""
     try:
         done = subprocess.run(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command, cwd=folder or ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
     except OSError as error:
         raise BuildError(f"{shlex.join(command)}\n{error}") from None
@@ -109,10 +130,11 @@ def run(command: list[str]) -> str:
 
 def answers(command: list[str]) -> str:
     """Return what a command prints, or nothing where it cannot be run."""
-    try:
-        return run(command).strip()
-    except BuildError:
-        return ""
+    with tempfile.TemporaryDirectory() as folder:  # zig leaves an empty file where it is asked for its machine
+        try:
+            return run(command, Path(folder)).strip()
+        except BuildError:
+            return ""
 
 
 def compilers(target: str) -> list[list[str]]:
@@ -121,21 +143,36 @@ def compilers(target: str) -> list[list[str]]:
     if target == "linux-aarch64":
         cross = [["aarch64-linux-gnu-gcc"], [str(FETCHED)]]
         clang = [["clang", "--target=aarch64-linux-gnu", "-fuse-ld=lld"]]
-        return [*given, ["cc"], ["gcc"], ["clang"], *cross, *clang]
+        return [*given, ["cc"], ["gcc"], ["clang"], *cross, *clang, [*ZIG, "cc", "-target", "aarch64-linux-gnu"]]
+    if target == "windows-arm64":
+        return [[*ZIG, "cc", "-target", "aarch64-windows-gnu"]]
     if sys.platform == "darwin":
-        return [[*command, "-arch", "arm64"] for command in (*given, ["cc"], ["clang"])]
-    return [[sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-macos"]]
+        oldest = ["-arch", "arm64", "-mmacosx-version-min=11.0"]
+        return [[*command, *oldest] for command in (*given, ["cc"], ["clang"])]
+    return [[*ZIG, "cc", "-target", "aarch64-macos.11.0"]]
 
 
 def find_compiler(target: str) -> list[str] | None:
-    """Return the first driver that exists and makes code for the target, or None."""
+    """Return the first driver that exists and makes code for the target, machine and system, or None."""
     for command in compilers(target):
         if shutil.which(command[0]) is None:
             continue
         machine = answers([*command, "-dumpmachine"])
-        if machine.startswith(("aarch64", "arm64")):
+        if machine.startswith(("aarch64", "arm64")) and any(map(machine.count, TARGETS[target]["systems"])):
             return command
     return None
+
+
+def linking(compiler: list[str], target: str, name: str, objects: list[str], made: str) -> list[str]:
+    """Return the command that makes the library `made`, known by its `name`, of the objects."""
+    flags = [flag.format(name=name) for flag in TARGETS[target]["link"]]
+    if target == "windows-arm64":
+        return [*ZIG, "lld-link", *flags, *objects, f"/out:{made}"]
+    if target == "linux-aarch64" and compiler[: len(ZIG)] == ZIG:
+        # The driver of zig refuses some of these flags, the linker that comes with it takes them all.
+        flags = [word for flag in flags if flag.startswith("-Wl,") for word in flag.split(",")[1:]]
+        return [*ZIG, "ld.lld", "-shared", *flags, *objects, "-o", made]
+    return [*compiler, *flags, *objects, "-o", made]
 
 
 def digest(*parts: object) -> str:
@@ -200,7 +237,7 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
     name = library.stem + traits["suffix"]
     path = ROOT / library.folder / name
     compile_command = [*compiler, *COMPILE_FLAGS, *traits["compile"]]
-    link_command = [*compiler, *(flag.format(name=name) for flag in traits["link"])]
+    link_command = linking(compiler, target, name, [], "")
 
     headers = sorted({header for folder in (ROOT / "asm", *folders) for header in folder.glob("*.h")})
     commands = [compile_command, link_command, answers([*compiler, "--version"])]
@@ -227,7 +264,7 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
                     f"the assembler is too old for {shown(source)}: it does not know the extension {extension}\n{error}"
                 ) from None
         made = Path(folder, name)
-        run([*link_command, *objects, "-o", str(made)])
+        run(linking(compiler, target, name, objects, str(made)))
         record = Path(folder, stamp.name)
         record.write_text(json.dumps({"inputs": inputs, "output": digest(made)}))
         # The library first: a stamp without its library, or with another one's, means "build again".
@@ -251,15 +288,18 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]  # untyped wher
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build for this machine (or PYINT8DOT_TARGET) and add the library to the wheel."""
-        if not os.environ.get(TARGET_VARIABLE) and host_target() is None:
-            print("pyint8dot: this machine runs no native kernel; the wheel is portable", file=sys.stderr)
+        asked = os.environ.get(TARGET_VARIABLE)
+        if asked == PORTABLE or (not asked and host_target() is None):
+            print("pyint8dot: the wheel is portable, without native kernels", file=sys.stderr)
             return
         target = default_target()
         path = build(PRODUCT, target)
+        if path is None and asked:
+            raise BuildError(f"{TARGET_VARIABLE} asks for {target}, but there is {no_toolchain(target)}")
         if path is None:
             self.app.display_warning("=" * 72)
             self.app.display_warning(f"pyint8dot: {no_toolchain(target)}.")
-            self.app.display_warning("Install a C compiler (cc) and reinstall for the fast kernels.")
+            self.app.display_warning(f"Install a C compiler (cc), then, for the fast kernels: {REINSTALL}")
             self.app.display_warning("=" * 72)
             return
         if version == "editable":

@@ -24,8 +24,9 @@
 #endif
 
 /* An entry of the library: the linker exports pyint8dot_<name>, a BTI landing
- * pad (hint #34 is `bti c`) is its first instruction, and unwinders find it. */
-.macro function name
+ * pad (hint #34 is `bti c`) is its first instruction, and unwinders find it.
+ * One with a frame says `framed` here and at its end. */
+.macro function name, frame
         .text
         .p2align 5
 #if defined(__APPLE__)
@@ -35,19 +36,127 @@ _pyint8dot_\name:
         .globl  pyint8dot_\name
 #if defined(__ELF__)
         .type   pyint8dot_\name, %function
+#else
+        .def    pyint8dot_\name
+        .scl    2
+        .type   32
+        .endef
+        .section .drectve, "yn"
+        .ascii  " -export:pyint8dot_\name"
+        .text
+    .ifnb \frame
+        .seh_proc pyint8dot_\name
+    .endif
 #endif
 pyint8dot_\name:
 #endif
-        .cfi_startproc
+        cfi     startproc
         hint    #34
+    .ifnb \frame
+        seh     nop
+    .endif
 .endm
 
 /* The end of an entry, for unwinders and the symbol table. */
-.macro endfunction name
-        .cfi_endproc
+.macro endfunction name, frame
+        cfi     endproc
+    .ifnb \frame
+        seh     endproc
+    .endif
 #if defined(__ELF__)
         .size   pyint8dot_\name, . - pyint8dot_\name
 #endif
+.endm
+
+/* What unwinders are told: DWARF's of the call frame, but for Windows. */
+.macro cfi directive, arguments:vararg
+#if !defined(_WIN32)
+        .cfi_\directive \arguments
+#endif
+.endm
+
+/* The same for Windows, which takes a line an instruction and knows leaves without. */
+.macro seh directive, arguments:vararg
+#if defined(_WIN32)
+        .seh_\directive \arguments
+#endif
+.endm
+
+/* Windows has a name for saving each kind of register; `x` is empty, or stands for a moved stack pointer. */
+.macro seh_pair x, first, at
+#if defined(_WIN32)
+    .irpc letter, \first
+        .ifc \letter, d
+        .seh_save_fregp\x \first, \at
+        .endif
+        .ifc \letter, x
+            .ifc \first, x29
+        .seh_save_fplr\x \at
+            .else
+        .seh_save_regp\x \first, \at
+            .endif
+        .endif
+    .endr
+#endif
+.endm
+
+/* A frame begins: so many bytes of stack, and the first two registers that it keeps at their lowest. */
+.macro open_frame first, second, bytes
+        stp     \first, \second, [sp, #-\bytes]!
+        cfi     def_cfa_offset, \bytes
+        cfi     rel_offset, \first, 0
+        cfi     rel_offset, \second, 8
+        seh_pair _x, \first, \bytes
+.endm
+
+/* Two more of them, so many bytes above. */
+.macro keep first, second, at
+        stp     \first, \second, [sp, #\at]
+        cfi     rel_offset, \first, \at
+        cfi     rel_offset, \second, \at + 8
+        seh_pair , \first, \at
+.endm
+
+/* The frame is found by x29 from here on, whatever becomes of the stack pointer. */
+.macro point_frame
+        mov     x29, sp
+        cfi     def_cfa_register, x29
+        seh     set_fp
+.endm
+
+/* No more is kept: the entry's own work begins. */
+.macro frame_stands
+        seh     endprologue
+.endm
+
+/* The work is done: what follows gives back what was kept, in reverse order. */
+.macro leave_frame
+        seh     startepilogue
+.endm
+
+/* The stack pointer as it was when x29 took it. */
+.macro unpoint_frame
+        mov     sp, x29
+        cfi     def_cfa_register, sp
+        seh     set_fp
+.endm
+
+/* Two registers as they were. */
+.macro give_back first, second, at
+        ldp     \first, \second, [sp, #\at]
+        cfi     restore, \first
+        cfi     restore, \second
+        seh_pair , \first, \at
+.endm
+
+/* The last two, and the stack; `ret` is next. */
+.macro close_frame first, second, bytes
+        ldp     \first, \second, [sp], #\bytes
+        cfi     restore, \first
+        cfi     restore, \second
+        cfi     def_cfa_offset, 0
+        seh_pair _x, \first, \bytes
+        seh     endepilogue
 .endm
 
 /* Read-only constants, reached through `address_of`. */

@@ -47,16 +47,11 @@
 /* One ctypes call costs more instructions than packing and multiplying an 8x8x8 product, and
  * looking up the address of an array as many again: a product makes one of the former and none
  * of the latter. */
-function run
-        stp     x29, x30, [sp, #-48]!
-        .cfi_def_cfa_offset 48
-        .cfi_offset x29, -48
-        .cfi_offset x30, -40
-        stp     record, head, [sp, #16]
-        .cfi_offset x19, -32
-        .cfi_offset x20, -24
-        mov     x29, sp
-        .cfi_def_cfa_register x29
+function run, framed
+        open_frame x29, x30, 48
+        keep    record, head, 16
+        point_frame
+        frame_stands
 
         // Scratch, a page after the other: each is touched before the next, so that what lies beyond a full stack is met.
         .rept   PAGES
@@ -145,14 +140,9 @@ L(call):
 
 L(finished):
         ldr     x0, [head, #HEAD]
-        mov     sp, x29
-        .cfi_def_cfa_register sp
-        ldp     record, head, [sp, #16]
-        .cfi_restore x19
-        .cfi_restore x20
-        ldp     x29, x30, [sp], #48
-        .cfi_restore x29
-        .cfi_restore x30
-        .cfi_def_cfa_offset 0
+        leave_frame
+        unpoint_frame
+        give_back record, head, 16
+        close_frame x29, x30, 48
         ret
-endfunction run
+endfunction run, framed

@@ -48,12 +48,10 @@
 
 /* A call through ctypes costs fifteen hundred instructions more than one of a builtin, and writing sizes, strides and
  * the identities of arrays into bytes as many again: together three times the packing and the product of 8x8x8. */
-function run_builtin
-        stp     x29, x30, [sp, #-176]!
-        .cfi_def_cfa_offset 176
-        .cfi_offset x29, -176
-        .cfi_offset x30, -168
-        mov     x29, sp
+function run_builtin, framed
+        open_frame x29, x30, 176
+        point_frame
+        frame_stands
 
         // The head: data, rows and strides of the left operand, and the data of the others.
         ldp     records, left, [arguments]
@@ -114,9 +112,7 @@ L(locked):
         add     references, references, #1
         str     references, [done]
         mov     x0, done
-        ldp     x29, x30, [sp], #176
-        .cfi_restore x29
-        .cfi_restore x30
-        .cfi_def_cfa_offset 0
+        leave_frame
+        close_frame x29, x30, 176
         ret
-endfunction run_builtin
+endfunction run_builtin, framed

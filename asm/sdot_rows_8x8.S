@@ -282,32 +282,17 @@ L(multiplied_\n):
 /* Packing A costs as much as multiplying it with four columns.  Where C is narrow, its rows are
  * better read once for every panel of B: sums and operands then take every vector register, and
  * eight rows four pointers, the other four rows being a fixed distance away. */
-function sdot_rows_8x8
-        stp     d8, d9, [sp, #-128]!
-        .cfi_def_cfa_offset 128
-        stp     d10, d11, [sp, #16]
-        stp     d12, d13, [sp, #32]
-        stp     d14, d15, [sp, #48]
-        stp     x19, x20, [sp, #64]
-        stp     x21, x22, [sp, #80]
-        stp     x23, x24, [sp, #96]
-        stp     x25, x26, [sp, #112]
-        .cfi_offset d8, -128
-        .cfi_offset d9, -120
-        .cfi_offset d10, -112
-        .cfi_offset d11, -104
-        .cfi_offset d12, -96
-        .cfi_offset d13, -88
-        .cfi_offset d14, -80
-        .cfi_offset d15, -72
-        .cfi_offset x19, -64
-        .cfi_offset x20, -56
-        .cfi_offset x21, -48
-        .cfi_offset x22, -40
-        .cfi_offset x23, -32
-        .cfi_offset x24, -24
-        .cfi_offset x25, -16
-        .cfi_offset x26, -8
+function sdot_rows_8x8, framed
+        open_frame d8, d9, 128
+        keep    d10, d11, 16
+        keep    d12, d13, 32
+        keep    d14, d15, 48
+        keep    x19, x20, 64
+        keep    x21, x22, 80
+        keep    x23, x24, 96
+        keep    x25, x26, 112
+        frame_stands
+
         // How far rows 4 to 7 are from rows 0 to 3, and how often 32 and 16 bytes are taken of each.
         read_arguments
         ldr     far, [args, #72]
@@ -322,30 +307,14 @@ function sdot_rows_8x8
         lsr     sixteens, depth, #4
 L(as_it_is):
         walk    sum_rows
-        ldp     x25, x26, [sp, #112]
-        ldp     x23, x24, [sp, #96]
-        ldp     x21, x22, [sp, #80]
-        ldp     x19, x20, [sp, #64]
-        ldp     d14, d15, [sp, #48]
-        ldp     d12, d13, [sp, #32]
-        ldp     d10, d11, [sp, #16]
-        ldp     d8, d9, [sp], #128
-        .cfi_restore x19
-        .cfi_restore x20
-        .cfi_restore x21
-        .cfi_restore x22
-        .cfi_restore x23
-        .cfi_restore x24
-        .cfi_restore x25
-        .cfi_restore x26
-        .cfi_restore d8
-        .cfi_restore d9
-        .cfi_restore d10
-        .cfi_restore d11
-        .cfi_restore d12
-        .cfi_restore d13
-        .cfi_restore d14
-        .cfi_restore d15
-        .cfi_def_cfa_offset 0
+        leave_frame
+        give_back x25, x26, 112
+        give_back x23, x24, 96
+        give_back x21, x22, 80
+        give_back x19, x20, 64
+        give_back d14, d15, 48
+        give_back d12, d13, 32
+        give_back d10, d11, 16
+        close_frame d8, d9, 128
         ret
-endfunction sdot_rows_8x8
+endfunction sdot_rows_8x8, framed

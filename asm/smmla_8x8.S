@@ -320,35 +320,19 @@ L(narrow_rest_8):
 .endm
 
 /* Sums and two K groups of operands take every vector register. */
-function smmla_8x8
-        stp     d8, d9, [sp, #-64]!
-        .cfi_def_cfa_offset 64
-        stp     d10, d11, [sp, #16]
-        stp     d12, d13, [sp, #32]
-        stp     d14, d15, [sp, #48]
-        .cfi_offset d8, -64
-        .cfi_offset d9, -56
-        .cfi_offset d10, -48
-        .cfi_offset d11, -40
-        .cfi_offset d12, -32
-        .cfi_offset d13, -24
-        .cfi_offset d14, -16
-        .cfi_offset d15, -8
+function smmla_8x8, framed
+        open_frame d8, d9, 64
+        keep    d10, d11, 16
+        keep    d12, d13, 32
+        keep    d14, d15, 48
+        frame_stands
         read_arguments
         walk    sum_blocks
         // What belongs to the caller goes back.
-        ldp     d14, d15, [sp, #48]
-        ldp     d12, d13, [sp, #32]
-        ldp     d10, d11, [sp, #16]
-        ldp     d8, d9, [sp], #64
-        .cfi_restore d8
-        .cfi_restore d9
-        .cfi_restore d10
-        .cfi_restore d11
-        .cfi_restore d12
-        .cfi_restore d13
-        .cfi_restore d14
-        .cfi_restore d15
-        .cfi_def_cfa_offset 0
+        leave_frame
+        give_back d14, d15, 48
+        give_back d12, d13, 32
+        give_back d10, d11, 16
+        close_frame d8, d9, 64
         ret
-endfunction smmla_8x8
+endfunction smmla_8x8, framed

@@ -281,20 +281,12 @@ constants no_columns
         .skip   16
 
 /* B's panel stays in the first-level cache while the block of A, sized by the caller to the second, passes by. */
-function smull_4x4
-        stp     d8, d9, [sp, #-64]!
-        .cfi_def_cfa_offset 64
-        stp     d10, d11, [sp, #16]
-        stp     d12, d13, [sp, #32]
-        stp     d14, d15, [sp, #48]
-        .cfi_offset d8, -64
-        .cfi_offset d9, -56
-        .cfi_offset d10, -48
-        .cfi_offset d11, -40
-        .cfi_offset d12, -32
-        .cfi_offset d13, -24
-        .cfi_offset d14, -16
-        .cfi_offset d15, -8
+function smull_4x4, framed
+        open_frame d8, d9, 64
+        keep    d10, d11, 16
+        keep    d12, d13, 32
+        keep    d14, d15, 48
+        frame_stands
         ldp     c_base, ldc, [args, #16]
         ldp     rows_all, columns, [args, #32]
         ldp     groups, row_start, [args, #48]
@@ -342,18 +334,10 @@ L(columns_done):
         b.hi    L(next_columns)
 
 L(finished):
-        ldp     d14, d15, [sp, #48]
-        ldp     d12, d13, [sp, #32]
-        ldp     d10, d11, [sp, #16]
-        ldp     d8, d9, [sp], #64
-        .cfi_restore d8
-        .cfi_restore d9
-        .cfi_restore d10
-        .cfi_restore d11
-        .cfi_restore d12
-        .cfi_restore d13
-        .cfi_restore d14
-        .cfi_restore d15
-        .cfi_def_cfa_offset 0
+        leave_frame
+        give_back d14, d15, 48
+        give_back d12, d13, 32
+        give_back d10, d11, 16
+        close_frame d8, d9, 64
         ret
-endfunction smull_4x4
+endfunction smull_4x4, framed

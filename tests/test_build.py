@@ -169,12 +169,17 @@ def test_no_source_is_an_error(tmp_path, linux):
         build.build(build.PRODUCT._replace(sources=(tmp_path,)), linux)
 
 
-def test_the_same_sources_give_the_same_bytes_anywhere(copy, linux, monkeypatch):
-    first = build.build(target=linux).read_bytes()
+@pytest.mark.parametrize("target", build.TARGETS)
+def test_the_same_sources_give_the_same_bytes_anywhere(copy, target, monkeypatch):
+    if build.find_compiler(target) is None:
+        pytest.skip(build.no_toolchain(target))
+    first = build.build(target=target).read_bytes()
     other = copy / "elsewhere" / "deeper"
     shutil.copytree(copy / "asm", other / "asm")
     monkeypatch.setattr(build, "ROOT", other)
-    assert build.build(target=linux).read_bytes() == first
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert build.build(target=target).read_bytes() == first
+    assert sorted(path.name for path in other.iterdir()) == ["asm", "pyint8dot"]
 
 
 def test_no_toolchain_is_a_warning_and_an_error_where_one_is_required(tree, monkeypatch, capsys):
@@ -191,31 +196,71 @@ def test_no_toolchain_is_a_warning_and_an_error_where_one_is_required(tree, monk
 
 
 def test_a_compiler_for_another_machine_is_not_taken(monkeypatch):
-    monkeypatch.setattr(build, "compilers", lambda _target: [["cc"], ["right"]])
+    answers = {"cc": "x86_64-linux-gnu", "apple": "arm64-apple-darwin24.0.0", "right": "aarch64-alpine-linux-musl"}
+    monkeypatch.setattr(build, "compilers", lambda _target: [[name] for name in answers])
     monkeypatch.setattr(build.shutil, "which", lambda name: name)
-    monkeypatch.setattr(build, "answers", lambda command: {"cc": "x86_64-linux-gnu", "right": "aarch64"}[command[0]])
+    monkeypatch.setattr(build, "answers", lambda command: answers[command[0]])
     assert build.find_compiler("linux-aarch64") == ["right"]
+    assert build.find_compiler("macos-arm64") == ["apple"]
+    assert build.find_compiler("windows-arm64") is None
+
+
+def test_zig_makes_the_library_of_linux_with_the_same_entries(copy, monkeypatch):
+    """Where there is no compiler for Linux, as on macOS."""
+    pytest.importorskip("ziglang")
+    lief = pytest.importorskip("lief")
+    *_, zig = build.compilers("linux-aarch64")
+    monkeypatch.setattr(build, "compilers", lambda _target: [zig])
+    path = build.build(target="linux-aarch64")
+    assert path == copy / "pyint8dot" / "lib" / "libpyint8dot.so"
+    image = lief.ELF.parse(path)
+    assert {symbol.name for symbol in image.exported_symbols} == {library.PREFIX + stem for stem in library.ENTRIES}
+    assert not list(image.imported_symbols)
+    assert image.has(lief.ELF.Segment.TYPE.GNU_PROPERTY)
+
+
+@pytest.mark.parametrize("target", build.TARGETS)
+def test_a_target_that_is_asked_for_and_has_no_toolchain_is_an_error(tree, target, monkeypatch):
+    """pip would keep the portable wheel and install it again, long after there is a compiler."""
+    monkeypatch.setattr(build, "compilers", lambda _target: [["no-such-compiler"]])
+    with pytest.raises(build.BuildError, match=f"PYINT8DOT_TARGET asks for {target}.*no-such-compiler"):
+        hook(monkeypatch, None, target)
+    assert not (tree / "pyint8dot").exists()
+
+
+def test_a_portable_wheel_can_be_asked_for_where_there_are_kernels(tree, monkeypatch):
+    data, warnings = hook(monkeypatch, "linux-aarch64", "portable")
+    assert data == {"force_include": {}}
+    assert warnings == ""
+    assert not (tree / "pyint8dot").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "built_for", "expected"),
+    [
+        ("linux", "aarch64", "linux-aarch64", "linux-aarch64"),
+        ("android", "aarch64", "android-24-arm64_v8a", "linux-aarch64"),
+        ("darwin", "arm64", "macosx-11.0-arm64", "macos-arm64"),
+        ("win32", "ARM64", "win-arm64", "windows-arm64"),
+        # A Python for x86 that Windows or macOS emulate.
+        ("win32", "ARM64", "win-amd64", None),
+        ("darwin", "x86_64", "macosx-10.9-universal2", None),
+        # Never tried there: portable, unless somebody asks.
+        ("freebsd14", "arm64", "freebsd-14.1-release-arm64", None),
+        ("linux", "armv7l", "linux-armv7l", None),
+    ],
+)
+def test_the_target_of_a_machine(monkeypatch, system, machine, built_for, expected):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(build.sysconfig, "get_platform", lambda: built_for)
+    assert build.host_target() == expected
 
 
 def test_an_unknown_target_lists_the_known_ones(monkeypatch):
     monkeypatch.setenv("PYINT8DOT_TARGET", "vax")
-    with pytest.raises(build.BuildError, match=r"'vax'.*linux-aarch64, macos-arm64"):
+    with pytest.raises(build.BuildError, match=r"'vax'.*linux-aarch64, macos-arm64, windows-arm64"):
         build.default_target()
-
-
-def test_the_macos_library_exports_the_table(copy):
-    lief = pytest.importorskip("lief")
-    if sys.platform != "darwin":
-        pytest.importorskip("ziglang")
-    path = build.build(target="macos-arm64")
-    assert path == copy / "pyint8dot" / "lib" / "libpyint8dot.dylib"
-    binary = lief.MachO.parse(path).at(0)
-    assert binary.header.cpu_type == lief.MachO.Header.CPU_TYPE.ARM64
-    assert binary.header.file_type == lief.MachO.Header.FILE_TYPE.DYLIB
-    # Every linker adds these two names to a dylib.
-    exported = {symbol.name for symbol in binary.exported_symbols} - {"___dso_handle", "__mh_dylib_header"}
-    assert exported == {f"_{library.PREFIX}{stem}" for stem in library.ENTRIES}
-    assert binary.get(lief.MachO.LoadCommand.TYPE.ID_DYLIB).name == "@rpath/libpyint8dot.dylib"
 
 
 def wheel(folder, checkout=CHECKOUT, **environment):
@@ -237,7 +282,7 @@ def wheel(folder, checkout=CHECKOUT, **environment):
 
 def test_a_wheel_with_the_library_is_tagged_by_its_platform(tmp_path, linux):
     path, names = wheel(tmp_path, PYINT8DOT_TARGET=linux)
-    assert path.stem.endswith("-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64")
+    assert path.stem.endswith("-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_2_aarch64")
     assert "pyint8dot/lib/libpyint8dot.so" in names
     assert "pyint8dot/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "asm", "build"))]
@@ -274,9 +319,9 @@ def test_a_wheel_of_a_machine_without_kernels_is_pure(tmp_path):
     assert not [name for name in names if name.startswith("pyint8dot/lib/")]
 
 
-def hook(monkeypatch, host):
+def hook(monkeypatch, host, asked=""):
     """Run the wheel hook as on another machine; return what it did to the wheel and its warnings."""
-    monkeypatch.delenv("PYINT8DOT_TARGET", raising=False)
+    monkeypatch.setenv("PYINT8DOT_TARGET", asked)
     monkeypatch.setattr(build, "host_target", lambda: host)
     warnings = []
     data = {"force_include": {}}
@@ -292,6 +337,9 @@ def test_an_arm_machine_without_compiler_gets_a_portable_wheel_and_is_told_so(mo
     assert data == {"force_include": {}}
     assert "portable" in warnings
     assert "Install a C compiler" in warnings
+    # What the running package says in the same place.
+    assert build.REINSTALL in warnings
+    assert build.REINSTALL in library.FIX
 
 
 def test_an_arm_machine_whose_assembler_is_too_old_gets_no_wheel(tree, linux, monkeypatch):

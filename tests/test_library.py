@@ -38,6 +38,8 @@ def test_the_library_is_looked_for_inside_the_package(monkeypatch):
     assert library.path().parts[-3:] == ("pyint8dot", "lib", "libpyint8dot.so")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert library.path().parts[-3:] == ("pyint8dot", "lib", "libpyint8dot.dylib")
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert library.path().parts[-3:] == ("pyint8dot", "lib", "libpyint8dot.dll")
 
 
 def test_missing_file_says_where_and_what_to_do(tmp_path):
@@ -59,6 +61,10 @@ def macho(machine: int) -> bytes:
     return struct.pack("<IIII", 0xFEEDFACF, machine, 0, 6) + bytes(16)
 
 
+def pe(machine: int) -> bytes:
+    return b"MZ" + bytes(58) + struct.pack("<I", 80) + bytes(16) + b"PE\0\0" + struct.pack("<H", machine)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -70,6 +76,9 @@ def macho(machine: int) -> bytes:
         (elf(9), "it is an ELF library for another machine"),
         (macho(0x01000007), "it is a Mach-O library for x86-64"),
         (macho(0x01000012), "it is a Mach-O library for another machine"),
+        (pe(0x8664), "it is a Windows library for x86-64"),
+        (pe(0x14C), "it is a Windows library for another machine"),
+        (pe(0x14C)[:84], "it is not a shared library"),
     ],
 )
 def test_wrong_file_says_what_it_is(tmp_path, content, words):

@@ -44,7 +44,8 @@ def require(*stems: str) -> None:
 
 
 FIX = (
-    "build it with `make build` in a checkout, or install the package again: `pip install --force-reinstall pyint8dot`"
+    "build it with `make build` in a checkout, or, where there is a C compiler, install the package again: "
+    "`pip install --force-reinstall --no-deps --no-cache-dir pyint8dot`"
 )
 
 
@@ -72,7 +73,7 @@ class Library:
 
 def path() -> Path:
     """Where the native library of this package belongs."""
-    suffix = "dylib" if sys.platform == "darwin" else "so"
+    suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
     return Path(__file__).parents[1] / "lib" / f"libpyint8dot.{suffix}"
 
 
@@ -113,8 +114,10 @@ def _loaded() -> Library | str:
         return str(error)
 
 
-def open_library(file: Path, entries: Sequence[str] = ENTRIES) -> Library:
-    """Load the library `file` and type its `entries`.
+def open_library(
+    file: Path, entries: Sequence[str] = ENTRIES, *, opener: Callable[[str], Any] | None = None
+) -> Library:
+    """Load the library `file` and type its `entries`; `opener` stands in for the system's loader in tests.
 
     Raises
     ------
@@ -124,7 +127,7 @@ def open_library(file: Path, entries: Sequence[str] = ENTRIES) -> Library:
     if not file.is_file():
         raise LibraryError(f"the native library is missing: there is no {file}; {FIX}")
     try:
-        native = ctypes.CDLL(str(file))
+        native = (opener or ctypes.CDLL)(str(file))
     except OSError as error:
         raise LibraryError(f"the native library {file} cannot be loaded: {describe(file)} ({error}); {FIX}") from error
     functions: dict[str, Any] = {}
@@ -141,24 +144,30 @@ def open_library(file: Path, entries: Sequence[str] = ENTRIES) -> Library:
     return Library(file, run, {stem: ctypes.cast(f, ctypes.c_void_p).value or 0 for stem, f in functions.items()})
 
 
-# e_machine of ELF and cputype of Mach-O for the machines one is likely to meet.
+# e_machine of ELF, cputype of Mach-O and Machine of PE for the machines one is likely to meet.
 ELF_MACHINES = {3: "x86", 40: "32-bit Arm", 62: "x86-64", 183: "AArch64", 243: "RISC-V"}
 MACHO_MACHINES = {0x01000007: "x86-64", 0x0100000C: "AArch64"}
+PE_MACHINES = {0x8664: "x86-64", 0xAA64: "AArch64"}
 
 
 def describe(file: Path) -> str:
     """Say in a few words what sort of binary `file` is, for a message about one that does not load."""
     try:
         with file.open("rb") as stream:
-            head = stream.read(20)
+            head = stream.read(1024)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    if len(head) == 20 and head[:4] == b"\x7fELF":
+    if len(head) >= 20 and head[:4] == b"\x7fELF":
         machine = ELF_MACHINES.get(struct.unpack_from("<H", head, 18)[0], "another machine")
         return f"it is an ELF library for {machine}"
-    if len(head) == 20 and head[:4] == b"\xcf\xfa\xed\xfe":
+    if len(head) >= 20 and head[:4] == b"\xcf\xfa\xed\xfe":
         machine = MACHO_MACHINES.get(struct.unpack_from("<I", head, 4)[0], "another machine")
         return f"it is a Mach-O library for {machine}"
+    # The header of Windows lies where the word at 60 of the one of DOS says.
+    at = struct.unpack_from("<I", head, 60)[0] if len(head) >= 64 and head[:2] == b"MZ" else 0
+    if at and head[at : at + 4] == b"PE\0\0" and len(head) >= at + 6:
+        machine = PE_MACHINES.get(struct.unpack_from("<H", head, at + 4)[0], "another machine")
+        return f"it is a Windows library for {machine}"
     return "it is not a shared library"
 
 

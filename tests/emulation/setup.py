@@ -117,7 +117,7 @@ def check_pip() -> None:
 
 def host_environment(kind: str) -> None:
     """Make the virtual environment of this machine's own Python: lint, portable runs, builds."""
-    wanted = requirements("lint", "macho", "models", "onnx", "test")
+    wanted = requirements("lint", "models", "onnx", "test", "wheels")
 
     def make(folder: Path) -> None:
         run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
@@ -155,7 +155,7 @@ def host_tools() -> None:
 
 def userland() -> Path:
     """Unpack an AArch64 CPython and return the path of its interpreter."""
-    wanted = ["python3", "libstdc++6", "libgomp1"]
+    wanted = ["python3", "libstdc++6", "libgomp1", "musl"]  # the last for `make wheels`
     release = Path("/etc/os-release").read_text()
     step(
         "AArch64 Python",

@@ -9,7 +9,7 @@
  *             x1 = argument, handed over in x0
  *             x2 = state, laid out as the offsets below; STATE in checked.py is the same list
  * Clobbers:   x0-x17, v0-v7, v16-v31, flags
- * Unused:     x18 of Apple's platforms, which own it
+ * Unused:     x18 of Apple's platforms and of Windows, which own it
  * Stack:      20736: a frame of 176, 80 of canaries above the function's stack, 20480 watched below it
  * Over-read:  none
  * Bound:      one call at a time in a process: the state's address lies in a static word while the function runs
@@ -44,24 +44,21 @@
 L(kept_state):
         .quad   0
 
-function checked_call
+function checked_call, framed
         // The checker itself keeps the contract that it checks.
-        stp     x29, x30, [sp, #-FRAME]!
-        .cfi_def_cfa_offset FRAME
-        .cfi_offset x29, -FRAME
-        .cfi_offset x30, -(FRAME - 8)
-        mov     x29, sp
-        .cfi_def_cfa x29, FRAME
-        stp     x19, x20, [sp, #16]
-        stp     x21, x22, [sp, #32]
-        stp     x23, x24, [sp, #48]
-        stp     x25, x26, [sp, #64]
-        stp     x27, x28, [sp, #80]
-        stp     d8, d9, [sp, #96]
-        stp     d10, d11, [sp, #112]
-        stp     d12, d13, [sp, #128]
-        stp     d14, d15, [sp, #144]
-#if !defined(__APPLE__)
+        open_frame x29, x30, FRAME
+        point_frame
+        keep    x19, x20, 16
+        keep    x21, x22, 32
+        keep    x23, x24, 48
+        keep    x25, x26, 64
+        keep    x27, x28, 80
+        keep    d8, d9, 96
+        keep    d10, d11, 112
+        keep    d12, d13, 128
+        keep    d14, d15, 144
+        frame_stands
+#if !defined(__APPLE__) && !defined(_WIN32)
         str     x18, [sp, #160]
 #endif
         address_of x9, kept_state
@@ -79,11 +76,11 @@ L(fill_above):
         subs    x12, x12, #1
         b.ne    L(fill_above)
 
-        // Canaries below: a function without a frame leaves them as they are.
-        sub     x11, sp, #BELOW
+        // Canaries below: a function without a frame leaves them as they are.  From the top down, as stacks grow by pages.
+        mov     x11, sp
         mov     x12, #BELOW / 8
 L(fill_below):
-        str     x10, [x11], #8
+        str     x10, [x11, #-8]!
         subs    x12, x12, #1
         b.ne    L(fill_below)
 
@@ -116,7 +113,7 @@ L(fill_below):
         ldp     x13, x14, [state, #X_IN + 13 * 8]
         ldr     x15, [state, #X_IN + 15 * 8]
         ldr     x17, [state, #X_IN + 17 * 8]
-#if !defined(__APPLE__)
+#if !defined(__APPLE__) && !defined(_WIN32)
         ldr     x18, [state, #X_IN + 18 * 8]
 #endif
         ldp     x19, x20, [state, #X_IN + 19 * 8]
@@ -140,7 +137,7 @@ L(fill_below):
         stp     x12, x13, [x16, #X_OUT + 12 * 8]
         stp     x14, x15, [x16, #X_OUT + 14 * 8]
         str     x17, [x16, #X_OUT + 17 * 8]
-#if !defined(__APPLE__)
+#if !defined(__APPLE__) && !defined(_WIN32)
         str     x18, [x16, #X_OUT + 18 * 8]
 #endif
         stp     x19, x20, [x16, #X_OUT + 19 * 8]
@@ -197,22 +194,20 @@ L(look_below):
 L(written_below):
         str     x12, [state, #STACK_USED]
 
-        add     sp, sp, #ABOVE
-#if !defined(__APPLE__)
-        ldr     x18, [sp, #160]
+#if !defined(__APPLE__) && !defined(_WIN32)
+        ldr     x18, [x29, #160]
 #endif
-        ldp     d14, d15, [sp, #144]
-        ldp     d12, d13, [sp, #128]
-        ldp     d10, d11, [sp, #112]
-        ldp     d8, d9, [sp, #96]
-        ldp     x27, x28, [sp, #80]
-        ldp     x25, x26, [sp, #64]
-        ldp     x23, x24, [sp, #48]
-        ldp     x21, x22, [sp, #32]
-        ldp     x19, x20, [sp, #16]
-        ldp     x29, x30, [sp], #FRAME
-        .cfi_def_cfa sp, 0
-        .cfi_restore x29
-        .cfi_restore x30
+        leave_frame
+        unpoint_frame
+        give_back d14, d15, 144
+        give_back d12, d13, 128
+        give_back d10, d11, 112
+        give_back d8, d9, 96
+        give_back x27, x28, 80
+        give_back x25, x26, 64
+        give_back x23, x24, 48
+        give_back x21, x22, 32
+        give_back x19, x20, 16
+        close_frame x29, x30, FRAME
         ret
-endfunction checked_call
+endfunction checked_call, framed

@@ -41,7 +41,7 @@ function saboteur_d\number
 endfunction saboteur_d\number
 .endm
 
-#if !defined(__APPLE__)
+#if !defined(__APPLE__) && !defined(_WIN32)
         spoil_x x18
 #endif
         spoil_x x19
