@@ -202,6 +202,11 @@ def unknown_extension(compile_command: list[str], source: Path, folder: str) -> 
     return None
 
 
+def path_of(library: Library, target: str) -> Path:
+    """Return where a library lies when it is built."""
+    return ROOT / library.folder / (library.stem + TARGETS[target]["suffix"])
+
+
 def build(library: Library = PRODUCT, target: str | None = None, *, force: bool = False) -> Path | None:
     """Build one library and return its path.
 
@@ -234,8 +239,8 @@ def build(library: Library = PRODUCT, target: str | None = None, *, force: bool 
         return None
 
     traits = TARGETS[target]
-    name = library.stem + traits["suffix"]
-    path = ROOT / library.folder / name
+    path = path_of(library, target)
+    name = path.name
     compile_command = [*compiler, *COMPILE_FLAGS, *traits["compile"]]
     link_command = linking(compiler, target, name, [], "")
 

@@ -53,7 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "native: needs an AArch64 processor with the feature of its kernel")
-    config.addinivalue_line("markers", "static: looks at sources and built files only, the same on every processor")
+    config.addinivalue_line(
+        "markers", "static: looks at sources, built files or processes only, the same on every processor"
+    )
     if config.option.seed is None:
         config.option.seed = secrets.randbelow(2**32)
     if getattr(config.option, "hypothesis_seed", None) is None:
@@ -121,7 +123,7 @@ def _why_not(item: pytest.Item, config: pytest.Config) -> str:
     if config.option.no_entries and "checker" in getattr(item, "fixturenames", ()):
         return "tests call single entries, which the run of another processor with these features does"
     if EMULATED and item.get_closest_marker("static"):
-        return "tests look at files only, which the run outside the emulator does"
+        return "tests look at files or processes only, which the run outside the emulator does"
     if getattr(config.option, "benchmark_only", False) and "benchmark" not in getattr(item, "fixturenames", ()):
         return "tests measure nothing: `pytest` without --benchmark-only runs them"
     if not _measuring(config) and _macs(item) > QUICK_MACS:

@@ -61,8 +61,29 @@ def test_macos_asks_sysctl(answers, expected):
     assert cpu.detect("darwin", sysctl=lambda name: answers.get(name, 0)) == expected
 
 
+@pytest.mark.parametrize("system", ["freebsd13", "freebsd14"])
+def test_freebsd_has_the_bits_of_linux_in_entries_of_its_own(system):
+    words = {25: ASIMD | DOTPROD, 26: I8MM}
+    assert cpu.detect(system, auxval=words.get) == {"asimd", "dotprod", "i8mm"}
+    assert cpu.detect(system, auxval={25: ASIMD, 26: 0, 16: DOTPROD}.get) == {"asimd"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (set(), {"asimd"}),
+        ({43}, {"asimd", "dotprod"}),
+        ({43, 66}, {"asimd", "dotprod", "i8mm"}),
+        # Other features that the same function tells.
+        ({19, 34, 44, 46, 47, 58, 67, 68}, {"asimd"}),
+    ],
+)
+def test_windows_tells_each_feature(numbers, expected):
+    assert cpu.detect("win32", present=numbers.__contains__) == expected
+
+
 @pytest.mark.parametrize("system", ["freebsd14", "win32", "sunos5"])
-def test_other_systems_get_the_baseline(system):
+def test_systems_that_do_not_answer_get_the_baseline(system):
     assert cpu.detect(system) == {"asimd"}
 
 
@@ -85,6 +106,14 @@ def test_which_processes_are_aarch64(monkeypatch, machine, maxsize, byteorder, e
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(sys, "maxsize", maxsize)
     monkeypatch.setattr(sys, "byteorder", byteorder)
+    assert cpu.is_aarch64() is expected
+
+
+@pytest.mark.parametrize(("built_for", "expected"), [("win-arm64", True), ("win-amd64", False), ("win32", False)])
+def test_on_windows_the_process_counts_and_not_the_machine(monkeypatch, built_for, expected):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(platform, "machine", lambda: "ARM64")
+    monkeypatch.setattr(cpu.sysconfig, "get_platform", lambda: built_for)
     assert cpu.is_aarch64() is expected
 
 
@@ -360,6 +389,60 @@ def test_cache_sizes_of_a_mac_are_those_of_its_performance_cores():
     assert cpu.measure_caches("darwin", sysctl=lambda name: plain.get(name, 0)) == (64 * KIB, 4096 * KIB)
     assert cpu.measure_caches("darwin", sysctl=lambda name: (plain | cores).get(name, 0)) == (128 * KIB, 16384 * KIB)
     assert cpu.measure_caches("darwin", sysctl=no_answer) == cpu.DEFAULT_CACHES
+
+
+def test_windows_is_asked_for_a_feature_by_its_number():
+    kernel32 = FakeLibc(IsProcessorFeaturePresent=lambda number: 5 if number == 43 else 0)
+    assert cpu.read_processor_feature(43, kernel32=kernel32) is True
+    assert cpu.read_processor_feature(66, kernel32=kernel32) is False
+    assert cpu.read_processor_feature(43, kernel32=FakeLibc()) is False
+    assert cpu.read_processor_feature(43) is False or sys.platform == "win32"
+
+
+def test_elf_aux_info_fills_a_word_and_says_whether_it_did():
+    def fill(entry, into, size):
+        assert size == ctypes.sizeof(ctypes.c_ulong)
+        if entry != 25:
+            return 2
+        into._obj.value = 1 << 20
+        return 0
+
+    assert cpu.read_elf_aux_info(25, libc=FakeLibc(elf_aux_info=fill)) == 1 << 20
+    assert cpu.read_elf_aux_info(26, libc=FakeLibc(elf_aux_info=fill)) == 0
+    assert cpu.read_elf_aux_info(25, libc=FakeLibc()) == 0
+
+
+def processor_information(*records: tuple[int, int, int, int], works: bool = True):
+    """A kernel32 that lists what it is given: what a record is of, level, bytes, type."""
+    # The structure as winnt.h has it: a mask of processors, what it is, and a union of 16 bytes.
+    data = b"".join(
+        struct.pack("<QII", 3, what, 0) + struct.pack("<BBHII", level, 8, 64, count, kind) + bytes(4)
+        for what, level, count, kind in records
+    )
+
+    def tell(buffer, size):
+        enough = buffer is not None and size._obj.value >= len(data)
+        size._obj.value = len(data)
+        if enough and works:
+            ctypes.memmove(buffer, data, len(data))
+        return int(enough and works)
+
+    return FakeLibc(GetLogicalProcessorInformation=tell)
+
+
+def test_cache_sizes_of_windows_are_those_of_the_fastest_cores():
+    unified, instructions, data = 0, 1, 2
+    kernel32 = processor_information(
+        (0, 0, 1, 0),  # a core
+        (2, 1, 32 * KIB, data), (2, 1, 256 * KIB, instructions), (2, 2, 256 * KIB, unified),
+        (2, 1, 96 * KIB, data), (2, 2, 12288 * KIB, unified), (2, 3, 65536 * KIB, unified),
+    )  # fmt: skip
+    listed = cpu.read_windows_caches(kernel32=kernel32)
+    assert listed == ([96 * KIB, 32 * KIB], [12288 * KIB, 256 * KIB])
+    assert cpu.measure_caches("win32", windows=lambda: listed) == (96 * KIB, 12288 * KIB)
+    for silent in (FakeLibc(), processor_information(), processor_information((2, 1, 1, 2), works=False)):
+        assert cpu.read_windows_caches(kernel32=silent) == ([], [])
+    assert cpu.measure_caches("win32", windows=lambda: ([], [])) == cpu.DEFAULT_CACHES
 
 
 def test_cache_sizes_of_this_machine(fresh):

@@ -107,6 +107,18 @@ def planned(tmp_path, monkeypatch):
     return [run.Run(name, sys.executable) for name in ("first", "second", "third")]
 
 
+def test_libraries_of_other_systems_take_the_place_of_this_ones():
+    planned = run.runs("emulated")
+    assert [one.image for one in planned if one.image] == run.FOREIGN
+    assert len(planned) == len(run.MODELS) + len(run.FOREIGN) + 1
+    for one in planned:
+        environment = one.environment()
+        assert ("PYINT8DOT_IMAGE" in environment) == ("support.image_plugin" in one.tests) == (one.image is not None)
+        if one.image:
+            assert Path(environment["PYINT8DOT_IMAGE"]).parts[-3:-1] == ("pyint8dot", "lib")
+            assert all((layout.CHECKOUT / name).exists() for name in one.tests if name.endswith(".py"))
+
+
 def test_what_no_run_carried_out_is_found(planned):
     records = (
         {"a": "passed", "b": "skipped", "c": "left out", "d": "left out", "e": "failed", "g": "unavailable: no cc"},
@@ -247,7 +259,7 @@ def test_every_target_works_in_a_folder_with_spaces(tmp_path):
     (folder / "Makefile").write_text((layout.CHECKOUT / "Makefile").read_text())
     host, arm64 = (recorder(folder / ".arm64" / place / "bin" / "python") for place in ("host", "."))
     python = recorder(folder / "own python")
-    targets = ["setup", "build", "models", "test", "demo", "bench", "icount", "lint"]
+    targets = ["setup", "build", "models", "test", "demo", "bench", "icount", "wheels", "lint"]
     done = subprocess.run(
         ["make", f"PYTHON={python}", *targets], cwd=folder, capture_output=True, text=True, check=False
     )
@@ -255,4 +267,4 @@ def test_every_target_works_in_a_folder_with_spaces(tmp_path):
     tests = str(folder / "tests")
     assert said(python) == [[tests, "-m", "emulation.setup"], [str(folder), "build.py", "--tests"]]
     assert said(arm64) == [[str(folder), "-m", "pyint8dot", "demo"]]
-    assert [words[0] for words in said(host)] == [str(folder), tests, tests, tests, *[str(folder)] * 3]
+    assert [words[0] for words in said(host)] == [str(folder), *[tests] * 4, *[str(folder)] * 3]

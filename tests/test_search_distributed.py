@@ -17,6 +17,7 @@ from pyint8dot.search.distributed import ShardedIndex
 
 # Workers that are killed close sockets and files late.
 pytestmark = [
+    pytest.mark.static,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -13,6 +13,7 @@ import platform
 import re
 import struct
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ CORES = {
 }
 UNKNOWN_CORE = "unknown"
 
+# Name of a feature and what Windows calls it by (PF_ARM_V82_..._INSTRUCTIONS_AVAILABLE of winnt.h).
+WINDOWS_FEATURES = (
+    ("dotprod", 43),
+    ("i8mm", 66),
+)
+
+# FreeBSD has the bits of Linux; the first word has another number there, the second the same.
+FREEBSD_AT_HWCAP = 25
+
 DEFAULT_CACHES = (32 * 1024, 512 * 1024)
 # Sizes outside these bounds are taken for a system that does not know, as virtual machines and
 # emulators often do not.
@@ -59,6 +69,11 @@ PLAUSIBLE_L2 = range(64 * 1024, 256 * 1024 * 1024 + 1)
 CPU_DIRECTORY = Path("/sys/devices/system/cpu")
 CACHE_DIRECTORY = CPU_DIRECTORY / "cpu0" / "cache"
 CPUINFO = Path("/proc/cpuinfo")
+
+# A cache is one sort of the records of GetLogicalProcessorInformation, which begin alike.
+WINDOWS_RECORD = struct.Struct("<QI4xBBHII4x")  # processors, what it is; of a cache level, ways, line, bytes, type
+WINDOWS_CACHE = 2
+WINDOWS_INSTRUCTIONS = 1
 
 Sysctl = Callable[[str], int]
 Auxval = Callable[[int], int]
@@ -119,13 +134,22 @@ def caches() -> tuple[int, int]:
 
 def is_aarch64() -> bool:
     """Tell whether this is a 64-bit little-endian Arm process; a 32-bit Python on a 64-bit kernel is not."""
+    if sys.platform == "win32":
+        # Windows names the machine even to the process of another one that it emulates.
+        return sysconfig.get_platform() == "win-arm64"
     return platform.machine().lower() in ("aarch64", "arm64") and sys.maxsize > 2**32 and sys.byteorder == "little"
 
 
-def detect(system: str, *, auxval: Auxval | None = None, sysctl: Sysctl | None = None) -> frozenset[str]:
+def detect(
+    system: str,
+    *,
+    auxval: Auxval | None = None,
+    sysctl: Sysctl | None = None,
+    present: Callable[[int], bool] | None = None,
+) -> frozenset[str]:
     """Features of an AArch64 machine under the operating system `system`, spelled as `sys.platform`.
 
-    `auxval` and `sysctl` stand in for the system's own answers in tests.
+    `auxval`, `sysctl` and `present` stand in for the system's own answers in tests.
     """
     # Advanced SIMD is part of every AArch64 system that runs Python, so it needs no announcement.
     found = {"asimd"}
@@ -133,9 +157,16 @@ def detect(system: str, *, auxval: Auxval | None = None, sysctl: Sysctl | None =
         ask = auxval or read_auxval
         words = {entry: ask(entry) for entry in (AT_HWCAP, AT_HWCAP2)}
         found.update(name for name, entry, bit in HWCAP_BITS if words[entry] >> bit & 1)
+    elif system.startswith("freebsd"):
+        ask = auxval or read_elf_aux_info
+        words = {AT_HWCAP: ask(FREEBSD_AT_HWCAP), AT_HWCAP2: ask(AT_HWCAP2)}
+        found.update(name for name, entry, bit in HWCAP_BITS if words[entry] >> bit & 1)
     elif system == "darwin":
         read = sysctl or read_sysctl
         found.update(name for name, key in SYSCTL_NAMES if read(key) == 1)
+    elif system == "win32":
+        has = present or read_processor_feature
+        found.update(name for name, number in WINDOWS_FEATURES if has(number))
     return frozenset(found)
 
 
@@ -152,6 +183,53 @@ def read_auxval(entry: int, *, libc: Any = None, auxv: Path = Path("/proc/self/a
     getauxval.argtypes = (ctypes.c_ulong,)
     getauxval.restype = ctypes.c_ulong
     return int(getauxval(entry))
+
+
+def read_elf_aux_info(entry: int, *, libc: Any = None) -> int:
+    """Value of one entry of FreeBSD's auxiliary vector, 0 where there is none."""
+    try:
+        elf_aux_info = (libc or ctypes.CDLL(None)).elf_aux_info
+    except (AttributeError, OSError, TypeError):
+        return 0
+    elf_aux_info.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+    elf_aux_info.restype = ctypes.c_int
+    value = ctypes.c_ulong(0)
+    if elf_aux_info(entry, ctypes.byref(value), ctypes.sizeof(value)) != 0:
+        return 0
+    return int(value.value)
+
+
+def read_processor_feature(number: int, *, kernel32: Any = None) -> bool:
+    """Whether Windows announces a feature of the processor; no where it cannot be asked."""
+    try:
+        is_present = (kernel32 or ctypes.CDLL("kernel32")).IsProcessorFeaturePresent
+    except (AttributeError, OSError):
+        return False
+    is_present.argtypes = (ctypes.c_uint32,)
+    is_present.restype = ctypes.c_int
+    return bool(is_present(number))
+
+
+def read_windows_caches(*, kernel32: Any = None) -> tuple[list[int], list[int]]:
+    """Bytes of the first- and second-level caches for data that Windows lists, the largest first."""
+    found: tuple[list[int], list[int]] = [], []
+    try:
+        tell = (kernel32 or ctypes.CDLL("kernel32")).GetLogicalProcessorInformation
+    except (AttributeError, OSError):
+        return found
+    tell.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+    tell.restype = ctypes.c_int
+    # Asked without memory it says how much it wants.
+    size = ctypes.c_uint32(0)
+    tell(None, ctypes.byref(size))
+    records = ctypes.create_string_buffer(size.value)
+    if not tell(records, ctypes.byref(size)):
+        return found
+    whole = min(size.value, len(records)) // WINDOWS_RECORD.size * WINDOWS_RECORD.size
+    for _, what, level, _, _, count, kind in WINDOWS_RECORD.iter_unpack(records.raw[:whole]):
+        if what == WINDOWS_CACHE and kind != WINDOWS_INSTRUCTIONS and level in (1, 2):
+            found[level - 1].append(count)
+    return sorted(found[0], reverse=True), sorted(found[1], reverse=True)
 
 
 def read_auxv_file(path: Path) -> Mapping[int, int]:
@@ -237,6 +315,7 @@ def measure_caches(
     sysctl: Sysctl | None = None,
     sysconf: Callable[[str], int] | None = None,
     directory: Path = CACHE_DIRECTORY,
+    windows: Callable[[], tuple[list[int], list[int]]] | None = None,
 ) -> tuple[int, int]:
     """Cache sizes under the operating system `system`; the other arguments stand in for its answers in tests."""
     l1d: list[int] = []
@@ -247,6 +326,9 @@ def measure_caches(
         # Apple silicon.
         l1d = [read("hw.perflevel0.l1dcachesize"), read("hw.l1dcachesize")]
         l2 = [read("hw.perflevel0.l2cachesize"), read("hw.l2cachesize")]
+    elif system == "win32":
+        # The largest are those of the fastest cores, where there are several kinds.
+        l1d, l2 = (windows or read_windows_caches)()
     else:
         ask = sysconf or read_sysconf
         listed = read_cache_directory(directory)

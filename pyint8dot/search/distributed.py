@@ -96,7 +96,7 @@ class ShardedIndex:
         if not self._paths:
             raise ValueError("paths must name at least one index")
         self._num_threads, self._mmap = positive("num_threads", num_threads), mmap
-        told = client.gather(client.map(_describe, self._paths, pure=False))
+        told = client.gather(client.map(_describe, self._paths, pure=False))  # type: ignore[no-untyped-call]
         kinds = {each[1:4] for each in told}
         if len(kinds) > 1:
             raise ValueError(f"paths must be indices of one dimension, metric and keep, got {sorted(map(str, kinds))}")

@@ -1,7 +1,8 @@
 """``make test`` and ``make bench``: the test suite on every processor this machine has or can emulate.
 
-On x86-64 Debian that is the emulated CPU models and this machine's own Python, two at a time; on an
-Arm host, or where nothing can be emulated, this machine's own Python alone.
+On x86-64 Debian that is the emulated CPU models and this machine's own Python, two at a time, and the tests of the
+entries once more on the libraries of macOS and Windows; on an Arm host, or where nothing can be emulated, this machine's
+own Python alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from pathlib import Path
 from emulation import control, layout
 from support import rows
 
+import build
+
 REPORTS = layout.HOME / "reports"
+# The targets of other systems, whose libraries the loader of the tests maps.
+FOREIGN = sorted(set(build.TARGETS) - {"linux-aarch64"})
+# The tests that call the entries themselves, and so those worth running on the libraries of other systems as well. One of two
+# placements of buffers does, the code being the same.
+ENTRY_TESTS = ("abi", "run", "gather", "native_floats", "packing", "kernels")
+LESS = "not -start] and not one_hot"
 BEAT = 30  # seconds between two lines of progress
 
 
@@ -37,6 +46,8 @@ class Run:
     builtin: bool = True
     #: Whether single entries of the library are called in it.
     entries: bool = True
+    #: The target whose library takes the place of this machine's, of another system; only the entries are tested then.
+    image: str | None = None
 
     @property
     def chooses(self) -> str | None:
@@ -58,7 +69,17 @@ class Run:
         # Two runs at a time on two processors: more threads of BLAS only wait for each other.
         own.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", PYINT8DOT_RECORD=str(self.record))
         own.update({} if self.builtin else {"PYINT8DOT_BUILTIN": "0"})
+        if self.image:
+            own["PYINT8DOT_IMAGE"] = str(build.path_of(build.PRODUCT, self.image))
+            own["PYTHONPATH"] = str(layout.CHECKOUT / "tests")
         return {**own, "QEMU_CPU": self.cpu} if self.cpu else own
+
+    @property
+    def tests(self) -> list[str]:
+        """What pytest is told beyond what every run is: nothing where the whole suite runs."""
+        if not self.image:
+            return []
+        return ["-p", "support.image_plugin", "-k", LESS, *(f"tests/test_{name}.py" for name in ENTRY_TESTS)]
 
     @property
     def log(self) -> Path:
@@ -80,7 +101,9 @@ def runs(kind: str) -> list[Run]:
     # The last has what the one before it has, and SVE, which only numpy uses. So it goes without the builtin, and without
     # the calls of single entries: neither has a part in those.
     emulated.append(Run(last.name, layout.PYTHON, last.cpu, last.features, builtin=False, entries=False))
-    return [*emulated, Run("host", layout.HOST_PYTHON, None, frozenset())]
+    every = next(model for model in layout.MODELS if model.name == "i8mm")
+    images = [Run(target, layout.PYTHON, every.cpu, every.features, image=target) for target in FOREIGN]
+    return [*emulated, *images, Run("host", layout.HOST_PYTHON, None, frozenset())]
 
 
 def clock(began: float) -> str:
@@ -95,7 +118,7 @@ def pytest(run: Run, arguments: list[str]) -> int:
     run.record.unlink(missing_ok=True)
     with run.log.open("w") as log:
         return subprocess.run(
-            [*command, *arguments],
+            [*command, *run.tests, *arguments],
             cwd=layout.CHECKOUT,
             env=run.environment(),
             stdin=subprocess.DEVNULL,
@@ -179,7 +202,11 @@ def test(arguments: list[str]) -> int:
     kind = layout.kind()
     planned = runs(kind)
     REPORTS.mkdir(parents=True, exist_ok=True)
-    complaints = control.check(planned) if kind == "emulated" else []
+    for run in planned:
+        if run.image and build.build(build.PRODUCT, run.image) is None:
+            raise SystemExit(build.no_toolchain(run.image))
+    whole = [run for run in planned if not run.image]
+    complaints = control.check(whole) if kind == "emulated" else []
     statuses = suite(planned, arguments)
 
     for run in planned:
@@ -188,7 +215,7 @@ def test(arguments: list[str]) -> int:
                 f"\n===== {run.name}: exit status {statuses[run.name]}, whole output in {run.log} =====\n{trouble(run)}"
             )
     if not arguments:
-        unrun, excused = never_ran(planned)
+        unrun, excused = never_ran(whole)
         for line in excused:
             print(f"not run on this machine: {line}")
         if kind == "emulated":

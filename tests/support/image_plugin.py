@@ -1,6 +1,9 @@
 """A plugin of pytest that runs the suite on a library of another system: ``-p support.image_plugin``.
 
-``PYINT8DOT_IMAGE`` is the library, as ``python build.py --target windows-arm64`` makes it.
+``PYINT8DOT_IMAGE`` is the library, as ``python build.py --target windows-arm64`` makes it. `make test` runs the tests of the
+entries so, and any others can be::
+
+    PYINT8DOT_IMAGE=pyint8dot/lib/libpyint8dot.dll PYTHONPATH=tests .arm64/bin/python -m pytest -p support.image_plugin
 """
 
 from __future__ import annotations

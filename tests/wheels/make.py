@@ -114,7 +114,7 @@ def contents(files: dict[str, Path]) -> Iterator[tuple[str, str]]:
 
 def library_name(target: str) -> str:
     """Return the file name of the library of a target."""
-    return build.PRODUCT.stem + build.TARGETS[target]["suffix"]
+    return build.path_of(build.PRODUCT, target).name
 
 
 def installed(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
