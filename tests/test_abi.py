@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from support import checked, child, columns, epilogue, float_call, gather, gemm, narrow, outer, packer, rows
+from support import checked, child, columns, depthwise, epilogue, float_call, gather, gemm, narrow, outer, packer, rows
 from support.banner import kept, registers
 from support.builtin import Call as BuiltinCall
 from support.checked import Checker
@@ -100,6 +100,9 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     "exp2_terms": lambda rng: float_call.Exp2Terms(floats(rng, 63).reshape(3, 21), np.float32(1)),
     "layer_norm": lambda rng: float_call.layer_norm(
         floats(rng, 63).reshape(3, 21), floats(rng, 21), floats(rng, 21), 1e-5
+    ),
+    "depthwise": lambda rng: depthwise.Call(
+        rng, 7, 37, block(rng)[0, :9] % 256, np.arange(9) * 5, 1e-3, 3, np.uint8, ld_x=41
     ),
     "column_start": lambda rng: columns.start(block(rng)[0], np.uint8([7]), block(rng)[1]),
     "column_scale": lambda rng: columns.scale(floats(rng, 21), np.float32(0.3)),

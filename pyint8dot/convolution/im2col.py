@@ -237,18 +237,19 @@ def _integers(name: str, values: Sequence[int] | None, count: int, *, least: int
     return tuple(array.tolist())
 
 
-def grids(image: Quantized, geo: Geometry, fill: int) -> Values:
+def grids(image: Quantized, geo: Geometry, fill: int, beyond: int = 0) -> Values:
     """Lay `image`, shape (channels, *spatial), out for `geo`: shape (phases, channels, pixels of a grid), C-ordered.
 
     The result is int8: uint8 is moved by subtracting 128, which flips the top bit, and `fill`, an int8 value, is what padding holds.
     Only where a single tap reads the image as it is, that is the result, and may be uint8.
+    Where more than the usual bytes behind the last grid are read, `beyond` says how many, and the result is always a copy.
     """
     flip = image.dtype == np.uint8
     channels, pixels = image.shape[0], math.prod(geo.grid)
-    if geo.plain and image.flags.c_contiguous and (not flip or len(geo.shifts) == 1):
+    if not beyond and geo.plain and image.flags.c_contiguous and (not flip or len(geo.shifts) == 1):
         return image.reshape(1, channels, pixels)
     total = len(geo.phases) * channels * pixels
-    store = np.empty(total + slack(), np.int8)
+    store = np.empty(total + max(slack(), beyond), np.int8)
     store.fill(fill)
     laid = store[:total].reshape(len(geo.phases), channels, *geo.grid)
     if len(geo.phases) > FEW_PHASES and math.prod(geo.strides) <= SPARSE * len(geo.phases):

@@ -2,7 +2,7 @@
 
 The weights are the left operand, packed once, and the windows of the image the right one (`pyint8dot.convolution.im2col`), so that the product has
 the pixels of one channel side by side: the layout of the result, with nothing to transpose. A depthwise convolution would be a product
-with a single row for each channel; it is a sum of shifted images instead.
+with a single row for each channel; it is a sum of shifted images instead (`pyint8dot.convolution.depthwise`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pyint8dot.convolution import im2col, program
+from pyint8dot.convolution import depthwise, im2col, program
 from pyint8dot.engine import cpu, kernels, portable, settings
 from pyint8dot.epilogue import requantize
 
@@ -33,7 +33,7 @@ def tile_rows() -> int:
 
 
 # What a convolution works out at its first use and does not depend on the zero point of the images.
-KEPT = ("_offset", "_shared_zeros", "_weight_sums", "_windows")
+KEPT = ("_offset", "_shared_zeros", "_taps", "_weight_sums", "_windows")
 
 
 class Rescale(NamedTuple):
@@ -71,13 +71,16 @@ class Lowered:
         y: Values = np.empty((len(x), out, *place.out), self.dtype)
         if y.size == 0:
             return y
-        depthwise = group > 1 and inner == 1 and out // group < tile_rows()
-        if not depthwise:
+        apart = group > 1 and inner == 1 and out // group < tile_rows()
+        if not apart:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
         for image, target in zip(x, y, strict=True):
+            if apart and kernel.native:
+                self._depthwise(image, place, target, count)
+                continue
             laid = im2col.grids(image, place, self.x_zero)
-            if depthwise:
-                self._depthwise(laid, place, target)
+            if apart:
+                self._shifted(laid, place, target)
             elif kernel.native:
                 self._native(laid, place, target, kernel, count)
             else:
@@ -181,8 +184,23 @@ class Lowered:
         windows: Values = self.weights.rows.astype(np.int32) - self.w_zero.reshape(group, outer, 1)
         return windows
 
-    def _depthwise(self, laid: Values, place: Geometry, target: Values) -> None:
-        """Convolve each channel of `laid` with its own windows, as sums of shifted images."""
+    @functools.cached_property
+    def _taps(self) -> Values:
+        """The same as int16, which holds the difference of two 8-bit numbers."""
+        return self._windows.astype(np.int16)
+
+    def _depthwise(self, image: Quantized, place: Geometry, target: Values, count: int) -> None:
+        """Convolve each channel of one image with its own windows, by native programs."""
+        laid = im2col.grids(image, place, self.x_zero, depthwise.beyond(place))
+        if laid.dtype == np.uint8:
+            laid = np.bitwise_xor(laid, im2col.TOP_BIT).view(np.int8)
+        rescale = self.rescale
+        last = None if rescale is None else program.Last(rescale.zero_point, rescale.dtype == np.uint8)
+        made = depthwise.program(self.weights, depthwise.Key(place, last, count))
+        made.run(laid, target, self._constants, self._taps)
+
+    def _shifted(self, laid: Values, place: Geometry, target: Values) -> None:
+        """Do the same in numpy, each channel of `laid` as sums of shifted images."""
         group, outer, _ = self._windows.shape
         n, columns = place.columns(place.out[0]), place.out[0] * place.pitch
         x_zero = np.int32(self.x_zero + 128 * (laid.dtype == np.uint8))

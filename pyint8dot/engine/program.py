@@ -158,6 +158,13 @@ class Program:
         """What sums start from per column, for a zero point of the left operand that is known only when the program runs."""
         self._add("column_start", start, base, n, zero_point, flip, v)
 
+    def depthwise(
+        self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, taps: Argument,
+        offsets: Argument, weights: Argument, start: Argument, scale: Argument, zero_point: Argument, unsigned: Argument,
+    ) -> None:  # fmt: skip
+        """The convolution of one channel with a window of its own, requantised where there is a scale."""
+        self._add("depthwise", x, y, ld_x, ld_y, m, n, taps, offsets, weights, start, scale, zero_point, unsigned)
+
     # What packs.
 
     def pack(
@@ -235,7 +242,7 @@ class Program:
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
-    "add_outer", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
+    "add_outer", "depthwise", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
     "q_scale", "exp2_terms", "layer_norm",
 )  # fmt: skip
 library.require("run", *OWN_ENTRIES)

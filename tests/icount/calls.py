@@ -51,6 +51,8 @@ COLUMN: Shape = (100_000, 384, 1)
 NARROW: Shape = (1000, 384, 16)
 # The scores of a transformer's twelve heads.
 BATCHED: Shape = (128, 64, 128)
+# Channels and side of the image of a depthwise convolution, the first of MobileNetV1.
+DEPTHWISE: Shape = (32, 112, 1)
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,9 @@ CALLS: dict[str, Call] = {
     "InferenceSession.run, MatMulInteger": form(forms.session_matmul_integer, 16 + SESSION, 31 + SESSION),
     "InferenceSession.run, QLinearMatMul": form(forms.session_qlinear_matmul, 20 + SESSION, 36 + SESSION),
     "InferenceSession.run, dynamic linear": form(forms.session_dynamic, *DYNAMIC_LINEAR),
+    "qlinear_conv, depthwise 3x3": Call(
+        forms.depthwise, (DEPTHWISE,), "MAC", 9 * 112 * 112 * 32, {DEPTHWISE: 3_200_000}
+    ),
     "pack": Call(forms.pack, ((1, 384, 1536),), "byte"),
     "pack, transposed": Call(forms.pack_transposed, ((1, 384, 1536),), "byte"),
     "MiniLM": Call(forms.whole_model("minilm-int8"), ((1, 128, 384),), "run", 1_358_954_496),
