@@ -196,6 +196,32 @@ class Program:
         """float32 values to uint8 codes, and the scale and zero point that their range asks for."""
         self._add("dynamic_quantize", x, y, m, k, scale, zero_point, status)
 
+    # Functions of single values.
+
+    def quantize_linear(
+        self, *, x: Argument, y: Argument, n: Argument, scale: Argument, zero_point: Argument, unsigned: Argument
+    ) -> None:
+        """float32 values to int8 or uint8 codes by one scale and zero point."""
+        self._add("quantize_linear", x, y, n, scale, zero_point, unsigned)
+
+    def dequantize_linear(
+        self, *, x: Argument, y: Argument, n: Argument, scale: Argument, zero_point: Argument, unsigned: Argument
+    ) -> None:
+        """int8 or uint8 codes to float32 values by one scale and zero point."""
+        self._add("dequantize_linear", x, y, n, scale, zero_point, unsigned)
+
+    def lookup(self, *, x: Argument, y: Argument, n: Argument, table: Argument) -> None:
+        """Bytes to what a table of 256 has for them."""
+        self._add("lookup", x, y, n, table)
+
+    # Windows.
+
+    def max_pool(
+        self, entry: str, *, x: Argument, y: Argument, planes: Argument, geometry: Argument, line: Argument
+    ) -> None:
+        """The maxima of windows over planes, by the entry for the kind of value."""
+        self._add(entry, x, y, planes, geometry, line)
+
     # What turns sums into results.
 
     def column_scale(self, *, x: Argument, y: Argument, n: Argument, scale: Argument) -> None:
@@ -243,9 +269,11 @@ class Program:
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "depthwise", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
-    "q_scale", "exp2_terms", "layer_norm",
+    "quantize_linear", "dequantize_linear", "lookup", "q_scale", "exp2_terms", "layer_norm",
 )  # fmt: skip
-library.require("run", *OWN_ENTRIES)
+#: Maxima of windows, by type.
+MAX_POOLS = {np.dtype(np.int8): "max_pool_i8", np.dtype(np.uint8): "max_pool_u8", np.dtype(np.float32): "max_pool_f32"}
+library.require("run", *OWN_ENTRIES, *MAX_POOLS.values())
 
 
 def run_entry() -> Callable[[bytes], int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pyint8dot.engine import pool
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.registry import Function, Site, operator
 
@@ -66,6 +67,15 @@ class Window:
             outs.append(max(0, out))
             pads.append((before, after))
         return outs, pads
+
+    def axes(self, spatial: Sequence[int], outs: list[int], pads: list[tuple[int, int]]) -> list[pool.Axis]:
+        """Return each axis of the windows as the native code takes it, from what `place` found."""
+        return [
+            pool.Axis(size, out, taps, stride, dilation, before)
+            for size, out, taps, stride, dilation, (before, _) in zip(
+                spatial, outs, self.kernel, self.strides, self.dilations, pads, strict=True
+            )
+        ]
 
     def pad(self, x: np.ndarray, pads: list[tuple[int, int]], value: float) -> np.ndarray:
         """Return `x` with its spatial axes padded."""
@@ -134,6 +144,9 @@ def _max_pool(site: Site) -> Function | None:
     def run(x: np.ndarray) -> Any:
         outs, pads = window.place(x.shape[2:])
         check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
+        found = pool.max_pool(x, window.axes(x.shape[2:], outs, pads))
+        if found is not None:
+            return found
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         return slide(window.pad(x, pads, lowest), window, outs, np.maximum)
 
