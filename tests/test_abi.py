@@ -130,6 +130,7 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
         rng, 7, 37, block(rng)[0, :9] % 256, np.arange(9) * 5, 1e-3, 3, np.uint8, ld_x=41
     ),
     **{name: (lambda rng, kind=kind: max_pool(rng, kind)) for kind, name in MAX_POOLS.items()},
+    "lrn": lambda rng: float_call.Lrn(floats(rng, 259).reshape(7, 37), 4, 0.1, 1.0),
     "column_start": lambda rng: columns.start(block(rng)[0], np.uint8([7]), block(rng)[1]),
     "column_scale": lambda rng: columns.scale(floats(rng, 21), np.float32(0.3)),
     "add_outer": lambda rng: outer.Call(block(rng), block(rng)[:, 0], block(rng)[0]),

@@ -214,13 +214,20 @@ class Program:
         """Bytes to what a table of 256 has for them."""
         self._add("lookup", x, y, n, table)
 
-    # Windows.
+    # Windows, and neighbouring channels.
 
     def max_pool(
         self, entry: str, *, x: Argument, y: Argument, planes: Argument, geometry: Argument, line: Argument
     ) -> None:
         """The maxima of windows over planes, by the entry for the kind of value."""
         self._add(entry, x, y, planes, geometry, line)
+
+    def lrn(
+        self, *, x: Argument, y: Argument, channels: Argument, n: Argument, before: Argument, after: Argument,
+        alpha: Argument, bias: Argument, squares: Argument,
+    ) -> None:  # fmt: skip
+        """Local response normalisation with the power of three quarters."""
+        self._add("lrn", x, y, channels, n, before, after, alpha, bias, squares)
 
     # What turns sums into results.
 
@@ -269,7 +276,7 @@ class Program:
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "depthwise", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
-    "quantize_linear", "dequantize_linear", "lookup", "q_scale", "exp2_terms", "layer_norm",
+    "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "exp2_terms", "layer_norm",
 )  # fmt: skip
 #: Maxima of windows, by type.
 MAX_POOLS = {np.dtype(np.int8): "max_pool_i8", np.dtype(np.uint8): "max_pool_u8", np.dtype(np.float32): "max_pool_f32"}

@@ -6,9 +6,9 @@ import numpy as np
 from support.checked import Checker
 from support.entry import Entry
 from support.epilogue import Array, Call, same_bits
-from support.guard import Rectangle, guarded_input
+from support.guard import Guarded, Rectangle, guarded_input
 
-from pyint8dot import floats, quantize
+from pyint8dot import floats, lrn, quantize
 
 
 class Exp2Terms(Call):
@@ -66,6 +66,29 @@ def dequantize_linear(x: Array, scale: np.float32, zero_point: np.generic, *, pl
 
 def lookup(x: Array, table: Array, *, place: str = "end") -> Flat:
     return Flat("lookup", x, table[x], [table], place)
+
+
+class Lrn:
+    """One call of lrn on ``x``, shape (channels, pixels)."""
+
+    def __init__(self, x: Array, size: int, alpha: float, bias: float, *, place: str = "end") -> None:
+        channels, pixels = x.shape
+        self.want = lrn.local_response_normalisation(x[None], size, alpha, lrn.ROOTS, bias, native=False)[0]
+        self.y = Rectangle(1, x.size, place=place, dtype=np.float32)
+        self.squares = Guarded(4 * lrn.PIXELS * channels, place)
+        self._kept = [guarded_input(each, place) for each in (x, np.float32([alpha / size]), np.float32([bias]))]
+        source, *constants = (each.address for each in self._kept)
+        window = [(size - 1) // 2, size // 2]
+        fields = [source, self.y.address, channels, pixels, *window, *constants, self.squares.address]
+        self._kept.append(guarded_input(np.array(fields, np.int64), place))
+        self.argument = self._kept[-1].address
+
+    def check(self, checker: Checker) -> None:
+        """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
+        problems = Entry("lrn").call(checker, self.argument) + self.y.damage()
+        problems += [f"the squares were overrun {side} at {at}" for side, at in self.squares.damage()]
+        problems += same_bits(self.y.values, self.want.reshape(1, -1))
+        assert not problems, "\n".join(problems)
 
 
 class DynamicQuantize:
