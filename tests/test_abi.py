@@ -23,6 +23,7 @@ from support import (
     narrow,
     outer,
     packer,
+    planes,
     pool,
     rows,
 )
@@ -126,6 +127,7 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     "layer_norm": lambda rng: float_call.layer_norm(
         floats(rng, 63).reshape(3, 21), floats(rng, 21), floats(rng, 21), 1e-5
     ),
+    "copy_planes": lambda rng: planes.Call(rng, 2, 3, 37, 2, 0x80),
     "depthwise": lambda rng: depthwise.Call(
         rng, 7, 37, block(rng)[0, :9] % 256, np.arange(9) * 5, 1e-3, 3, np.uint8, ld_x=41
     ),

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pyint8dot.convolution import depthwise, im2col, program
+from pyint8dot.convolution import depthwise as channelwise
+from pyint8dot.convolution import im2col, program
 from pyint8dot.engine import cpu, kernels, portable, settings
 from pyint8dot.epilogue import requantize
 
@@ -71,15 +72,17 @@ class Lowered:
         y: Values = np.empty((len(x), out, *place.out), self.dtype)
         if y.size == 0:
             return y
-        apart = group > 1 and inner == 1 and out // group < tile_rows()
-        if not apart:
+        depthwise = group > 1 and inner == 1 and out // group < tile_rows()
+        if not depthwise:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
+            if kernel.native and out // group > tile_rows() and place.gains_apart:
+                place = place.taken_apart
         for image, target in zip(x, y, strict=True):
-            if apart and kernel.native:
+            if depthwise and kernel.native:
                 self._depthwise(image, place, target, count)
                 continue
             laid = im2col.grids(image, place, self.x_zero)
-            if apart:
+            if depthwise:
                 self._shifted(laid, place, target)
             elif kernel.native:
                 self._native(laid, place, target, kernel, count)
@@ -191,12 +194,12 @@ class Lowered:
 
     def _depthwise(self, image: Quantized, place: Geometry, target: Values, count: int) -> None:
         """Convolve each channel of one image with its own windows, by native programs."""
-        laid = im2col.grids(image, place, self.x_zero, depthwise.beyond(place))
+        laid = im2col.grids(image, place, self.x_zero, channelwise.beyond(place))
         if laid.dtype == np.uint8:
             laid = np.bitwise_xor(laid, im2col.TOP_BIT).view(np.int8)
         rescale = self.rescale
         last = None if rescale is None else program.Last(rescale.zero_point, rescale.dtype == np.uint8)
-        made = depthwise.program(self.weights, depthwise.Key(place, last, count))
+        made = channelwise.program(self.weights, channelwise.Key(place, last, count))
         made.run(laid, target, self._constants, self._taps)
 
     def _shifted(self, laid: Values, place: Geometry, target: Values) -> None:

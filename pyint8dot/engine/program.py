@@ -167,6 +167,13 @@ class Program:
 
     # What packs.
 
+    def copy_planes(
+        self, *, x: Argument, y: Argument, planes: Argument, rows: Argument, n: Argument, plane_x: Argument,
+        plane_y: Argument, row_x: Argument, row_y: Argument, step: Argument, flip: Argument,
+    ) -> None:  # fmt: skip
+        """Bytes of planes of rows, or some of each row, to where they lie otherwise."""
+        self._add("copy_planes", x, y, planes, rows, n, plane_x, plane_y, row_x, row_y, step, flip)
+
     def pack(
         self, packer: str | None, *, source: Argument, packed: Argument, k: Argument, mn: Argument, stride_k: Argument,
         stride_mn: Argument, split: Argument, flip: Argument,
@@ -275,7 +282,7 @@ class Program:
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
-    "add_outer", "depthwise", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
+    "add_outer", "depthwise", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
     "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "exp2_terms", "layer_norm",
 )  # fmt: skip
 #: Maxima of windows, by type.
