@@ -28,6 +28,7 @@ def quantize_linear(
     axis: int = 1,
     block_size: int = 0,
     dtype: npt.DTypeLike | None = None,
+    native: bool = True,
 ) -> Quantized:
     """Quantise to int8 or uint8: ``y = saturate(rint(x / y_scale) + y_zero_point)`` (ONNX QuantizeLinear).
 
@@ -45,6 +46,8 @@ def quantize_linear(
         If not 0, the scale has the shape of `x` but one value for every `block_size` elements of `axis`.
     dtype : dtype, optional
         int8 or uint8; where `y_zero_point` has a type of its own it must be the same. Without either, uint8.
+    native : bool
+        Whether native code may be used, which gives the same bits.
 
     Returns
     -------
@@ -73,6 +76,10 @@ def quantize_linear(
         raise TypeError(f"y_scale must be floats, got {divisor.dtype}")
     divisor = _along_axis("y_scale", divisor, values.shape, axis, block_size)
     zero = _along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
+    if native and values.dtype == divisor.dtype == FLOAT32 and divisor.ndim == zero.ndim == 0:
+        found = elementwise.quantize(values, divisor, int(zero), kind)
+        if found is not None:
+            return found
     with np.errstate(all="ignore"):  # a zero scale, infinity and NaN have the results documented above
         y: Values = np.asarray(values.astype(divisor.dtype) / divisor)
     np.rint(y, out=y)
@@ -89,6 +96,7 @@ def dequantize_linear(
     *,
     axis: int = 1,
     block_size: int = 0,
+    native: bool = True,
 ) -> Values:
     """Turn quantised values into floats: ``y = (x - x_zero_point) * x_scale`` (ONNX DequantizeLinear).
 
@@ -104,6 +112,8 @@ def dequantize_linear(
         The axis that a 1-D scale runs along. Not used with a scalar.
     block_size : int
         If not 0, the scale has the shape of `x` but one value for every `block_size` elements of `axis`.
+    native : bool
+        Whether native code may be used, which gives the same bits.
 
     Returns
     -------
@@ -129,13 +139,17 @@ def dequantize_linear(
     if factor.dtype.kind != "f":
         raise TypeError(f"x_scale must be floats, got {factor.dtype}")
     zero = zero_points("x_zero_point", x_zero_point, values.dtype)
+    zero = _along_axis("x_zero_point", zero, values.shape, axis, block_size)
+    factor = _along_axis("x_scale", factor, values.shape, axis, block_size)
+    if native and factor.dtype == FLOAT32 and factor.ndim == zero.ndim == 0 and values.dtype in RANGES:
+        found = elementwise.dequantize(values, factor, int(zero))
+        if found is not None:
+            return found
     # The difference needs one bit more than x.
     wide = values.astype(np.int64 if values.dtype == np.int32 else np.int32)
-    zero = _along_axis("x_zero_point", zero, values.shape, axis, block_size)
     work = np.promote_types(np.float32, factor.dtype)
-    y = np.asarray(
-        (wide - zero).astype(work) * _along_axis("x_scale", factor, values.shape, axis, block_size).astype(work)
-    )
+    with np.errstate(all="ignore"):  # what overflows is infinity, and a scale may be anything
+        y = np.asarray((wide - zero).astype(work) * factor.astype(work))
     return y.astype(factor.dtype, copy=False)
 
 
@@ -184,7 +198,7 @@ def dynamic_quantize_arrays(x: npt.ArrayLike, *, native: bool = True) -> tuple[n
     """`dynamic_quantize_linear` with scale and zero point as 0-d arrays, which are what an operator of a graph gives."""
     values = float32("x", x)
     if native:
-        found = elementwise.dynamic_quantize(values if values.flags.c_contiguous else values.copy())
+        found = elementwise.dynamic_quantize(values)
         if found is not None:
             return found
     high = values.max(initial=np.float32(0))

@@ -16,6 +16,7 @@ from support import (
     checked,
     child,
     columns,
+    depthwise,
     epilogue,
     float_call,
     gather,
@@ -24,6 +25,8 @@ from support import (
     narrow,
     outer,
     packer,
+    planes,
+    pool,
     rows,
 )
 from support.banner import registers
@@ -34,6 +37,7 @@ from support.program import Program, Record
 
 from pyint8dot.engine import dispatch, kernels, library
 from pyint8dot.engine.kernels import Kernel
+from pyint8dot.engine.program import MAX_POOLS
 
 pytestmark = pytest.mark.native
 
@@ -87,6 +91,11 @@ def floats(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.standard_normal(count).astype(np.float32)
 
 
+def max_pool(rng: np.random.Generator, dtype: np.dtype) -> pool.Call:
+    """Windows of five rows and columns, each over the ends."""
+    return pool.Call(pool.pixels(rng, dtype, 3, 9, 37), pool.Axis(9, 9, 5, 1, 1, 2), pool.Axis(37, 19, 5, 2, 1, 2))
+
+
 class TwoProducts(Program):
     """One of the kernel that every AArch64 runs and one of the best."""
 
@@ -112,10 +121,21 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     "q_scale": lambda rng: epilogue.q_scale(block(rng), 2**30 + 1, 35, 5, 3, -128, 127, np.int8),
     "quantize_rows": lambda rng: epilogue.QuantizeRows(floats(rng, 63).reshape(3, 21)),
     "dynamic_quantize": lambda rng: float_call.DynamicQuantize(floats(rng, 37)),
+    "quantize_linear": lambda rng: float_call.quantize_linear(floats(rng, 37), np.float32(0.1), np.uint8(3)),
+    "dequantize_linear": lambda rng: float_call.dequantize_linear(
+        block(rng)[0].astype(np.uint8), np.float32(0.1), np.uint8(3)
+    ),
+    "lookup": lambda rng: float_call.lookup(block(rng).reshape(-1).astype(np.uint8), np.arange(256, dtype=np.uint8)),
     "exp2_terms": lambda rng: float_call.Exp2Terms(floats(rng, 63).reshape(3, 21), np.float32(1)),
     "layer_norm": lambda rng: float_call.layer_norm(
         floats(rng, 63).reshape(3, 21), floats(rng, 21), floats(rng, 21), 1e-5
     ),
+    "copy_planes": lambda rng: planes.Call(rng, 2, 3, 37, 2, 0x80),
+    "depthwise": lambda rng: depthwise.Call(
+        rng, 7, 37, block(rng)[0, :9] % 256, np.arange(9) * 5, 1e-3, 3, np.uint8, ld_x=41
+    ),
+    **{name: (lambda rng, kind=kind: max_pool(rng, kind)) for kind, name in MAX_POOLS.items()},
+    "lrn": lambda rng: float_call.Lrn(floats(rng, 259).reshape(7, 37), 4, 0.1, 1.0),
     "column_start": lambda rng: columns.start(block(rng)[0], np.uint8([7]), block(rng)[1]),
     "column_scale": lambda rng: columns.scale(floats(rng, 21), np.float32(0.3)),
     "keep_above": lambda rng: kept.Call(

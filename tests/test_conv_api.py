@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from support.convolution import exact, requantized
-from support.quantized import operand
+from support.quantized import many, operand
 
 from pyint8dot import conv
 from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
@@ -58,8 +58,16 @@ def test_programs_do_not_pile_up(rng):
 def test_column_operand_is_the_matrix_of_windows(rng):
     """What reaches the kernel is the packed matrix of windows, though no such matrix was made."""
     x = operand(rng, np.int8, (5, 6, 7))
-    for attributes in ({}, {"strides": [2, 1], "pads": [1, 2, 0, 1]}, {"dilations": [2, 2]}):
+    forms = (
+        {},
+        {"strides": [2, 1], "pads": [1, 2, 0, 1]},
+        {"dilations": [2, 2]},
+        {"strides": [1, 3], "dilations": [1, 2]},
+    )
+    for attributes, apart in itertools.product(forms, (False, True)):
         geo = im2col.geometry((6, 7), (3, 2), **attributes)
+        geo = geo.taken_apart if apart else geo
+        assert not (apart and geo.gains_apart)
         laid = im2col.grids(x, geo, 77)
         padded = np.pad(x, [(0, 0), *zip(geo.begin, geo.end, strict=True)], constant_values=77)
         (down, across), (high, wide) = geo.dilations, geo.out
@@ -92,16 +100,35 @@ def test_many_grids_and_taps_at_once_are_the_same_one_by_one(rng, monkeypatch, d
         x = operand(rng, dtype, (3, *spatial))
         rows, layout = slice(0, geo.out[0]), next(iter(kernels.KERNELS.values())).right
         made = []
-        for few, many, written in ((10**9, 10**9, 1), (0, 0, 1), (0, 0, 1 << 20)):
+        for few, taps, written in ((10**9, 10**9, 1), (0, 0, 1), (0, 0, 1 << 20)):
             monkeypatch.setattr(im2col, "FEW_PHASES", few)
             monkeypatch.setattr(im2col, "SPARSE", 10**9)
-            monkeypatch.setattr(im2col, "MANY_TAPS", many)
+            monkeypatch.setattr(im2col, "MANY_TAPS", taps)
             monkeypatch.setattr(im2col, "WRITTEN", written)
-            laid = im2col.grids(x, geo, -5)
+            laid = im2col.grids(x, geo, -5, native=False)
             made.append((laid, im2col.columns(laid, geo, rows, layout) if laid.dtype == np.int8 else laid))
         for laid, data in made[1:]:
             np.testing.assert_array_equal(laid, made[0][0])
             np.testing.assert_array_equal(data, made[0][1])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_grids_are_the_same_both_ways(rng, dtype):
+    """Native copies of one and two dimensions against numpy's; a geometry taken apart has the grids as well."""
+    for _ in range(many(200)):
+        d = int(rng.integers(1, 4))
+        kernel, strides, dilations = (rng.integers(1, top, d).tolist() for top in (5, 5, 4))
+        spatial = tuple(int(rng.integers((k - 1) * s + 1, 90)) for k, s in zip(kernel, dilations, strict=True))[-d:]
+        spatial = tuple(min(size, 12) if d == 3 else size for size in spatial)
+        if any((k - 1) * s >= size for k, s, size in zip(kernel, dilations, spatial, strict=True)):
+            continue
+        pads = rng.integers(0, 6, 2 * d).tolist()
+        geo = im2col.geometry(spatial, tuple(kernel), strides=strides, dilations=dilations, pads=pads)
+        x = operand(rng, dtype, (3, *spatial))
+        for place in (geo, geo.taken_apart) if d == 2 else (geo,):
+            for image in (x, x[..., ::-1]):
+                found, wanted = (im2col.grids(image, place, -5, native=native) for native in (True, False))
+                np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_large_window_takes_no_more_time_than_its_weights(rng, kernel):

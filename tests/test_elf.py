@@ -29,13 +29,13 @@ GROUPS = (
     # Branches
     "b b.eq b.ne b.hs b.lo b.hi b.ls b.mi b.pl b.ge b.gt b.le b.lt cbz cbnz tbz tbnz ret bti",
     # Numbers and addresses
-    "add adds sub subs and ands orr eor bic bfi lsl lsr asr ubfx sbfx rbit clz madd mneg mul neg mov movk movz adr adrp",
+    "add adds sub subs and ands orr eor bic bfi lsl lsr asr ubfx sbfx rbit clz madd mneg msub mul neg mov movk movz adr adrp",
     "ccmp cmp cmn tst cset csel csinc cinc",
     # Memory
     "ldp ldr ldrb ldrsb ldrsw stp str strb ld1 ld1r ld2 ld2r ld4 ld4r st1 st2 st4",
     # Vectors of integers
     "addp addv cmge cmgt dup ext ins mla movi mvni saddlp sadalp shl smax smin smlal smlal2 smlsl smlsl2 smov smull smull2 sqadd sqxtn",
-    "sqxtn2 sqxtun sqxtun2 srshl sshl sshll sshll2 ssra sxtb sxtl sxtl2 trn1 trn2 umov ushl uzp1 uzp2 xtn xtn2 zip1 zip2",
+    "sqxtn2 sqxtun sqxtun2 srshl sshl sshll sshll2 ssra sxtb sxtl sxtl2 tbl tbx trn1 trn2 umax umov ushl uzp1 uzp2 xtn xtn2 zip1 zip2",
     # Vectors of floats: no fused multiply-add, which would round once where numpy rounds twice
     "fabs fadd faddp fcmeq fcmgt fcmp fcsel fcvtns fdiv fmax fmaxnm fmaxnmv fmaxv fmin fminv fmov fmul fneg fsqrt fsub scvtf ucvtf",
 )

@@ -19,6 +19,7 @@ BUILDERS = {
     **{row.name: "multiply_rows" for row in rows.FEW},
     **dict.fromkeys(rows.PACKERS, "pack"),
     **dict.fromkeys(rows.GATHERERS, "gather"),
+    **dict.fromkeys(program.MAX_POOLS.values(), "max_pool"),
 }
 
 

@@ -8,11 +8,13 @@ step of one on its grid. Row p of the columns for the offset o is then a contigu
 need not exist, and nothing is gathered pixel by pixel. With stride 1, no padding and int8 values the grid is the image itself.
 
 The price is that the run goes on over the ends of the image's rows: the columns there (kernel width less one in each row) are computed
-and thrown away.
+and thrown away. Where that is more than the copies cost, an image of two dimensions has a grid for each column of the window instead, as
+wide as the output, and no column is thrown away.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -22,7 +24,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyint8dot.engine import library
+from pyint8dot.engine.blocks import Written
 from pyint8dot.engine.layouts import NATIVE, aligned, pack_into
+from pyint8dot.engine.program import LEFT, RESULT, Program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +49,12 @@ FEW_PHASES, SPARSE = 16, 4
 #: A window of so many taps has its runs written together, as many as are this many bytes.
 MANY_TAPS, WRITTEN = 32, 1 << 16
 
+#: Columns of a window that may have grids of their own, which are as many copies of the image.
+MOST_APART = 16
+
+#: Grids that native code copies to; a program has a record for each.
+MOST_COPIES = 64
+
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -60,21 +71,40 @@ class Geometry:
     begin: tuple[int, ...]
     end: tuple[int, ...]
     out: tuple[int, ...]
+    #: Whether each column of the window has a grid of its own, so that no columns lie between the rows of the output.
+    apart: bool = False
+
+    @functools.cached_property
+    def gains_apart(self) -> bool:
+        """Whether there are columns to save, and copies that take no more memory than a few images. Worth it if a pixel has many products."""
+        return len(self.out) == 2 and not self.dense and self.kernel[-1] <= MOST_APART
+
+    @functools.cached_property
+    def taken_apart(self) -> Geometry:
+        """The same convolution with `apart`."""
+        return dataclasses.replace(self, apart=True)
 
     @functools.cached_property
     def grid(self) -> tuple[int, ...]:
         """Size of each grid: the output, and as far beyond as the last offset of the window looks."""
-        return tuple(
-            n + (k - 1) * d // s for n, k, d, s in zip(self.out, self.kernel, self.dilations, self.strides, strict=True)
-        )
+        reach = [(k - 1) * d // s for k, d, s in zip(self.kernel, self.dilations, self.strides, strict=True)]
+        if self.apart:
+            reach[-1] = 0
+        return tuple(n + r for n, r in zip(self.out, reach, strict=True))
 
     @functools.cached_property
     def remainders(self) -> list[list[int]]:
-        """The remainders by the stride that offsets of the window have, for each dimension, in rising order."""
-        return [
+        """The remainders by the stride that offsets of the window have, for each dimension, in rising order.
+
+        Of columns with grids of their own they are the offsets themselves.
+        """
+        found = [
             sorted({o * d % s for o in range(k)})
             for k, d, s in zip(self.kernel, self.dilations, self.strides, strict=True)
         ]
+        if self.apart:
+            found[-1] = [o * self.dilations[-1] for o in range(self.kernel[-1])]
+        return found
 
     @functools.cached_property
     def phases(self) -> list[tuple[int, ...]]:
@@ -88,8 +118,11 @@ class Geometry:
         found = [(0, 0)]
         for axis, known in enumerate(self.remainders):
             step, spread, size = self.strides[axis], self.dilations[axis], self.grid[axis]
-            rank = {remainder: number for number, remainder in enumerate(known)}
-            along = [(rank[o * spread % step], o * spread // step) for o in range(self.kernel[axis])]
+            if self.apart and axis == len(self.grid) - 1:
+                along = [(o, 0) for o in range(self.kernel[axis])]
+            else:
+                rank = {remainder: number for number, remainder in enumerate(known)}
+                along = [(rank[o * spread % step], o * spread // step) for o in range(self.kernel[axis])]
             count = len(known)
             found = [(grid * count + r, shift * size + far) for grid, shift in found for r, far in along]
         return found
@@ -237,21 +270,27 @@ def _integers(name: str, values: Sequence[int] | None, count: int, *, least: int
     return tuple(array.tolist())
 
 
-def grids(image: Quantized, geo: Geometry, fill: int) -> Values:
+def grids(image: Quantized, geo: Geometry, fill: int, beyond: int = 0, *, native: bool = True) -> Values:
     """Lay `image`, shape (channels, *spatial), out for `geo`: shape (phases, channels, pixels of a grid), C-ordered.
 
     The result is int8: uint8 is moved by subtracting 128, which flips the top bit, and `fill`, an int8 value, is what padding holds.
     Only where a single tap reads the image as it is, that is the result, and may be uint8.
+    Where more than the usual bytes behind the last grid are read, `beyond` says how many, and the result is always a copy.
+    `native` says whether native code may be used, which gives the same.
     """
     flip = image.dtype == np.uint8
     channels, pixels = image.shape[0], math.prod(geo.grid)
-    if geo.plain and image.flags.c_contiguous and (not flip or len(geo.shifts) == 1):
+    if not beyond and geo.plain and image.flags.c_contiguous and (not flip or len(geo.shifts) == 1):
         return image.reshape(1, channels, pixels)
     total = len(geo.phases) * channels * pixels
-    store = np.empty(total + slack(), np.int8)
+    store = np.empty(total + max(slack(), beyond), np.int8)
     store.fill(fill)
     laid = store[:total].reshape(len(geo.phases), channels, *geo.grid)
-    if len(geo.phases) > FEW_PHASES and math.prod(geo.strides) <= SPARSE * len(geo.phases):
+    copies = _copies(geo, channels, flip) if native and image.flags.c_contiguous else None
+    if copies is not None:
+        copies.run(image, store)
+        return laid.reshape(len(geo.phases), channels, pixels)
+    if not geo.apart and len(geo.phases) > FEW_PHASES and math.prod(geo.strides) <= SPARSE * len(geo.phases):
         _all_at_once(image, geo, fill, laid)
         return laid.reshape(len(geo.phases), channels, pixels)
     for grid, (source, target) in zip(laid, geo.moves, strict=True):
@@ -260,6 +299,26 @@ def grids(image: Quantized, geo: Geometry, fill: int) -> Values:
         else:
             grid[target] = image[source]
     return laid.reshape(len(geo.phases), channels, pixels)
+
+
+@functools.lru_cache(maxsize=256)
+def _copies(geo: Geometry, channels: int, flip: bool) -> Written | None:
+    """The program that copies the pixels of so many channels to all grids; None where numpy has to."""
+    if library.status() is not None or len(geo.size) > 2 or len(geo.phases) > MOST_COPIES:
+        return None
+    width, pitch = geo.size[-1], geo.grid[-1]
+    program = Program()
+    for number, (source, target) in enumerate(geo.moves):
+        # An image of one dimension is a single row.
+        rows, columns = [slice(0, 1, 1), *source[1:]][-2:]
+        first, start = [slice(0, 1), *target[1:]][-2:]
+        program.copy_planes(
+            x=LEFT.plus(rows.start * width + columns.start),
+            y=RESULT.plus(number * channels * math.prod(geo.grid) + first.start * pitch + start.start),
+            planes=channels, rows=first.stop - first.start, n=start.stop - start.start, plane_x=math.prod(geo.size),
+            plane_y=math.prod(geo.grid), row_x=rows.step * width, row_y=pitch, step=columns.step, flip=0x80 if flip else 0,
+        )  # fmt: skip
+    return Written(program, 0)
 
 
 def _all_at_once(image: Quantized, geo: Geometry, fill: int, laid: Values) -> None:

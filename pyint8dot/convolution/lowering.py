@@ -2,7 +2,7 @@
 
 The weights are the left operand, packed once, and the windows of the image the right one (`pyint8dot.convolution.im2col`), so that the product has
 the pixels of one channel side by side: the layout of the result, with nothing to transpose. A depthwise convolution would be a product
-with a single row for each channel; it is a sum of shifted images instead.
+with a single row for each channel; it is a sum of shifted images instead (`pyint8dot.convolution.depthwise`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pyint8dot.convolution import depthwise as channelwise
 from pyint8dot.convolution import im2col, program
 from pyint8dot.engine import cpu, kernels, portable, settings
 from pyint8dot.epilogue import requantize
@@ -33,7 +34,7 @@ def tile_rows() -> int:
 
 
 # What a convolution works out at its first use and does not depend on the zero point of the images.
-KEPT = ("_offset", "_shared_zeros", "_weight_sums", "_windows")
+KEPT = ("_offset", "_shared_zeros", "_taps", "_weight_sums", "_windows")
 
 
 class Rescale(NamedTuple):
@@ -74,10 +75,15 @@ class Lowered:
         depthwise = group > 1 and inner == 1 and out // group < tile_rows()
         if not depthwise:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
+            if kernel.native and out // group > tile_rows() and place.gains_apart:
+                place = place.taken_apart
         for image, target in zip(x, y, strict=True):
+            if depthwise and kernel.native:
+                self._depthwise(image, place, target, count)
+                continue
             laid = im2col.grids(image, place, self.x_zero)
             if depthwise:
-                self._depthwise(laid, place, target)
+                self._shifted(laid, place, target)
             elif kernel.native:
                 self._native(laid, place, target, kernel, count)
             else:
@@ -198,8 +204,23 @@ class Lowered:
         windows: Values = self.weights.rows.astype(np.int32) - self.w_zero.reshape(group, outer, 1)
         return windows
 
-    def _depthwise(self, laid: Values, place: Geometry, target: Values) -> None:
-        """Convolve each channel of `laid` with its own windows, as sums of shifted images."""
+    @functools.cached_property
+    def _taps(self) -> Values:
+        """The same as int16, which holds the difference of two 8-bit numbers."""
+        return self._windows.astype(np.int16)
+
+    def _depthwise(self, image: Quantized, place: Geometry, target: Values, count: int) -> None:
+        """Convolve each channel of one image with its own windows, by native programs."""
+        laid = im2col.grids(image, place, self.x_zero, channelwise.beyond(place))
+        if laid.dtype == np.uint8:
+            laid = np.bitwise_xor(laid, im2col.TOP_BIT).view(np.int8)
+        rescale = self.rescale
+        last = None if rescale is None else program.Last(rescale.zero_point, rescale.dtype == np.uint8)
+        made = channelwise.program(self.weights, channelwise.Key(place, last, count))
+        made.run(laid, target, self._constants, self._taps)
+
+    def _shifted(self, laid: Values, place: Geometry, target: Values) -> None:
+        """Do the same in numpy, each channel of `laid` as sums of shifted images."""
         group, outer, _ = self._windows.shape
         n, columns = place.columns(place.out[0]), place.out[0] * place.pitch
         x_zero = np.int32(self.x_zero + 128 * (laid.dtype == np.uint8))

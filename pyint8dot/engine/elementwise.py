@@ -1,9 +1,12 @@
-"""Native code that takes the values of arrays one by one, called through programs that are written once per size or length of rows."""
+"""Native code that takes the values of arrays one by one, called through programs that are written once per size or length of rows.
+
+Each function returns None where there is no library. The definitions stand in `pyint8dot.quantize`.
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +18,7 @@ from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["dynamic_quantize", "quantize_rows"]
+__all__ = ["dequantize", "dynamic_quantize", "lookup", "quantize", "quantize_rows"]
 
 #: Values that may be divided while the interpreter's lock is held: ten microseconds at most on the usual cores.
 HELD_VALUES = 1 << 12
@@ -29,36 +32,109 @@ _FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 _empty = np.empty
 
 
-def dynamic_quantize(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]] | None:
-    """Quantise a C-contiguous array to uint8 with the scale and zero point that it asks for.
+class _Ready(NamedTuple):
+    """A program for arrays of one size, the builtin where there are any, and the records for the builtin."""
 
-    Returns the codes and, as 0-d arrays, scale and zero point; None where there is no library or the scale is not finite.
-    """
-    prepared = _dynamic_quantize(x.size)
-    if prepared is None:
-        return None
-    written, quick, records = prepared
-    shape = x.shape
-    y, scale, zero_point = _empty(shape, _UINT8), _empty((), _FLOAT32), _empty((), _UINT8)
-    if quick is None:
-        wrong = written.run(x, y, scale, zero_point) != 0
-    else:
+    written: Written
+    quick: builtin.Builtin | None
+    records: bytes
+
+    def run(self, x: NDArray[Any], y: NDArray[Any], *others: NDArray[Any]) -> bool:
+        """Run it on C-contiguous arrays, of which `x` may lie otherwise, and tell whether all went well."""
+        if not x.flags.c_contiguous:
+            x = x.copy()
+        if self.quick is None:
+            return self.written.run(x, y, *others) == 0
         # The builtin reads sizes and strides of two dimensions.
-        left = x if len(shape) > 1 else x.reshape(1, -1)
-        wrong = quick.run(records, left, y, scale, zero_point) is not quick.fine
-    return None if wrong else (y, scale, zero_point)
+        left = x if x.ndim > 1 else x.reshape(1, -1)
+        return self.quick.run(self.records, left, y, *others) is self.quick.fine
+
+
+def _ready(program: Program, n: int) -> _Ready:
+    """The program for `n` values, ready to run."""
+    quick = builtin.quick()
+    run = None if quick is None else quick.holding if n <= HELD_VALUES else quick.letting_go
+    return _Ready(Written(program, 0), run, program.records())
+
+
+def dynamic_quantize(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]] | None:
+    """Quantise an array to uint8 with the scale and zero point that it asks for.
+
+    Returns the codes and, as 0-d arrays, scale and zero point; None as well where the scale is not finite.
+    """
+    ready = _dynamic_quantize(x.size)
+    if ready is None:
+        return None
+    y, scale, zero_point = _empty(x.shape, _UINT8), _empty((), _FLOAT32), _empty((), _UINT8)
+    return (y, scale, zero_point) if ready.run(x, y, scale, zero_point) else None
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _dynamic_quantize(n: int) -> tuple[Written, builtin.Builtin | None, bytes] | None:
-    """The program for `n` values, the builtin where there are any, and the records for the builtin."""
+def _dynamic_quantize(n: int) -> _Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     program.dynamic_quantize(x=LEFT, y=RESULT, m=1, k=n, scale=FIRST, zero_point=SECOND, status=STATUS)
-    quick = builtin.quick()
-    run = None if quick is None else quick.holding if n <= HELD_VALUES else quick.letting_go
-    return Written(program, 0), run, program.records()
+    return _ready(program, n)
+
+
+def quantize(
+    x: NDArray[np.float32], scale: NDArray[np.float32], zero_point: int, dtype: np.dtype[Any]
+) -> NDArray[Any] | None:
+    """Quantise an array to `dtype`, int8 or uint8, by one scale."""
+    ready = _quantize(x.size, zero_point, dtype == _UINT8)
+    if ready is None:
+        return None
+    y = _empty(x.shape, dtype)
+    ready.run(x, y, scale)
+    return y
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _quantize(n: int, zero_point: int, unsigned: bool) -> _Ready | None:
+    if library.status() is not None:
+        return None
+    program = Program()
+    program.quantize_linear(x=LEFT, y=RESULT, n=n, scale=FIRST, zero_point=zero_point, unsigned=int(unsigned))
+    return _ready(program, n)
+
+
+def dequantize(x: NDArray[Any], scale: NDArray[np.float32], zero_point: int) -> NDArray[np.float32] | None:
+    """Bring an array of int8 or uint8 back to float32 by one scale."""
+    ready = _dequantize(x.size, zero_point, x.dtype == _UINT8)
+    if ready is None:
+        return None
+    y = _empty(x.shape, _FLOAT32)
+    ready.run(x, y, scale)
+    return y
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _dequantize(n: int, zero_point: int, unsigned: bool) -> _Ready | None:
+    if library.status() is not None:
+        return None
+    program = Program()
+    program.dequantize_linear(x=LEFT, y=RESULT, n=n, scale=FIRST, zero_point=zero_point, unsigned=int(unsigned))
+    return _ready(program, n)
+
+
+def lookup(x: NDArray[Any], table: NDArray[Any]) -> NDArray[Any] | None:
+    """Take what a table of 256 bytes, of its own 8-bit type, has for the bits of each element of an 8-bit array."""
+    ready = _lookup(x.size)
+    if ready is None:
+        return None
+    y = _empty(x.shape, table.dtype)
+    ready.run(x, y, table)
+    return y
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _lookup(n: int) -> _Ready | None:
+    if library.status() is not None:
+        return None
+    program = Program()
+    program.lookup(x=LEFT, y=RESULT, n=n, table=FIRST)
+    return _ready(program, n)
 
 
 def quantize_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:

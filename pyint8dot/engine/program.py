@@ -158,7 +158,21 @@ class Program:
         """What sums start from per column, for a zero point of the left operand that is known only when the program runs."""
         self._add("column_start", start, base, n, zero_point, flip, v)
 
+    def depthwise(
+        self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, taps: Argument,
+        offsets: Argument, weights: Argument, start: Argument, scale: Argument, zero_point: Argument, unsigned: Argument,
+    ) -> None:  # fmt: skip
+        """The convolution of one channel with a window of its own, requantised where there is a scale."""
+        self._add("depthwise", x, y, ld_x, ld_y, m, n, taps, offsets, weights, start, scale, zero_point, unsigned)
+
     # What packs.
+
+    def copy_planes(
+        self, *, x: Argument, y: Argument, planes: Argument, rows: Argument, n: Argument, plane_x: Argument,
+        plane_y: Argument, row_x: Argument, row_y: Argument, step: Argument, flip: Argument,
+    ) -> None:  # fmt: skip
+        """Bytes of planes of rows, or some of each row, to where they lie otherwise."""
+        self._add("copy_planes", x, y, planes, rows, n, plane_x, plane_y, row_x, row_y, step, flip)
 
     def pack(
         self, packer: str | None, *, source: Argument, packed: Argument, k: Argument, mn: Argument, stride_k: Argument,
@@ -188,6 +202,39 @@ class Program:
     ) -> None:  # fmt: skip
         """float32 values to uint8 codes, and the scale and zero point that their range asks for."""
         self._add("dynamic_quantize", x, y, m, k, scale, zero_point, status)
+
+    # Functions of single values.
+
+    def quantize_linear(
+        self, *, x: Argument, y: Argument, n: Argument, scale: Argument, zero_point: Argument, unsigned: Argument
+    ) -> None:
+        """float32 values to int8 or uint8 codes by one scale and zero point."""
+        self._add("quantize_linear", x, y, n, scale, zero_point, unsigned)
+
+    def dequantize_linear(
+        self, *, x: Argument, y: Argument, n: Argument, scale: Argument, zero_point: Argument, unsigned: Argument
+    ) -> None:
+        """int8 or uint8 codes to float32 values by one scale and zero point."""
+        self._add("dequantize_linear", x, y, n, scale, zero_point, unsigned)
+
+    def lookup(self, *, x: Argument, y: Argument, n: Argument, table: Argument) -> None:
+        """Bytes to what a table of 256 has for them."""
+        self._add("lookup", x, y, n, table)
+
+    # Windows, and neighbouring channels.
+
+    def max_pool(
+        self, entry: str, *, x: Argument, y: Argument, planes: Argument, geometry: Argument, line: Argument
+    ) -> None:
+        """The maxima of windows over planes, by the entry for the kind of value."""
+        self._add(entry, x, y, planes, geometry, line)
+
+    def lrn(
+        self, *, x: Argument, y: Argument, channels: Argument, n: Argument, before: Argument, after: Argument,
+        alpha: Argument, bias: Argument, squares: Argument,
+    ) -> None:  # fmt: skip
+        """Local response normalisation with the power of three quarters."""
+        self._add("lrn", x, y, channels, n, before, after, alpha, bias, squares)
 
     # What turns sums into results.
 
@@ -258,10 +305,12 @@ class Program:
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
-    "add_outer", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize", "dequantize",
-    "q_scale", "keep_above", "exp2_terms", "layer_norm",
+    "add_outer", "depthwise", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize",
+    "dequantize", "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "keep_above", "exp2_terms", "layer_norm",
 )  # fmt: skip
-library.require("run", *OWN_ENTRIES)
+#: Maxima of windows, by type.
+MAX_POOLS = {np.dtype(np.int8): "max_pool_i8", np.dtype(np.uint8): "max_pool_u8", np.dtype(np.float32): "max_pool_f32"}
+library.require("run", *OWN_ENTRIES, *MAX_POOLS.values())
 
 
 def run_entry() -> Callable[[bytes], int]:

@@ -53,6 +53,8 @@ SEARCHES: dict[Shape, float] = {(1, 384, 60_000): 50, (16, 384, 60_000): 32, (20
 NARROW: Shape = (1000, 384, 16)
 # The scores of a transformer's twelve heads.
 BATCHED: Shape = (128, 64, 128)
+# Channels and side of the image of a depthwise convolution, the first of MobileNetV1.
+DEPTHWISE: Shape = (32, 112, 1)
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,9 @@ CALLS: dict[str, Call] = {
         tuple(SEARCHES),
         "score",
         bars={shape: shape[0] * shape[2] * bar for shape, bar in SEARCHES.items()},
+    ),
+    "qlinear_conv, depthwise 3x3": Call(
+        forms.depthwise, (DEPTHWISE,), "MAC", 9 * 112 * 112 * 32, {DEPTHWISE: 3_200_000}
     ),
     "pack": Call(forms.pack, ((1, 384, 1536),), "byte"),
     "pack, transposed": Call(forms.pack_transposed, ((1, 384, 1536),), "byte"),

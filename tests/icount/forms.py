@@ -204,6 +204,22 @@ def linear_gelu(m: int, k: int, n: int) -> Callable[[], object]:
     return lambda: pyint8dot.linear(x, w, w_scale=w_scale, bias=bias, act="gelu")
 
 
+# qlinear_conv.
+
+
+def depthwise(channels: int, size: int, _n: int) -> Callable[[], object]:
+    """`qlinear_conv` of an image of so many channels and pixels a side, each channel with a 3x3 window of its own."""
+    x, w, zero_point = (
+        int8(1, channels, size, size),
+        pyint8dot.pack_conv(int8(channels, 1, 3, 3), group=channels),
+        np.int8(0),
+    )
+    w_scale, bias = column_scales(channels), np.ones(channels, np.int32)
+    return lambda: pyint8dot.qlinear_conv(
+        x, np.float32(0.5), zero_point, w, w_scale, zero_point, np.float32(9), zero_point, bias, pads=[1, 1, 1, 1]
+    )
+
+
 # pack.
 
 

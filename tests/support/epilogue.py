@@ -48,17 +48,19 @@ class Call:
     def check(self, checker: Checker) -> None:
         """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
         problems = Entry(self.stem).call(checker, self.argument) + self.y.damage()
-        # Compared as integers, so that -0.0 is not 0.0.
-        kind = f"i{self.want.itemsize}"
-        wrong = np.argwhere(
-            np.ascontiguousarray(self.y.values).view(kind) != np.ascontiguousarray(self.want).view(kind)
-        )
-        if wrong.size:
-            i, j = map(int, wrong[0])
-            problems.append(
-                f"{len(wrong)} wrong cells, the first y[{i}][{j}]: {self.y.values[i, j]!r} instead of {self.want[i, j]!r}"
-            )
+        problems += same_bits(self.y.values, self.want)
         assert not problems, "\n".join([self.stem, *problems])
+
+
+def same_bits(values: Array, want: Array) -> list[str]:
+    """What is wrong with a result, nothing if it has the wanted bits."""
+    # Compared as integers, so that -0.0 is not 0.0.
+    kind = f"i{want.itemsize}"
+    wrong = np.argwhere(np.ascontiguousarray(values).view(kind) != np.ascontiguousarray(want).view(kind))
+    if not wrong.size:
+        return []
+    i, j = map(int, wrong[0])
+    return [f"{len(wrong)} wrong cells, the first y[{i}][{j}]: {values[i, j]!r} instead of {want[i, j]!r}"]
 
 
 def requantize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from support.checked import Checker
 from support.entry import Entry
-from support.epilogue import Array, Call
-from support.guard import Rectangle, guarded_input
+from support.epilogue import Array, Call, same_bits
+from support.guard import Guarded, Rectangle, guarded_input
 
-from pyint8dot import floats, quantize
+from pyint8dot import floats, lrn, quantize
 
 
 class Exp2Terms(Call):
@@ -28,6 +28,67 @@ class Exp2Terms(Call):
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float, *, place: str = "end", padding: int = 0) -> Call:
     want = floats.layer_norm(x, weight, bias, eps=eps, native=False)
     return Call("layer_norm", x, want, [weight, bias, np.float32([eps])], place, padding)
+
+
+class Flat:
+    """One call of an entry that takes the values of ``x`` one by one: ``want`` out, ``rest`` the fields after x, y and n."""
+
+    def __init__(self, stem: str, x: Array, want: Array, rest: list[int | Array], place: str) -> None:
+        self.stem, self.want = stem, want
+        self.y = Rectangle(1, len(x), place=place, dtype=want.dtype)
+        self._kept = [guarded_input(x, place)]
+        fields = [self._kept[0].address, self.y.address, len(x)]
+        for value in rest:
+            if not isinstance(value, int):
+                self._kept.append(guarded_input(value, place))
+            fields.append(value if isinstance(value, int) else self._kept[-1].address)
+        self._kept.append(guarded_input(np.array(fields, np.int64), place))
+        self.argument = self._kept[-1].address
+
+    def check(self, checker: Checker) -> None:
+        """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
+        problems = Entry(self.stem).call(checker, self.argument) + self.y.damage()
+        problems += same_bits(self.y.values, self.want[None])
+        assert not problems, "\n".join([self.stem, *problems])
+
+
+def quantize_linear(x: Array, scale: np.float32, zero_point: np.generic, *, place: str = "end") -> Flat:
+    want = quantize.quantize_linear(x, scale, zero_point, native=False)
+    rest = [np.float32([scale]), int(zero_point), int(want.dtype == np.uint8)]
+    return Flat("quantize_linear", x, want, rest, place)
+
+
+def dequantize_linear(x: Array, scale: np.float32, zero_point: np.generic, *, place: str = "end") -> Flat:
+    want = quantize.dequantize_linear(x, scale, zero_point, native=False)
+    rest = [np.float32([scale]), int(zero_point), int(x.dtype == np.uint8)]
+    return Flat("dequantize_linear", x, want, rest, place)
+
+
+def lookup(x: Array, table: Array, *, place: str = "end") -> Flat:
+    return Flat("lookup", x, table[x], [table], place)
+
+
+class Lrn:
+    """One call of lrn on ``x``, shape (channels, pixels)."""
+
+    def __init__(self, x: Array, size: int, alpha: float, bias: float, *, place: str = "end") -> None:
+        channels, pixels = x.shape
+        self.want = lrn.local_response_normalisation(x[None], size, alpha, lrn.ROOTS, bias, native=False)[0]
+        self.y = Rectangle(1, x.size, place=place, dtype=np.float32)
+        self.squares = Guarded(4 * lrn.PIXELS * channels, place)
+        self._kept = [guarded_input(each, place) for each in (x, np.float32([alpha / size]), np.float32([bias]))]
+        source, *constants = (each.address for each in self._kept)
+        window = [(size - 1) // 2, size // 2]
+        fields = [source, self.y.address, channels, pixels, *window, *constants, self.squares.address]
+        self._kept.append(guarded_input(np.array(fields, np.int64), place))
+        self.argument = self._kept[-1].address
+
+    def check(self, checker: Checker) -> None:
+        """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
+        problems = Entry("lrn").call(checker, self.argument) + self.y.damage()
+        problems += [f"the squares were overrun {side} at {at}" for side, at in self.squares.damage()]
+        problems += same_bits(self.y.values, self.want.reshape(1, -1))
+        assert not problems, "\n".join(problems)
 
 
 class DynamicQuantize:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from pyint8dot.engine import pool
+from pyint8dot.lrn import local_response_normalisation
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.registry import Function, Site, operator
 
@@ -67,6 +70,15 @@ class Window:
             pads.append((before, after))
         return outs, pads
 
+    def axes(self, spatial: Sequence[int], outs: list[int], pads: list[tuple[int, int]]) -> list[pool.Axis]:
+        """Return each axis of the windows as the native code takes it, from what `place` found."""
+        return [
+            pool.Axis(size, out, taps, stride, dilation, before)
+            for size, out, taps, stride, dilation, (before, _) in zip(
+                spatial, outs, self.kernel, self.strides, self.dilations, pads, strict=True
+            )
+        ]
+
     def pad(self, x: np.ndarray, pads: list[tuple[int, int]], value: float) -> np.ndarray:
         """Return `x` with its spatial axes padded."""
         if not any(b or a for b, a in pads):
@@ -103,21 +115,27 @@ def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> 
     """
     if 0 in x.shape or 0 in outs:
         return np.zeros((*x.shape[:2], *outs), x.dtype)
-    flat = np.ascontiguousarray(x).reshape(-1)
-    length = flat.size
-    for axis, count in enumerate(window.kernel):
-        step = window.dilations[axis] * math.prod(x.shape[axis + 3 :])
-        length -= (count - 1) * step
+    if math.prod(outs) == 1:
+        # A single window is a reduction. With the planes side by side its loops are long.
+        whole = np.ascontiguousarray(x.reshape(math.prod(x.shape[:2]), -1).T).reshape(*x.shape[2:], -1)
+        for count, spread in zip(window.kernel, window.dilations, strict=True):
+            whole = functools.reduce(combine, whole[: (count - 1) * spread + 1 : spread])
+        return np.array(whole).reshape(*x.shape[:2], *outs)
+    full = x
+    for axis, (count, spread) in enumerate(zip(window.kernel, window.dilations, strict=True)):
+        flat = np.ascontiguousarray(full).reshape(-1)
+        step = spread * math.prod(full.shape[axis + 3 :])
+        length = flat.size - (count - 1) * step
         if count > 1 and length > 0:
-            # Of full size, so that it has the shape of x; its tail, in which no window starts, is never picked.
+            # Of full size, so that it has the shape of x; in its tail no window starts.
             found = np.empty(flat.size, x.dtype)
+            found[length:] = 0
             combine(flat[:length], flat[step : step + length], out=found[:length])
             for j in range(2, count):
                 combine(found[:length], flat[j * step : j * step + length], out=found[:length])
-            flat = found
-    full = flat.reshape(x.shape)
+            full = found.reshape(full.shape)
     at: tuple[Any, ...] = (..., *(slice(0, (n - 1) * s + 1, s) for n, s in zip(outs, window.strides, strict=True)))
-    if window.strides[-1] == 2 and x.itemsize == 1 and x.shape[-1] % 2 == 0:
+    if window.strides[-1] == 2 and full.itemsize == 1 and full.shape[-1] % 2 == 0 and full.flags.c_contiguous:
         # Every second byte is the low one of a little-endian pair, and narrowing is faster than striding.
         at = (*at[:-1], slice(0, outs[-1]))
         pairs = full.view("<u2")[at]
@@ -134,6 +152,9 @@ def _max_pool(site: Site) -> Function | None:
     def run(x: np.ndarray) -> Any:
         outs, pads = window.place(x.shape[2:])
         check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
+        found = pool.max_pool(x, window.axes(x.shape[2:], outs, pads))
+        if found is not None:
+            return found
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         return slide(window.pad(x, pads, lowest), window, outs, np.maximum)
 
@@ -183,49 +204,14 @@ def _global_pool(site: Site) -> Function | None:
     return lambda x: np.asarray(reduce(x, axis=tuple(range(2, x.ndim)), keepdims=True), x.dtype)
 
 
-def _running_sum(x: np.ndarray, size: int) -> np.ndarray:
-    """Sum each `size` neighbours along axis 1, in pairs, pairs of pairs and so on."""
-    length = x.shape[1] - size + 1
-    total: np.ndarray | None = None
-    at, run, width = 0, x, 1
-    while True:
-        if size & width:
-            part = run[:, at : at + length]
-            total = part.copy() if total is None else np.add(total, part, out=total)
-            at += width
-        width *= 2
-        if width > size:
-            assert total is not None  # noqa: S101 - size is at least 1
-            return total
-        run = run[:, : run.shape[1] - width // 2] + run[:, width // 2 :]
-
-
 @operator("LRN")
 def _lrn(site: Site) -> Function | None:
     size, alpha = site.attr("size"), site.attr("alpha", 1e-4)
     beta, bias = site.attr("beta", 0.75), site.attr("bias", 1.0)
-    before = (size - 1) // 2
     if size < 1:
         raise ValueError(f"{site.node}: size must be positive, got {size}")
 
-    def run(x: np.ndarray) -> Any:
-        kind = x.dtype.type
-        channels = x.shape[1]
-        square = np.zeros((x.shape[0], channels + size - 1, *x.shape[2:]), x.dtype)
-        np.square(x, out=square[:, before : before + channels])
-        total, square = _running_sum(square, size), square[:, :channels]
-        total *= kind(alpha / size)
-        total += kind(bias)
-        if beta == 0.75:
-            # Two square roots are far cheaper than a power.
-            root = np.sqrt(total, out=square)
-            np.sqrt(root, out=total)
-            total *= root
-        else:
-            np.power(total, kind(beta), out=total)
-        return np.divide(x, total, out=total)
-
-    return run
+    return lambda x: local_response_normalisation(x, size, alpha, beta, bias)
 
 
 @operator("Conv")

@@ -1,0 +1,27 @@
+"""The entry that lays images out on grids."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from support import child
+from support.planes import Call
+
+pytestmark = pytest.mark.native
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("flip", [0, 0x80])
+def test_copy_planes(checker, rng, step, flip):
+    """Rows of every length, the last of them at the end of memory and the first at its start."""
+
+    def body(note):
+        for n, place, apart in itertools.product((*range(40), 63, 64, 65), ("end", "start"), (0, 5)):
+            note(f"{n} {place} {apart}")
+            Call(rng, 2, 3, n, step, flip, apart=apart, place=place).check(checker)
+        for planes, rows in ((0, 3), (3, 0), (1, 1)):
+            note(f"{planes} planes of {rows} rows")
+            Call(rng, planes, rows, 21, step, flip).check(checker)
+
+    child.check(body)
