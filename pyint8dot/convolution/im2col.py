@@ -85,6 +85,16 @@ class Geometry:
         return dataclasses.replace(self, apart=True)
 
     @functools.cached_property
+    def padded(self) -> Geometry:
+        """A geometry whose only grid is the padded image, as far as windows reach."""
+        ones = (1,) * len(self.size)
+        reach = [
+            (n - 1) * s + (k - 1) * d + 1
+            for n, k, d, s in zip(self.out, self.kernel, self.dilations, self.strides, strict=True)
+        ]
+        return Geometry(self.size, ones, ones, ones, self.begin, self.end, tuple(reach))
+
+    @functools.cached_property
     def grid(self) -> tuple[int, ...]:
         """Size of each grid: the output, and as far beyond as the last offset of the window looks."""
         reach = [(k - 1) * d // s for k, d, s in zip(self.kernel, self.dilations, self.strides, strict=True)]
