@@ -76,7 +76,7 @@ class Geometry:
 
     @functools.cached_property
     def gains_apart(self) -> bool:
-        """Whether there are columns to save, and copies that take no more memory than a few images. Worth it if a pixel has many products."""
+        """Whether there are columns to save, and not so many copies that memory would matter."""
         return len(self.out) == 2 and not self.dense and self.kernel[-1] <= MOST_APART
 
     @functools.cached_property
@@ -159,7 +159,7 @@ class Geometry:
     @functools.cached_property
     def plain(self) -> bool:
         """Whether the image itself is the grid, and its runs are long enough to be gathered (see `slack`)."""
-        same = self.grid == self.size and set(self.strides) == {1}
+        same = self.grid == self.size and set(self.strides) == {1} and not any(self.begin)
         return same and (len(self.shifts) == 1 or self.columns(1) >= slack())
 
     @functools.cached_property

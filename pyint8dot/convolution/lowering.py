@@ -75,6 +75,7 @@ class Lowered:
         depthwise = group > 1 and inner == 1 and out // group < tile_rows()
         if not depthwise:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
+            # Copies of the image are paid for by products: a tile of rows has enough of them for a column.
             if kernel.native and out // group > tile_rows() and place.gains_apart:
                 place = place.taken_apart
         for image, target in zip(x, y, strict=True):
