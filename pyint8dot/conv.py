@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -95,6 +95,7 @@ class Convolution:
         if kernel_shape is not None and tuple(kernel_shape) != window:
             raise ValueError(f"kernel_shape must be that of w, {list(window)}, got {list(kernel_shape)}")
         self._attributes = strides, pads, dilations, auto_pad
+        self._last: tuple[tuple[int, ...], Any] = ((), None)
         channels = weights.shape[0]
         w_zero = zero_points("w_zero_point", w_zero_point, weights.dtype)
         w_zero = _per_channel("w_zero_point", w_zero, channels) - np.int32(128 * (weights.dtype == np.uint8))
@@ -164,7 +165,11 @@ class Convolution:
             raise ValueError(
                 f"x must have {inner} channels for w of shape {weights.shape} and group {weights.group}, got shape {shape}"
             )
-        place = known_geometry(shape[2:], weights.shape[2:], *self._attributes)
+        # Images tend to come in one size. Read once, so that other threads never see a mixture.
+        spatial, place = self._last
+        if shape[2:] != spatial:
+            place = known_geometry(shape[2:], weights.shape[2:], *self._attributes)
+            self._last = shape[2:], place
         if out is not None:
             check_out(out, (shape[0], weights.shape[0], *place.out), self._lowered.dtype)
         count = threads.get_num_threads() if num_threads is None else threads.checked(num_threads)

@@ -96,6 +96,12 @@ def max_pool(rng: np.random.Generator, dtype: np.dtype) -> pool.Call:
     return pool.Call(pool.pixels(rng, dtype, 3, 9, 37), pool.Axis(9, 9, 5, 1, 1, 2), pool.Axis(37, 19, 5, 2, 1, 2))
 
 
+def channel(stem: str, rng: np.random.Generator) -> depthwise.Call:
+    """Whole and cut tiles of a window of nine taps, or of as many groups."""
+    weights = rng.integers(-128, 128, (9, depthwise.STEMS[stem]))
+    return depthwise.Call(stem, rng, 7, 37, weights, np.arange(9) * 5, 1e-3, 3, np.uint8, ld_x=41)
+
+
 class TwoProducts(Program):
     """One of the kernel that every AArch64 runs and one of the best."""
 
@@ -131,9 +137,7 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
         floats(rng, 63).reshape(3, 21), floats(rng, 21), floats(rng, 21), 1e-5
     ),
     "copy_planes": lambda rng: planes.Call(rng, 2, 3, 37, 2, 0x80),
-    "depthwise": lambda rng: depthwise.Call(
-        rng, 7, 37, block(rng)[0, :9] % 256, np.arange(9) * 5, 1e-3, 3, np.uint8, ld_x=41
-    ),
+    **{stem: (lambda rng, stem=stem: channel(stem, rng)) for stem in depthwise.STEMS},
     **{name: (lambda rng, kind=kind: max_pool(rng, kind)) for kind, name in MAX_POOLS.items()},
     "lrn": lambda rng: float_call.Lrn(floats(rng, 259).reshape(7, 37), 4, 0.1, 1.0),
     "column_start": lambda rng: columns.start(block(rng)[0], np.uint8([7]), block(rng)[1]),

@@ -131,6 +131,24 @@ def test_grids_are_the_same_both_ways(rng, dtype):
                 np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("group", [1, 6])
+def test_grids_as_large_as_the_image_that_are_not_the_image(rng, kernel, group):
+    """A window of one row with as many columns before as it sees behind; steps that leave as many pixels out as padding adds."""
+    for size, window, attributes in (
+        ((20, 24), (1, 3), {"pads": [0, 1, 0, 1]}),
+        ((20, 24), (1, 3), {"pads": [0, 2, 0, 0]}),
+        ((20, 80), (4, 4), {"pads": [1, 1, 1, 1], "strides": [4, 4]}),
+        ((20, 80), (1, 4), {"pads": [0, 1, 0, 1], "strides": [1, 4]}),
+        ((80,), (4,), {"pads": [1, 1], "strides": [4]}),
+    ):
+        x, w = (
+            operand(rng, np.int8, (1, 6, *size)),
+            operand(rng, np.int8, (18 if group == 1 else 6, 6 // group, *window)),
+        )
+        wanted = exact(x, w, 3, group=group, **attributes)
+        np.testing.assert_array_equal(conv_integer(x, w, 3, group=group, kernel=kernel, **attributes), wanted)
+
+
 def test_a_large_window_takes_no_more_time_than_its_weights(rng, kernel):
     x, w = operand(rng, np.uint8, (1, 1, 165, 320)), operand(rng, np.int8, (2, 1, 160, 160))
     before = time.process_time()

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from support import child
 from support.convolution import exact
-from support.depthwise import Call
+from support.depthwise import STEMS, Call
 from support.quantized import many, operand
 
 from pyint8dot.conv import Convolution, Quantization, conv_integer, pack_conv, qlinear_conv
 from pyint8dot.convolution import depthwise, im2col, lowering
-from pyint8dot.engine import kernels
+from pyint8dot.engine import cpu, kernels
 
 ROWS = (0, 1, 2, 3, 4, 5, 7, 9)
 COLUMNS = (0, 1, 2, 3, 7, 8, 13, 15, 16, 17, 31, 32, 50)
@@ -21,34 +21,56 @@ KINDS = [(None, 0, np.int32), (0.003, -5, np.int8), (0.003, 250, np.uint8)]
 [PORTABLE] = [row.name for row in kernels.KERNELS.values() if not row.native]
 
 
+def taps(rng, stem, count):
+    """Weights of so many groups over all that an entry takes, which is as many bits as it multiplies."""
+    low, high = (-255, 256) if STEMS[stem] == 1 else (-128, 128)
+    return rng.integers(low, high, (count, STEMS[stem]))
+
+
+def steps(stem):
+    """Steps along a row and between taps: all whose pixels lie within a register."""
+    if STEMS[stem] == 1:
+        return [(1, 1)]
+    reach = (depthwise.LEAST - 1) // (depthwise.SHARED - 1)
+    return [(step, spread) for step in range(1, reach) for spread in range(1, reach + 1 - step)]
+
+
 @pytest.mark.native
+@pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize(("scale", "zero_point", "dtype"), KINDS, ids=[np.dtype(kind[2]).name for kind in KINDS])
-def test_shapes(checker, rng, scale, zero_point, dtype):
+def test_shapes(checker, rng, stem, scale, zero_point, dtype):
     """Whole and cut tiles of both axes, rows close together and apart, taps before and behind the pixel."""
+    ways = itertools.cycle(steps(stem))
 
     def body(note):
         for number, (m, n) in enumerate(itertools.product(ROWS, COLUMNS)):
             for place in ("end", "start"):
-                taps = number % 11
-                note(f"({m}, {n}) {taps} taps {place}")
-                weights, offsets = rng.integers(-255, 256, taps), rng.integers(-40, 200, taps)
+                count = number % 11
+                step, spread = next(ways)
+                note(f"({m}, {n}) {count} taps {place} {step} {spread}")
+                weights, offsets = taps(rng, stem, count), rng.integers(-40, 200, count)
                 options = {"ld_x": (n, 19, 64)[number % 3], "padding": number % 4, "place": place}
-                Call(rng, m, n, weights, offsets, scale, zero_point, dtype, **options).check(checker)
+                Call(
+                    stem, rng, m, n, weights, offsets, scale, zero_point, dtype, step=step, spread=spread, **options
+                ).check(checker)
 
     child.check(body)
 
 
 @pytest.mark.native
-@pytest.mark.parametrize("weight", [-255, -128, 127, 255])
+@pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("pixels", [-128, 127])
-def test_extremes(checker, rng, weight, pixels):
-    def body(_):
-        for taps in (1, 2, 25):
-            weights, offsets = np.full(taps, weight), np.arange(taps)
-            Call(rng, 5, 35, weights, offsets, pixels=pixels).check(checker)
+def test_extremes(checker, rng, stem, pixels):
+    def body(note):
+        for count, weight in itertools.product((1, 2, 25), (-255, -128, 127, 255)):
+            if STEMS[stem] > 1 and abs(weight) > 128:
+                continue
+            note(f"{count} of {weight}")
+            weights, offsets = np.full((count, STEMS[stem]), weight), np.arange(count)
+            Call(stem, rng, 5, 35, weights, offsets, pixels=pixels).check(checker)
             for scale in (1e-4, 3.4e38, -3.4e38, 0.0):
-                Call(rng, 5, 35, weights, offsets, scale, -128, np.int8, pixels=pixels).check(checker)
-                Call(rng, 5, 35, weights, offsets, scale, 255, np.uint8, pixels=pixels).check(checker)
+                Call(stem, rng, 5, 35, weights, offsets, scale, -128, np.int8, pixels=pixels).check(checker)
+                Call(stem, rng, 5, 35, weights, offsets, scale, 255, np.uint8, pixels=pixels).check(checker)
 
     child.check(body)
 
@@ -105,13 +127,48 @@ def test_it_is_native(native_kernel, rng, monkeypatch):
 
 
 @pytest.mark.native
+def test_both_forms_give_the_same(native_kernel, rng, monkeypatch):
+    """Taps four by four, which weights with a zero point do not fit, and one by one on the same kernel."""
+    for _ in range(many(100)):
+        x, w, zx, _, attributes = random_case(rng)
+        zw = 128 if w.dtype == np.uint8 else 0
+        made = []
+        for features in (cpu.features(), frozenset({"asimd"})):
+            depthwise.form.cache_clear()
+            monkeypatch.setattr(cpu, "features", lambda features=features: features)
+            made.append(conv_integer(x, w, zx, zw, **attributes, kernel=native_kernel))
+            monkeypatch.undo()
+        depthwise.form.cache_clear()
+        np.testing.assert_array_equal(*made)
+
+
+def test_the_form_follows_the_processor_and_the_kernel(monkeypatch):
+    place = im2col.geometry((9, 20), (3, 3))
+    one, best = (
+        next(row for row in kernels.KERNELS.values() if ("asimd" in row.features) == plain) for plain in (True, False)
+    )
+    for features, row, narrow, wide, dots in (
+        ({"asimd", "dotprod"}, best, True, place, True),
+        ({"asimd", "dotprod"}, best, False, place, False),
+        ({"asimd", "dotprod"}, one, True, place, False),
+        ({"asimd"}, best, True, place, False),
+        ({"asimd", "dotprod"}, best, True, im2col.geometry((9, 40), (3, 3), dilations=[1, 5]), False),
+    ):
+        depthwise.form.cache_clear()
+        monkeypatch.setattr(cpu, "features", lambda features=features: frozenset(features))
+        assert (depthwise.form(wide, row, narrow).pattern is not None) == dots
+    depthwise.form.cache_clear()
+
+
+@pytest.mark.native
 def test_short_rows_have_room(native_kernel, rng):
     """Rows of fewer pixels than are read at a time are laid out with so many more behind them."""
     for size in (1, 2, 15, 16, 17):
         geo = im2col.geometry((3, size), (1, 1))
-        assert depthwise.beyond(geo) == max(0, depthwise.LEAST - size)
+        beyond = depthwise.one_by_one(geo).beyond
+        assert beyond == max(0, depthwise.LEAST - size)
         x = operand(rng, np.int8, (1, 2, 3, size))
-        laid = im2col.grids(x[0], geo, 0, depthwise.beyond(geo))
+        laid = im2col.grids(x[0], geo, 0, beyond)
         assert np.shares_memory(laid, x) == (size >= depthwise.LEAST)
         w = operand(rng, np.int8, (2, 1, 1, 1))
         np.testing.assert_array_equal(conv_integer(x, w, group=2, kernel=native_kernel), exact(x, w, group=2))

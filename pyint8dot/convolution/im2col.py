@@ -76,13 +76,23 @@ class Geometry:
 
     @functools.cached_property
     def gains_apart(self) -> bool:
-        """Whether there are columns to save, and copies that take no more memory than a few images. Worth it if a pixel has many products."""
+        """Whether there are columns to save, and not so many copies that memory would matter."""
         return len(self.out) == 2 and not self.dense and self.kernel[-1] <= MOST_APART
 
     @functools.cached_property
     def taken_apart(self) -> Geometry:
         """The same convolution with `apart`."""
         return dataclasses.replace(self, apart=True)
+
+    @functools.cached_property
+    def padded(self) -> Geometry:
+        """A geometry whose only grid is the padded image, as far as windows reach."""
+        ones = (1,) * len(self.size)
+        reach = [
+            (n - 1) * s + (k - 1) * d + 1
+            for n, k, d, s in zip(self.out, self.kernel, self.dilations, self.strides, strict=True)
+        ]
+        return Geometry(self.size, ones, ones, ones, self.begin, self.end, tuple(reach))
 
     @functools.cached_property
     def grid(self) -> tuple[int, ...]:
@@ -149,7 +159,7 @@ class Geometry:
     @functools.cached_property
     def plain(self) -> bool:
         """Whether the image itself is the grid, and its runs are long enough to be gathered (see `slack`)."""
-        same = self.grid == self.size and set(self.strides) == {1}
+        same = self.grid == self.size and set(self.strides) == {1} and not any(self.begin)
         return same and (len(self.shifts) == 1 or self.columns(1) >= slack())
 
     @functools.cached_property

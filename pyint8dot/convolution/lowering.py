@@ -34,7 +34,7 @@ def tile_rows() -> int:
 
 
 # What a convolution works out at its first use and does not depend on the zero point of the images.
-KEPT = ("_offset", "_shared_zeros", "_taps", "_weight_sums", "_windows")
+KEPT = ("_dots", "_offset", "_shared_zeros", "_taps", "_weight_sums", "_windows")
 
 
 class Rescale(NamedTuple):
@@ -75,11 +75,12 @@ class Lowered:
         depthwise = group > 1 and inner == 1 and out // group < tile_rows()
         if not depthwise:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
+            # Copies of the image are paid for by products: a tile of rows has enough of them for a column.
             if kernel.native and out // group > tile_rows() and place.gains_apart:
                 place = place.taken_apart
         for image, target in zip(x, y, strict=True):
             if depthwise and kernel.native:
-                self._depthwise(image, place, target, count)
+                self._depthwise(image, place, target, kernel, count)
                 continue
             laid = im2col.grids(image, place, self.x_zero)
             if depthwise:
@@ -209,15 +210,23 @@ class Lowered:
         """The same as int16, which holds the difference of two 8-bit numbers."""
         return self._windows.astype(np.int16)
 
-    def _depthwise(self, image: Quantized, place: Geometry, target: Values, count: int) -> None:
+    @functools.cached_property
+    def _dots(self) -> Values | None:
+        """The same as int8 in groups for dot products; None where they do not fit."""
+        limits = np.iinfo(np.int8)
+        narrow = self._windows.size == 0 or (self._windows.min() >= limits.min and self._windows.max() <= limits.max)
+        return channelwise.grouped(self._windows, self.weights.shape[2:]) if narrow else None
+
+    def _depthwise(self, image: Quantized, place: Geometry, target: Values, kernel: Kernel, count: int) -> None:
         """Convolve each channel of one image with its own windows, by native programs."""
-        laid = im2col.grids(image, place, self.x_zero, channelwise.beyond(place))
+        form = channelwise.form(place, kernel, self._dots is not None)
+        laid = im2col.grids(image, form.laid, self.x_zero, form.beyond)
         if laid.dtype == np.uint8:
             laid = np.bitwise_xor(laid, im2col.TOP_BIT).view(np.int8)
         rescale = self.rescale
         last = None if rescale is None else program.Last(rescale.zero_point, rescale.dtype == np.uint8)
-        made = channelwise.program(self.weights, channelwise.Key(place, last, count))
-        made.run(laid, target, self._constants, self._taps)
+        made = channelwise.program(self.weights, channelwise.Key(place, form, last, count))
+        made.run(laid, target, self._constants, self._taps if form.pattern is None else self._dots)
 
     def _shifted(self, laid: Values, place: Geometry, target: Values) -> None:
         """Do the same in numpy, each channel of `laid` as sums of shifted images."""

@@ -165,6 +165,30 @@ class Program:
         """The convolution of one channel with a window of its own, requantised where there is a scale."""
         self._add("depthwise", x, y, ld_x, ld_y, m, n, taps, offsets, weights, start, scale, zero_point, unsigned)
 
+    def depthwise_sdot(
+        self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, taps: Argument,
+        offsets: Argument, weights: Argument, start: Argument, scale: Argument, zero_point: Argument, unsigned: Argument,
+        pattern: Argument,
+    ) -> None:  # fmt: skip
+        """The same of taps in groups of four, which the pattern takes out of the pixels; for FEAT_DotProd."""
+        self._add(
+            "depthwise_sdot",
+            x,
+            y,
+            ld_x,
+            ld_y,
+            m,
+            n,
+            taps,
+            offsets,
+            weights,
+            start,
+            scale,
+            zero_point,
+            unsigned,
+            pattern,
+        )
+
     # What packs.
 
     def copy_planes(
@@ -305,8 +329,9 @@ class Program:
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
-    "add_outer", "depthwise", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize", "requantize",
-    "dequantize", "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "keep_above", "exp2_terms", "layer_norm",
+    "add_outer", "depthwise", "depthwise_sdot", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
+    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "keep_above", "exp2_terms",
+    "layer_norm",
 )  # fmt: skip
 #: Maxima of windows, by type.
 MAX_POOLS = {np.dtype(np.int8): "max_pool_i8", np.dtype(np.uint8): "max_pool_u8", np.dtype(np.float32): "max_pool_f32"}
