@@ -86,7 +86,7 @@ def test_cost_grows_as_the_work_does(kernel):
 
 
 @pytest.mark.parametrize(
-    ("model", "shape", "most"), [("MiniLM", "1x128x384", 190e6), ("InceptionV1", "3x224x224", 230e6)]
+    ("model", "shape", "most"), [("MiniLM", "1x128x384", 190e6), ("InceptionV1", "3x224x224", 145e6)]
 )
 def test_whole_models_stay_within_their_bounds(model, shape, most):
     sdot, smlal = (golden(model, kernel, shape) for kernel in ("sdot_8x8", "smlal_8x8"))
