@@ -261,7 +261,7 @@ def no_toolchain(target: str) -> str:
     """Return the sentence that says why nothing was built."""
     tried = ", ".join(shlex.join(command) for command in compilers(target))
     return (
-        f"no toolchain for {target} (tried {tried}; on x86-64 Debian `make setup` fetches one): "
+        f"no toolchain for {target} (tried {tried}; `pip install ziglang` is one, without root): "
         "no native kernel is built, and every product runs on the portable one"
     )
 
