@@ -7,6 +7,9 @@ ARM64  := .arm64/bin/python
 HOST   := $(CURDIR)/.arm64/host/bin/python
 # Emulated, the demo runs on a processor that exists; .arm64/bin/python alone takes the model with everything.
 CPU    := $(if $(filter x86_64,$(shell uname -m)),QEMU_CPU=$${QEMU_CPU:-neoverse-n1})
+# What runs elsewhere, and what checks it; not in an archive of the source.
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
+ZIZMOR := $(CURDIR)/.arm64/host/bin/zizmor
 
 help:    ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 16
@@ -35,10 +38,12 @@ icount: setup build models  ## count the instructions of whole calls under emula
 wheels: setup        ## build the wheels of every system and the source into dist/, check and try them
 	@cd tests && "$(HOST)" -m wheels.make
 
-lint: setup          ## ruff and mypy
+lint: setup          ## ruff, mypy, and checks of the workflows
 	@"$(HOST)" -m ruff check .
 	@"$(HOST)" -m ruff format --check .
 	@"$(HOST)" -m mypy
+	$(if $(WORKFLOWS),@"$(HOST)" -m check_jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS))
+	$(if $(WORKFLOWS),@"$(ZIZMOR)" --offline --no-progress --quiet $(WORKFLOWS))
 
 clean:   ## remove what was built (rm -rf .arm64 removes what was set up)
 	rm -rf pyint8dot/lib tests/support/lib dist .mypy_cache .pytest_cache .ruff_cache .benchmarks .hypothesis

@@ -169,9 +169,10 @@ def linking(compiler: list[str], target: str, name: str, objects: list[str], mad
     if target == "windows-arm64":
         return [*ZIG, "lld-link", *flags, *objects, f"/out:{made}"]
     if target == "linux-aarch64" and compiler[: len(ZIG)] == ZIG:
-        # The driver of zig refuses some of these flags, the linker that comes with it takes them all.
+        # The driver of zig refuses some of these flags, the linker that comes with it takes them all; what zig adds for
+        # debuggers has the folder in it.
         flags = [word for flag in flags if flag.startswith("-Wl,") for word in flag.split(",")[1:]]
-        return [*ZIG, "ld.lld", "-shared", *flags, *objects, "-o", made]
+        return [*ZIG, "ld.lld", "-shared", "--strip-debug", *flags, *objects, "-o", made]
     return [*compiler, *flags, *objects, "-o", made]
 
 
@@ -283,7 +284,7 @@ def no_toolchain(target: str) -> str:
     """Return the sentence that says why nothing was built."""
     tried = ", ".join(shlex.join(command) for command in compilers(target))
     return (
-        f"no toolchain for {target} (tried {tried}; on x86-64 Debian `make setup` fetches one): "
+        f"no toolchain for {target} (tried {tried}; `pip install ziglang` is one, without root): "
         "no native kernel is built, and every product runs on the portable one"
     )
 

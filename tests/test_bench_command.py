@@ -87,7 +87,8 @@ def test_json_has_every_kernel_and_numpy(capsys: pytest.CaptureFixture[str]):
     whole = report(
         capsys, "--shapes", "3x8x5", "16x8x8", "--peers", "numpy_float32", "numpy_int32", "--calls", "matmul"
     )
-    assert set(whole) == {"machine", "method", "absent", "results"}
+    assert set(whole) == {"schema", "machine", "method", "absent", "results"}
+    assert whole["schema"] == 1
     assert whole["absent"] == {}
     assert whole["machine"]["features"] == sorted(dispatch.kernel_info()["features"])
     assert set(whole["machine"]["kernels"]) == set(kernels.KERNELS)

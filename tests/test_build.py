@@ -160,7 +160,7 @@ def test_sources_of_several_folders_make_one_library(elsewhere, linux):
 
 def test_an_entry_in_two_folders_does_not_link(elsewhere, linux):
     (elsewhere.folder / "one.S").write_text(ENTRY.format(name="one", body="nop"))
-    with pytest.raises(build.BuildError, match="multiple definition of `pyint8dot_one'"):
+    with pytest.raises(build.BuildError, match=r"(multiple definition of `|duplicate symbol: )pyint8dot_one"):
         build.build(elsewhere, linux)
 
 
@@ -340,6 +340,44 @@ def test_an_arm_machine_without_compiler_gets_a_portable_wheel_and_is_told_so(mo
     # What the running package says in the same place.
     assert build.REINSTALL in warnings
     assert build.REINSTALL in library.FIX
+
+
+def test_the_advice_gets_past_the_cache_of_pip(tmp_path, linux):
+    """Installed from the source without a compiler, pip keeps the portable wheel; what is said then makes it build again."""
+    pip = [getattr(sys, "_base_executable", sys.executable), "-m", "pip", "--python", sys.executable]
+    if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("no pip that serves another interpreter")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path / "index")]
+    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
+    # Every Python that starts takes this machine for an Arm one, and those without a compiler have no other toolchain either.
+    pretended = "import platform, sys\nplatform.machine = lambda: 'aarch64'\n"
+    for name, more in (("with", ""), ("without", "sys.modules['ziglang'] = None\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sitecustomize.py").write_text(pretended + more)
+    compiler = shutil.which(build.find_compiler(linux)[0])
+
+    def install(name, words):
+        place = tmp_path / f"installed-{len(list(tmp_path.iterdir()))}"
+        environment = {**os.environ, "PIP_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path / name)}
+        environment |= {"PYINT8DOT_TARGET": "", "CC": compiler if name == "with" else "none", "PATH": os.defpath}
+        if name == "without":
+            environment["PATH"] = ""
+        offline = [
+            "--no-index",
+            "--find-links",
+            str(tmp_path / "index"),
+            "--no-build-isolation",
+            "--target",
+            str(place),
+        ]
+        done = subprocess.run([*pip, *words, *offline], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [path.name for path in place.glob("pyint8dot/lib/*")]
+
+    plain = ["install", "--no-deps", "pyint8dot"]
+    assert install("without", plain) == []
+    assert install("with", plain) == []
+    assert install("with", shlex.split(build.REINSTALL)[1:]) == ["libpyint8dot.so"]
 
 
 def test_an_arm_machine_whose_assembler_is_too_old_gets_no_wheel(tree, linux, monkeypatch):

@@ -260,6 +260,16 @@ def test_make_targets_are_those_of_the_makefile():
 
 
 @static
+def test_workflows_call_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        steps = re.findall(r"^ *(?:- run: )?make ([a-z ]+?)(?: PYTHON=\S+)?;?$", path.read_text(), re.MULTILINE)
+        called = {target for step in steps for target in step.split()}
+        assert called
+        assert called <= targets
+
+
+@static
 def test_bounds_are_the_largest_exact_k():
     """Largest magnitude of a product by sign; -2**31 fits int32 and 2**31 does not."""
     limits = {"int8": (-128, 127), "uint8": (0, 255)}

@@ -241,7 +241,7 @@ def test_the_emulated_interpreter_may_lie_in_any_folder(tmp_path, monkeypatch):
 def test_the_makefile_quotes_every_path():
     text = (layout.CHECKOUT / "Makefile").read_text()
     paths = re.findall(r"^(\w+) *\??:?= *(?:\$\(CURDIR\)/|\.arm64/|python3$)", text, re.MULTILINE)
-    assert sorted(paths) == ["ARM64", "HOST", "PYTHON"]
+    assert sorted(paths) == ["ARM64", "HOST", "PYTHON", "ZIZMOR"]
     for name in (*paths, "CURDIR"):
         recipes = [line for line in text.splitlines() if line.startswith("\t")]
         used = [match for line in recipes for match in re.findall(rf".?\$[({{]{name}[)}}].?", line)]

@@ -138,3 +138,18 @@ def test_a_damaged_page_is_not_what_was_signed(tmp_path):
     damaged.write_bytes(data)
     with pytest.raises(AssertionError, match="page 0 is not what was signed"):
         libraries.signature(damaged)
+
+
+def test_windows_unwinds_each_frame_to_its_last_byte(elf):
+    """The record of each names its length, and the last of the codes of its prologue is that of the landing pad."""
+    _, sizes = elf
+    other = image.read(built("windows-arm64"))
+    (table,) = (section.data for section in other.sections if section.name == ".pdata")
+    names = {address: name for name, address in other.exports.items()}
+    for begin, record in struct.iter_unpack("<II", table):
+        assert record & 3 == 0, "the codes lie in the table itself"
+        header, codes = struct.unpack("<I64s", at(other, record, 68).ljust(68))
+        assert 4 * (header & 0x3FFFF) == sizes[names[begin]]
+        # One epilogue, which ends the function and whose codes follow those of the prologue: nop for the landing pad, and the end.
+        assert header >> 21 & 1
+        assert codes[: header >> 22 & 31].endswith(b"\xe3\xe4")

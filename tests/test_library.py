@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import platform
 import struct
 import subprocess
@@ -205,6 +206,52 @@ def test_importing_the_package_loads_nothing():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == 0
+
+
+FIRST_USE = """
+import os, platform, sys, warnings
+from pathlib import Path
+platform.machine = lambda: {machine!r}
+sys.platform = "linux"
+from pyint8dot.engine import library
+library.path = lambda: Path("nowhere", "libpyint8dot.so")
+import numpy as np
+import pyint8dot
+ones = np.ones((3, 3), np.int8)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(2):
+        assert pyint8dot.matmul(ones, {b}, **{options}).tolist() == [[3] * 3] * 3
+for one in caught:
+    print(one.category.__name__, os.path.basename(one.filename), one.message)
+"""
+
+
+def warned(machine="aarch64", b="ones", environment=None, **options):
+    """The warnings of two products on a machine without the library."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_USE.format(machine=machine, b=b, options=options)],
+        env={name: value for name, value in os.environ.items() if name != "PYINT8DOT_KERNEL"} | (environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("b", ["ones", "pyint8dot.pack(ones)"])
+def test_the_first_use_without_the_library_warns_once_and_says_what_to_do(b):
+    (said,) = warned(b=b)
+    assert said.startswith("RuntimeWarning <string> products run many times slower")
+    assert "missing: there is no nowhere" in said
+    assert library.FIX in said
+
+
+def test_nobody_is_warned_who_has_no_kernels_or_asked_for_the_slow_one():
+    assert warned("x86_64") == []
+    assert warned(kernel="portable") == []
+    assert warned(environment={"PYINT8DOT_KERNEL": "portable"}) == []
 
 
 def some_arrays():

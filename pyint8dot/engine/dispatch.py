@@ -13,6 +13,8 @@ import contextlib
 import functools
 import os
 import platform
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from pyint8dot.engine import cpu, library, settings
@@ -68,8 +70,25 @@ def select(name: str | None = None) -> Kernel:
 
 @functools.cache
 def default() -> Kernel:
-    """Choose the kernel for products that nothing else decides about: see `select`."""
-    return _default()[0]
+    """Choose the kernel for products that nothing else decides about: see `select`.
+
+    Where that is a slow one for want of the native library, it is said, once.
+    """
+    kernel = _default()[0]
+    why = library.status()
+    if why and not kernel.native and cpu.is_aarch64() and not os.environ.get(KERNEL_VARIABLE, "").strip():
+        warnings.warn(
+            f"products run many times slower than on this processor's own kernels: {why}", RuntimeWarning, _caller()
+        )
+    return kernel
+
+
+def _caller() -> int:
+    """How far above the function that warns the first frame outside the package is."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "pyint8dot":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def use_kernel(name: str) -> AbstractContextManager[Kernel]:

@@ -131,16 +131,16 @@ def installed(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
 def smoke(target: str, place: Path) -> Iterator[str]:
     """Run the installed package wherever its library can be run here."""
     native = build.host_target()
-    foreign = ["-c", f"import support.image_plugin, runpy; runpy.run_path({str(SMOKE)!r}, run_name='__main__')"]
+    mapped = f"import support.image_plugin, runpy; runpy.run_path({str(SMOKE)!r}, run_name='__main__')"
     if target in {build.PORTABLE, native}:
-        expected = ["portable"] if target == build.PORTABLE else []
-        yield run([sys.executable, SMOKE, *expected], place, PYTHONPATH=str(place))
+        expected = "portable" if target == build.PORTABLE else "native"
+        yield run([sys.executable, SMOKE, expected], place, PYTHONPATH=str(place))
     elif layout.PYTHON.exists() and (layout.kind() == "emulated" or native == "linux-aarch64"):
         for model in layout.MODELS if layout.kind() == "emulated" else [""]:
             environment = {"QEMU_CPU": model, "PYTHONPATH": f"{place}{os.pathsep}{TESTS}"}
             environment["PYINT8DOT_IMAGE"] = str(place / "pyint8dot" / "lib" / library_name(target))
             own = SYSTEMS[target] == sys.platform
-            yield run([layout.PYTHON, *([SMOKE] if own else foreign)], place, **environment)
+            yield run([layout.PYTHON, *([SMOKE] if own else ["-c", mapped]), "native"], place, **environment)
         if not own:
             yield f"not tried here: the loader of {SYSTEMS[target]}; that of the tests has mapped the library"
     else:

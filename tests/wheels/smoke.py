@@ -1,4 +1,4 @@
-"""What an installed package has to do anywhere, in seconds: ``python smoke.py [KERNEL]``. It says where it ran and on what.
+"""What an installed package has to do anywhere, in seconds: ``python smoke.py [portable | native]``. It says where it ran and on what.
 
 It imports nothing but the package, so that it can be handed to any interpreter.
 """
@@ -13,13 +13,17 @@ import pyint8dot
 
 
 def main(wanted: str | None) -> str:
-    """Multiply extremes and random numbers on every kernel of this machine; complain where a value is wrong."""
+    """Multiply extremes and random numbers on every kernel of this machine; complain where a value is wrong.
+
+    ``wanted`` is the sort of kernel that has to be chosen.
+    """
     info = pyint8dot.kernel_info()
     rng = np.random.default_rng(0)
     shapes = ((1, 1, 1), (7, 5, 3), (15, 70, 23), (64, 33, 9), (128, 384, 384))
     kernels = [name for name, row in info["kernels"].items() if row["runs"]]
-    if wanted is not None and info["chosen"] != wanted:
-        raise SystemExit(f"{wanted} was to be chosen, not {info['chosen']}: {info['library']['why']}")
+    sort = "portable" if info["chosen"] == "portable" else "native"
+    if wanted not in {None, sort}:
+        raise SystemExit(f"a {wanted} kernel was to be chosen, not {info['chosen']}: {info['library']['why']}")
     for m, k, n in shapes:
         extremes = np.full((m, k), -128, np.int8), np.full((k, n), -128, np.int8)
         numbers = rng.integers(-128, 128, (m, k), np.int8), rng.integers(-128, 128, (k, n), np.int8)

@@ -100,6 +100,10 @@ def parser() -> Parser:
     return found
 
 
+#: Version of the JSON: raised when a field goes or means something else, not when one is added.
+SCHEMA = 1
+
+
 def main(arguments: list[str]) -> int:
     """Run the command.
 
@@ -228,6 +232,7 @@ def _report(
 ) -> str:
     """Everything as JSON."""
     whole = {
+        "schema": SCHEMA,
         "machine": described,
         "method": {"seconds": options.seconds, "warm_up": WARM_UP * options.seconds, "threads": counts, "text": METHOD},
         "absent": absent,
