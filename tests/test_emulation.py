@@ -110,7 +110,7 @@ def planned(tmp_path, monkeypatch):
 def test_libraries_of_other_systems_take_the_place_of_this_ones():
     planned = run.runs("emulated")
     assert [one.image for one in planned if one.image] == run.FOREIGN
-    assert len(planned) == len(run.MODELS) + len(run.FOREIGN) + 1
+    assert len(planned) == len(layout.MODELS) + len(run.FOREIGN) + 1
     for one in planned:
         environment = one.environment()
         assert ("PYINT8DOT_IMAGE" in environment) == ("support.image_plugin" in one.tests) == (one.image is not None)
