@@ -92,8 +92,9 @@ def form(place: Geometry, kernel: Kernel, narrow: bool) -> Form:
 def grouped(windows: Values, kernel: tuple[int, ...]) -> Values:
     """The taps of windows, shape (..., taps), in groups of four along the last axis of the window, zeros in the place of missing ones."""
     rows = windows.reshape(*windows.shape[:-1], -1, kernel[-1])
-    missing = -kernel[-1] % SHARED
-    return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)]).astype(np.int8)
+    whole = np.zeros((*rows.shape[:-1], -(-kernel[-1] // SHARED) * SHARED), np.int8)
+    whole[..., : kernel[-1]] = rows
+    return whole
 
 
 class Key(NamedTuple):
