@@ -48,6 +48,7 @@ hypothesis.settings.load_profile("emulated" if EMULATED else "native")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of all random data; a new one each run, printed at the start")
+    parser.addoption("--elsewhere", default="", help="kernels, by commas, whose tests another run carries out")
     parser.addoption("--no-entries", action="store_true", help="leave out the calls of single entries of the library")
 
 
@@ -123,6 +124,8 @@ def _why_not(item: pytest.Item, config: pytest.Config) -> str:
         return "tests of native kernels need another processor: `make test` runs them"
     if config.option.no_entries and "checker" in getattr(item, "fixturenames", ()):
         return "tests call single entries, which the run of another processor with these features does"
+    if (names := _kernels(item)) and names <= set(config.option.elsewhere.split(",")):
+        return "tests are of kernels that the run of another processor goes through"
     if EMULATED and item.get_closest_marker("static"):
         return "tests look at files or processes only, which the run outside the emulator does"
     if getattr(config.option, "benchmark_only", False) and "benchmark" not in getattr(item, "fixturenames", ()):
@@ -130,6 +133,14 @@ def _why_not(item: pytest.Item, config: pytest.Config) -> str:
     if not _measuring(config) and _macs(item) > QUICK_MACS:
         return "large benchmarks: `pytest --benchmark-only` or `make bench` runs them"
     return ""
+
+
+def _kernels(item: pytest.Item) -> set[str]:
+    """The kernels that a test is about, by its parameters."""
+    callspec = getattr(item, "callspec", None)
+    values = callspec.params.values() if callspec else ()
+    names = (value.name if isinstance(value, kernels.Kernel) else value for value in values)
+    return {name for name in names if isinstance(name, str) and name in kernels.KERNELS}
 
 
 def _has_processor(item: pytest.Item) -> bool:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from emulation import control, layout, run, setup
 
+from pyint8dot.engine import kernels
+
 
 def test_a_step_is_done_once_for_a_key(tmp_path):
     made = []
@@ -117,6 +119,14 @@ def test_libraries_of_other_systems_take_the_place_of_this_ones():
         if one.image:
             assert Path(environment["PYINT8DOT_IMAGE"]).parts[-3:-1] == ("pyint8dot", "lib")
             assert all((layout.CHECKOUT / name).exists() for name in one.tests if name.endswith(".py"))
+
+
+def test_every_kernel_has_a_run_that_goes_through_it():
+    """On a processor that runs it, with the builtin and with calls of single entries."""
+    planned = [one for one in run.runs("emulated") if one.cpu and not one.image and one.builtin and one.entries]
+    for row in kernels.KERNELS.values():
+        [own] = [one for one in planned if row.features <= one.features and row.name not in one.elsewhere]
+        assert own.chooses not in own.elsewhere
 
 
 def test_what_no_run_carried_out_is_found(planned):

@@ -23,6 +23,7 @@ from emulation import control, layout
 from support import rows
 
 import build
+from pyint8dot.engine import kernels
 
 REPORTS = layout.HOME / "reports"
 # The targets of other systems, whose libraries the loader of the tests maps.
@@ -46,6 +47,8 @@ class Run:
     builtin: bool = True
     #: Whether single entries of the library are called in it.
     entries: bool = True
+    #: The kernels whose tests other runs carry out: the code of a kernel is the same on every processor that runs it.
+    elsewhere: frozenset[str] = frozenset()
     #: The target whose library takes the place of this machine's, of another system; only the entries are tested then.
     image: str | None = None
 
@@ -97,10 +100,17 @@ def runs(kind: str) -> list[Run]:
     if kind != "emulated":
         return [Run("host", layout.HOST_PYTHON)]
     *models, last = layout.MODELS
-    emulated = [Run(model.name, layout.PYTHON, model.cpu, model.features) for model in models]
+    emulated = []
+    known: frozenset[str] = frozenset()
+    for model in models:
+        emulated.append(Run(model.name, layout.PYTHON, model.cpu, model.features, elsewhere=known))
+        known |= {row.name for row in kernels.KERNELS.values() if row.features <= model.features}
     # The last has what the one before it has, and SVE, which only numpy uses. So it goes without the builtin, and without
     # the calls of single entries: neither has a part in those.
-    emulated.append(Run(last.name, layout.PYTHON, last.cpu, last.features, builtin=False, entries=False))
+    but_best = known - {rows.best(last.features).name}
+    emulated.append(
+        Run(last.name, layout.PYTHON, last.cpu, last.features, builtin=False, entries=False, elsewhere=but_best)
+    )
     every = next(model for model in layout.MODELS if model.name == "i8mm")
     images = [Run(target, layout.PYTHON, every.cpu, every.features, image=target) for target in FOREIGN]
     return [*emulated, *images, Run("host", layout.HOST_PYTHON, None, frozenset())]
@@ -115,6 +125,7 @@ def pytest(run: Run, arguments: list[str]) -> int:
     """Run pytest once, its output in the run's log, and return its exit status."""
     command = [str(run.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.emulation.record"]
     command += [] if run.entries else ["--no-entries"]
+    command += [f"--elsewhere={','.join(sorted(run.elsewhere))}"] if run.elsewhere else []
     run.record.unlink(missing_ok=True)
     with run.log.open("w") as log:
         return subprocess.run(
