@@ -191,3 +191,14 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 def checker(request: pytest.FixtureRequest) -> Checker:
     """The checked call; a test that asks for it must be marked `native`."""
     return Checker(request.config.option.seed)
+
+
+@pytest.fixture
+def fresh():
+    """Let a test see the cached functions anew, and leave no answer of a pretended machine behind."""
+    cached = (cpu.features, cpu.cores, cpu.caches)
+    for function in cached:
+        function.cache_clear()
+    yield
+    for function in cached:
+        function.cache_clear()

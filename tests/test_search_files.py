@@ -98,7 +98,7 @@ def test_another_layout(rng, tmp_path, monkeypatch, mmap):
     x, q = floats(rng, 1500), floats(rng, 6)
     other = layouts.layout(f"{type(native_layout()).__name__}(6)")
     with monkeypatch.context() as patch:
-        patch.setattr("pyint8dot.search.index.native_layout", lambda: other)
+        patch.setattr("pyint8dot.search.collection.native_layout", lambda: other)
         index = Index(x[:1100])
         index.save(tmp_path)
     assert json.loads((tmp_path / files.HEADER).read_text())["parts"][0]["layout"] == other.name

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyint8dot.cli.command import carried_out
 from pyint8dot.search import Index
 
 if TYPE_CHECKING:
@@ -52,12 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 where a file is wrong or an extra is missing; the reason is printed to the standard error.
     """
-    try:
-        _run(parser().parse_args(argv))
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return carried_out(_run, parser().parse_args(argv))
 
 
 def _run(arguments: argparse.Namespace) -> None:

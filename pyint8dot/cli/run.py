@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyint8dot.errors import Int8DotError
+from pyint8dot.cli.command import carried_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,13 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 where the model, an input or a file is wrong; the reason is printed to the standard error.
     """
-    arguments = parser().parse_args(argv)
-    try:
-        _run(arguments)
-    except (Int8DotError, ImportError, OSError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return carried_out(_run, parser().parse_args(argv))
 
 
 def _run(arguments: argparse.Namespace) -> None:

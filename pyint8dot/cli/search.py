@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyint8dot.cli import tables
+from pyint8dot.cli.command import carried_out
 from pyint8dot.cli.embed import read_lines
 from pyint8dot.search import Index
 
@@ -44,12 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 where there is no index or an extra is missing; the reason is printed to the standard error.
     """
-    try:
-        _run(parser().parse_args(argv))
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return carried_out(_run, parser().parse_args(argv))
 
 
 def _run(arguments: argparse.Namespace) -> None:

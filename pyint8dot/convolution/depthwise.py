@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pyint8dot.convolution.program import MOST_PROGRAMS, ConvProgram, Last
-from pyint8dot.engine import cpu
 from pyint8dot.engine.blocks import Written, cut
 from pyint8dot.engine.program import FIRST as CONSTANTS
 from pyint8dot.engine.program import LEFT as GRIDS
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 #: Columns of a tile: a row of the output is read as if it had so many at least. Four of them share a register of as many bytes.
 LEAST, SHARED = 16, 4
 
-#: What a processor needs for taps four by four.
+#: What taps four by four need.
 FEATURE = "dotprod"
 
 
@@ -84,9 +83,8 @@ def four_by_four(place: Geometry) -> Form | None:
 @functools.lru_cache(256)
 def form(place: Geometry, kernel: Kernel, narrow: bool) -> Form:
     """The form for a product on `kernel`, whose weights are int8 where they are `narrow`."""
-    # A kernel for every processor is asked for where no dot products are wanted.
-    wanted = narrow and FEATURE in cpu.features() and kernel.features != {"asimd"}
-    return (four_by_four(place) if wanted else None) or one_by_one(place)
+    # A kernel without dot products runs where there are none, or where none are wanted.
+    return (four_by_four(place) if narrow and FEATURE in kernel.features else None) or one_by_one(place)
 
 
 def grouped(windows: Values, kernel: tuple[int, ...]) -> Values:

@@ -134,6 +134,7 @@ def _few(name: str, feature: str, summary: str, rate: int) -> Kernel:
 
 
 _SDOT_FEW = _few("sdot_4x1", "dotprod", "SDOT along K, for few columns", 64)
+_SMULL_FEW = _few("smull_4x1", "asimd", "SMULL and SADALP along K, for few columns", 16)
 
 enter(
     _eight_by_eight(
@@ -183,7 +184,6 @@ enter(
     ),
     before="sdot_8x8",
 )
-BASELINE_FEW = (_few("smull_4x1", "asimd", "SMULL and SADALP along K, for few columns", 16),)
 enter(
     Kernel(
         "smull_4x4",
@@ -194,13 +194,13 @@ enter(
         frozenset({"asimd"}),
         "SMULL, SMLSL and SADALP: exact pairs of products, every AArch64",
         complement=True,
-        few=BASELINE_FEW,
+        few=(_SMULL_FEW,),
         rate=16,
     )
 )
 enter(
     _eight_by_eight(
-        "smlal_8x8", layouts.PackedFormat, {"asimd"}, "SMLAL: widening multiplies, every AArch64", 8, BASELINE_FEW
+        "smlal_8x8", layouts.PackedFormat, {"asimd"}, "SMLAL: widening multiplies, every AArch64", 8, (_SMULL_FEW,)
     )
 )
 enter(

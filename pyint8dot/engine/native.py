@@ -98,7 +98,7 @@ class NativePlan:
         self._programs: dict[Key, Written] = {}
         #: The programs of single blocks, by rows.
         self._singles: dict[int, Single] = {}
-        # Where B comes with each call it is packed once a block, so that few blocks are better than small ones.
+        # Where B comes with each call it is packed once per block, so that few blocks are better than small ones.
         near = kernel.left.depth(right.k) if kernel.packs_left and right.packed is not None else 0
         self._block = blocks.block_rows(kernel, recipe.row_bytes, near, right.k * right.n)
         # The smallest products find their scratch on the stack, where a call costs least, and run on a builtin.

@@ -1,4 +1,4 @@
-"""Native maxima of windows over planes of pixels, called through programs that are written once a size."""
+"""Native maxima of windows over planes of pixels, called through programs that are written once per size."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def keep_above(acc: NDArray[np.int32], factors: Float32, kept: Kept) -> bool:
     acc : ndarray of int32, shape (m, n)
         Products of the queries with n vectors.
     factors : ndarray of float32, shape (n,)
-        What they are multiplied by first, one a vector; NaN where a vector is not to be found.
+        What they are multiplied by first, one per vector; NaN where a vector is not to be found.
     kept : Kept
     """
     m, n = acc.shape

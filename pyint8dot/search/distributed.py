@@ -76,7 +76,7 @@ class ShardedIndex:
     client : distributed.Client
         Of the cluster.
     paths : sequence of str or path-like
-        Folders of saved indices of one dimension, metric and `keep`, readable by every worker; about one a worker. No id may be in two.
+        Folders of saved indices of one dimension, metric and `keep`, readable by every worker; about one per worker. No id may be in two.
     num_threads : int
         Threads that a worker uses for one shard. 1 by default, because a worker may search several at once.
     mmap : bool

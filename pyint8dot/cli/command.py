@@ -1,0 +1,36 @@
+"""How a command that reads files ends: its reason on the standard error where something is wrong, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from pyint8dot.errors import Int8DotError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+__all__ = ["carried_out"]
+
+
+def carried_out(body: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
+    """Carry out a command; return its exit status.
+
+    Parameters
+    ----------
+    body : callable
+        What it does.
+    arguments : argparse.Namespace
+
+    Returns
+    -------
+    int
+        0, or 2 where a file, a value or a missing extra is in the way; the reason is then printed.
+    """
+    try:
+        body(arguments)
+    except (Int8DotError, ImportError, OSError, TypeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
