@@ -6,19 +6,18 @@ import itertools
 
 import numpy as np
 import pytest
-from support import child
+from support import child, rows
 from support.convolution import exact
 from support.depthwise import STEMS, Call
 from support.quantized import many, operand
 
 from pyint8dot.conv import Convolution, Quantization, conv_integer, pack_conv, qlinear_conv
 from pyint8dot.convolution import depthwise, im2col, lowering
-from pyint8dot.engine import cpu, kernels
 
 ROWS = (0, 1, 2, 3, 4, 5, 7, 9)
 COLUMNS = (0, 1, 2, 3, 7, 8, 13, 15, 16, 17, 31, 32, 50)
 KINDS = [(None, 0, np.int32), (0.003, -5, np.int8), (0.003, 250, np.uint8)]
-[PORTABLE] = [row.name for row in kernels.KERNELS.values() if not row.native]
+PORTABLE = rows.PORTABLE.name
 
 
 def taps(rng, stem, count):
@@ -133,31 +132,23 @@ def test_both_forms_give_the_same(native_kernel, rng, monkeypatch):
         x, w, zx, _, attributes = random_case(rng)
         zw = 128 if w.dtype == np.uint8 else 0
         made = []
-        for features in (cpu.features(), frozenset({"asimd"})):
+        for found in (depthwise.four_by_four, lambda _place: None):
             depthwise.form.cache_clear()
-            monkeypatch.setattr(cpu, "features", lambda features=features: features)
+            monkeypatch.setattr(depthwise, "four_by_four", found)
             made.append(conv_integer(x, w, zx, zw, **attributes, kernel=native_kernel))
             monkeypatch.undo()
         depthwise.form.cache_clear()
         np.testing.assert_array_equal(*made)
 
 
-def test_the_form_follows_the_processor_and_the_kernel(monkeypatch):
+@pytest.mark.parametrize("row", rows.NATIVE, ids=lambda row: row.name)
+def test_the_form_follows_the_kernel(row):
+    """Taps four by four where it has dot products, the weights are int8, and the taps of four columns lie within a register."""
     place = im2col.geometry((9, 20), (3, 3))
-    one, best = (
-        next(row for row in kernels.KERNELS.values() if ("asimd" in row.features) == plain) for plain in (True, False)
-    )
-    for features, row, narrow, wide, dots in (
-        ({"asimd", "dotprod"}, best, True, place, True),
-        ({"asimd", "dotprod"}, best, False, place, False),
-        ({"asimd", "dotprod"}, one, True, place, False),
-        ({"asimd"}, best, True, place, False),
-        ({"asimd", "dotprod"}, best, True, im2col.geometry((9, 40), (3, 3), dilations=[1, 5]), False),
-    ):
-        depthwise.form.cache_clear()
-        monkeypatch.setattr(cpu, "features", lambda features=features: frozenset(features))
-        assert (depthwise.form(wide, row, narrow).pattern is not None) == dots
-    depthwise.form.cache_clear()
+    spread = im2col.geometry((9, 40), (3, 3), dilations=[1, 5])
+    dots = depthwise.FEATURE in row.features
+    for narrow, wide, expected in ((True, place, dots), (False, place, False), (True, spread, False)):
+        assert (depthwise.form(wide, row, narrow).pattern is not None) == expected
 
 
 @pytest.mark.native
