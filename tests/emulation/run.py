@@ -111,8 +111,8 @@ def runs(kind: str) -> list[Run]:
     emulated.append(
         Run(last.name, layout.PYTHON, last.cpu, last.features, builtin=False, entries=False, elsewhere=but_best)
     )
-    every = next(model for model in layout.MODELS if model.name == "i8mm")
-    images = [Run(target, layout.PYTHON, every.cpu, every.features, image=target) for target in FOREIGN]
+    able = models[-1]
+    images = [Run(target, layout.PYTHON, able.cpu, able.features, image=target) for target in FOREIGN]
     return [*emulated, *images, Run("host", layout.HOST_PYTHON, None, frozenset())]
 
 
