@@ -50,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of all random data; a new one each run, printed at the start")
     parser.addoption("--elsewhere", default="", help="kernels, by commas, whose tests another run carries out")
     parser.addoption("--no-entries", action="store_true", help="leave out the calls of single entries of the library")
+    parser.addoption("--no-anywhere", action="store_true", help="leave out what is the same on every AArch64 processor")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "static: looks at sources, built files or processes only, the same on every processor"
     )
+    config.addinivalue_line("markers", "anywhere: about numpy and Python code, the same on every AArch64 processor")
     if config.option.seed is None:
         config.option.seed = secrets.randbelow(2**32)
     if getattr(config.option, "hypothesis_seed", None) is None:
@@ -126,6 +128,8 @@ def _why_not(item: pytest.Item, config: pytest.Config) -> str:
         return "tests call single entries, which the run of another processor with these features does"
     if (names := _kernels(item)) and names <= set(config.option.elsewhere.split(",")):
         return "tests are of kernels that the run of another processor goes through"
+    if config.option.no_anywhere and item.get_closest_marker("anywhere"):
+        return "tests depend on no kernel, and the run of another AArch64 processor does them"
     if EMULATED and item.get_closest_marker("static"):
         return "tests look at files or processes only, which the run outside the emulator does"
     if getattr(config.option, "benchmark_only", False) and "benchmark" not in getattr(item, "fixturenames", ()):
