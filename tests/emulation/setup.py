@@ -129,6 +129,17 @@ def host_environment(kind: str) -> None:
     step(what, layout.HOST, [sys.version, layout.CHECKOUT, wanted, 1], make, moves=False)
 
 
+def sphinx() -> None:
+    """Install what only `make docs` needs, away from the environment of the tests."""
+    # numpy is there already.
+    wanted = [each for each in requirements("docs") if not each.startswith("numpy")]
+
+    def make(folder: Path) -> None:
+        pip_install(["--target", str(folder)], wanted, interpreter=layout.HOST_PYTHON)
+
+    step("Sphinx", layout.SPHINX, [sys.version, wanted], make)
+
+
 def host_tools() -> None:
     """Fetch qemu and a cross compiler for this machine where the system has none."""
     wanted = {"qemu-aarch64": "qemu-user", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}
@@ -274,12 +285,14 @@ def setup() -> None:
 
 
 def main() -> int:
-    """Run set-up alone: a second one started meanwhile waits for the first."""
+    """Run set-up alone, with what the argument ``docs`` asks for; a second one started meanwhile waits for the first."""
     layout.HOME.mkdir(exist_ok=True)
     with (layout.HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             setup()
+            if "docs" in sys.argv[1:]:
+                sphinx()
         except SetupError as error:
             print(f"setup: {error}", file=sys.stderr)
             return 1
