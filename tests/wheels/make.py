@@ -137,7 +137,7 @@ def smoke(target: str, place: Path) -> Iterator[str]:
         expected = "portable" if target == build.PORTABLE else "native"
         yield run([sys.executable, SMOKE, expected], place, PYTHONPATH=str(place))
     elif layout.PYTHON.exists() and (layout.kind() == "emulated" or native == "linux-aarch64"):
-        for model in layout.MODELS if layout.kind() == "emulated" else [""]:
+        for model in [each.cpu for each in layout.MODELS] if layout.kind() == "emulated" else [""]:
             environment = {"QEMU_CPU": model, "PYTHONPATH": f"{place}{os.pathsep}{TESTS}"}
             environment["PYINT8DOT_IMAGE"] = str(place / "pyint8dot" / "lib" / library_name(target))
             own = SYSTEMS[target] == sys.platform
