@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from emulation import control, layout, run, setup
+from emulation import control, layout, run, setup, slim
 
 from pyint8dot.engine import kernels
 
@@ -279,3 +279,43 @@ def test_every_target_works_in_a_folder_with_spaces(tmp_path):
     assert said(python) == [[tests, "-m", "emulation.setup"], [str(folder), "build.py", "--tests"]]
     assert said(arm64) == [[str(folder), "-m", "pyint8dot", "demo"]]
     assert [words[0] for words in said(host)] == [str(folder), *[tests] * 4, *[str(folder)] * 3]
+
+
+# What set-up leaves out.
+
+
+def test_what_nothing_reads_is_dropped(tmp_path):
+    for name in (
+        "usr/bin/qemu-aarch64",
+        "usr/bin/qemu-aarch64_be",
+        "usr/bin/qemu-arm",
+        "usr/bin/qemu-x86_64",
+        "usr/bin/as",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "usr" / "share" / "doc").mkdir(parents=True)
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "usr" / "share" / "link").symlink_to(tmp_path / "elsewhere")
+    slim.drop(tmp_path, slim.TOOLS)
+    assert sorted(path.name for path in (tmp_path / "usr" / "bin").iterdir()) == ["as", "qemu-aarch64"]
+    assert list((tmp_path / "usr" / "share").iterdir()) == []
+    assert (tmp_path / "elsewhere").read_text() == "kept"
+
+
+def test_what_two_packages_have_is_kept_once(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    contents = {"model": b"m" * slim.LEAST, "code": b"c" * slim.LEAST, "small": b"s", "own": b"o" * slim.LEAST}
+    for folder in (one, other):
+        (folder / "package").mkdir(parents=True)
+        for name, content in contents.items():
+            (folder / "package" / name).write_bytes(content)
+    (one / "package" / "code").write_bytes(b"C" * slim.LEAST)
+    (other / "package" / "own").unlink()
+    for _ in range(2):  # a second time changes nothing
+        slim.share(one, other)
+        shared = [name for name in contents if (one / "package" / name).stat().st_nlink == 2]
+        assert shared == ["model"]
+        assert (one / "package" / "code").read_bytes() == b"C" * slim.LEAST
+        assert (one / "package" / "model").samefile(other / "package" / "model")
+    assert sorted(path.name for path in one.rglob("*") if path.is_file()) == sorted(contents)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pyint8dot.arguments import plain
 from pyint8dot.engine import dispatch, threads
 from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
 from pyint8dot.onnx.compile import Program, Step, Take, compile_graph, taking
@@ -206,7 +207,10 @@ class InferenceSession:
             if info.dtype is None:
                 arrays.append(value)
                 continue
-            array = np.asarray(value)
+            try:
+                array = plain(f"input {info.name!r}", value)
+            except (TypeError, ValueError) as error:
+                raise InputError(str(error)) from error
             if array.dtype != info.dtype:
                 raise InputError(f"input {info.name!r} must be {info.dtype} ({info.type}), got {array.dtype}")
             if info.ranked and array.ndim != len(info.shape):

@@ -31,7 +31,7 @@ FOREIGN = sorted(set(build.TARGETS) - {"linux-aarch64"})
 # placements of buffers does, the code being the same.
 ENTRY_TESTS = ("abi", "run", "gather", "native_floats", "packing", "kernels")
 LESS = "not -start] and not one_hot"
-BEAT = 30  # seconds between two lines of progress
+FIRST_BEAT, BEAT = 5, 30  # seconds to the first line of progress, and between two
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,9 @@ def suite(planned: list[Run], arguments: list[str]) -> dict[str, int]:
         return status
 
     def beat() -> None:
-        while not done.wait(BEAT):
+        pause = FIRST_BEAT
+        while not done.wait(pause):
+            pause = BEAT
             print(f"[{clock(began)}] " + ", ".join(f"{run.name} {progress(run)}" for run in list(busy)), flush=True)
 
     threading.Thread(target=beat, daemon=True).start()
@@ -210,6 +212,7 @@ def test(arguments: list[str]) -> int:
     kind = layout.kind()
     planned = runs(kind)
     REPORTS.mkdir(parents=True, exist_ok=True)
+    print(f"test: {len(planned)} runs, two at a time: {', '.join(run.name for run in planned)}", flush=True)
     for run in planned:
         if run.image and build.build(build.PRODUCT, run.image) is None:
             raise SystemExit(build.no_toolchain(run.image))

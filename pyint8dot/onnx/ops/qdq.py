@@ -36,7 +36,7 @@ def _quantize_linear(site: Site) -> Function | None:
             return _quantize_scalar(np.asarray(scale, np.float32), int(zero), target)
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
-        return quantize.quantize_linear(x, scale, zero_point, axis=axis, block_size=block, dtype=target)
+        return quantize.quantize_by(x, scale, zero_point, axis=axis, block_size=block, dtype=target)
 
     return run
 
@@ -47,7 +47,7 @@ def _quantize_scalar(scale: np.ndarray, zero: int, target: np.dtype[Any]) -> Fun
 
     def run(x: np.ndarray, *_: Any) -> Any:
         found = elementwise.quantize(x, scale, zero, target)
-        return quantize.quantize_linear(x, scale, zero_point, native=False) if found is None else found
+        return quantize.quantize_by(x, scale, zero_point, native=False) if found is None else found
 
     return run
 

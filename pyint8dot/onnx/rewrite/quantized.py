@@ -296,7 +296,7 @@ def _lookup(
         with np.errstate(all="ignore"):
             values = function(values, *[graph.constants.get(n) for n in node.inputs[1:]])
             values = values[0] if isinstance(values, tuple) else values
-    table = np.asarray(quantize.quantize_linear(values, *(graph.constants[n].reshape(()) for n in result)))
+    table = np.asarray(quantize.quantize_by(values, *(graph.constants[n].reshape(()) for n in result)))
     table.setflags(write=False)
     outputs = list(last.outputs)
     if table.dtype == every.dtype and np.array_equal(table, every):
