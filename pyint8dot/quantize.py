@@ -74,8 +74,8 @@ def quantize_linear(
     divisor: Values = np.asarray(y_scale)
     if divisor.dtype.kind != "f":
         raise TypeError(f"y_scale must be floats, got {divisor.dtype}")
-    divisor = _along_axis("y_scale", divisor, values.shape, axis, block_size)
-    zero = _along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
+    divisor = along_axis("y_scale", divisor, values.shape, axis, block_size)
+    zero = along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
     if native and values.dtype == divisor.dtype == FLOAT32 and divisor.ndim == zero.ndim == 0:
         found = elementwise.quantize(values, divisor, int(zero), kind)
         if found is not None:
@@ -139,8 +139,8 @@ def dequantize_linear(
     if factor.dtype.kind != "f":
         raise TypeError(f"x_scale must be floats, got {factor.dtype}")
     zero = zero_points("x_zero_point", x_zero_point, values.dtype)
-    zero = _along_axis("x_zero_point", zero, values.shape, axis, block_size)
-    factor = _along_axis("x_scale", factor, values.shape, axis, block_size)
+    zero = along_axis("x_zero_point", zero, values.shape, axis, block_size)
+    factor = along_axis("x_scale", factor, values.shape, axis, block_size)
     if native and factor.dtype == FLOAT32 and factor.ndim == zero.ndim == 0 and values.dtype in RANGES:
         found = elementwise.dequantize(values, factor, int(zero))
         if found is not None:
@@ -327,7 +327,7 @@ def _target_dtype(zero_point: npt.ArrayLike | None, dtype: npt.DTypeLike | None)
     return kind
 
 
-def _along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
+def along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
     """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
     if value.size == 1 and not block_size:
         return value.reshape(())

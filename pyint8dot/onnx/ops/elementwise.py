@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pyint8dot import floats
 from pyint8dot.onnx.bounds import check_broadcast
 from pyint8dot.onnx.registry import Function, Site, operator
 
@@ -127,19 +126,6 @@ def _clip(site: Site) -> Function | None:
     return run
 
 
-@operator("Sigmoid")
-def _sigmoid(site: Site) -> Function | None:
-    def run(x: np.ndarray) -> Any:
-        # exp of a negative number never overflows; tanh(x / 2) / 2 + 1 / 2 is the same function.
-        half = x.dtype.type(0.5)
-        y = np.asarray(np.tanh(x * half))
-        y *= half
-        y += half
-        return y
-
-    return run if is_float(site) else None
-
-
 @operator("Reciprocal")
 def _reciprocal(site: Site) -> Function | None:
     return (lambda x: np.asarray(x.dtype.type(1) / x)) if is_float(site) else None
@@ -156,25 +142,6 @@ def _pow(site: Site) -> Function | None:
     if power == 2:
         return lambda x, _: np.square(x)
     return lambda x, _: np.asarray(np.power(x, x.dtype.type(power)))
-
-
-@operator("Erf")
-def _erf(site: Site) -> Function | None:
-    return floats.erf if site.dtype(0) == np.float32 else None
-
-
-@operator("Gelu")
-def _gelu_op(site: Site) -> Function | None:
-    if site.attr("approximate", "none") != "none" or site.dtype(0) != np.float32:
-        return None
-    return _gelu(site)
-
-
-@operator("Gelu", domain="pyint8dot")
-def _gelu(site: Site) -> Function | None:
-    if 0 in site.overwrite:
-        return lambda x: floats.gelu(x, out=x)
-    return floats.gelu
 
 
 @operator("Cast")

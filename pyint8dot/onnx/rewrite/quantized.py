@@ -178,15 +178,16 @@ def _qdq_product(match: Match, last: Node) -> Node | None:
     node = match.only(name, "MatMul", "Gemm", "Conv")
     if node is None:
         return None
-    a, b = codes(match, node.inputs[0]), codes(match, node.inputs[1])
-    if a is None or b is None or not _is_scalar(graph, a) or not _weights_fit(graph, node, b):
+    found = _operands(match, node)
+    if found is None:
         return None
+    a, b = found
     bias = ""
     if len(node.inputs) > 2 and node.inputs[2]:
-        found = _int32_bias(match, node.inputs[2], a, b)
-        if found is None:
+        known = _int32_bias(match, node.inputs[2], a, b)
+        if known is None:
             return None
-        bias = found
+        bias = known
     inputs = [a.name, a.scale, a.zero_point, b.name, b.scale, b.zero_point, *result, bias]
     op = "QLinearConv" if node.op == "Conv" else "QLinearMatMul"
     covers = ["DequantizeLinear", "DequantizeLinear", node.op, *covers]
@@ -194,17 +195,29 @@ def _qdq_product(match: Match, last: Node) -> Node | None:
     return Node(op, "", node.name, inputs, list(last.outputs), attrs, covers=covers)
 
 
-def _weights_fit(graph: Graph, node: Node, b: Codes) -> bool:
-    """Tell whether the weights' scale runs along the axis that the quantised operator expects."""
-    plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    if node.op == "Gemm" and any(node.attrs.get(name, value) != value for name, value in plain.items()):
-        return False
+def _operands(match: Match, node: Node) -> tuple[Codes, Codes] | None:
+    """Return the codes of a product's two operands, brought to the form of the quantised operators."""
+    graph = match.graph
+    a, b = codes(match, node.inputs[0]), codes(match, node.inputs[1])
+    if a is None or b is None or not _is_scalar(graph, a):
+        return None
+    if node.op == "Gemm":
+        if node.attrs.get("transA", 0) or (len(node.inputs) > 2 and node.attrs.get("beta", 1.0) != 1.0):
+            return None
+        if node.attrs.get("transB", 0):
+            if b.name not in graph.constants:
+                return None
+            turned = add_constant(graph, f"{b.name} turned", np.ascontiguousarray(graph.constants[b.name].T))
+            b = b._replace(name=turned, axis=1 - b.axis % 2)
+        alpha = np.float32(node.attrs.get("alpha", 1.0))
+        if alpha != 1:
+            a = a._replace(scale=add_constant(graph, f"{a.name} alpha", graph.constants[a.scale] * alpha))
     if _is_scalar(graph, b):
-        return True
+        return a, b
     rank = graph.rank(b.name)
     if rank is None or graph.constants[b.scale].ndim != 1:
-        return False
-    return b.axis % rank == (0 if node.op == "Conv" else rank - 1)
+        return None
+    return (a, b) if b.axis % rank == (0 if node.op == "Conv" else rank - 1) else None
 
 
 def _int32_bias(match: Match, name: str, a: Codes, b: Codes) -> str | None:
@@ -225,19 +238,48 @@ def _int32_bias(match: Match, name: str, a: Codes, b: Codes) -> str | None:
     return node.inputs[0] if same else None
 
 
-def _qdq_matmul_float(match: Match, last: Node) -> Node | None:
-    """Dequantised operands -> MatMul with a float result."""
+def _qdq_float(match: Match, last: Node) -> Node | None:
+    """Dequantised operands -> MatMul, Gemm or Conv with a float result."""
     graph = match.graph
-    a, b = codes(match, last.inputs[0]), codes(match, last.inputs[1])
-    if a is None or b is None or not _is_scalar(graph, a) or not _weights_fit(graph, last, b):
+    found = _operands(match, last)
+    if found is None:
         return None
-    if b.name not in graph.constants or graph.constants[b.name].ndim != 2:
+    a, b = found
+    weights = graph.constants.get(b.name)
+    conv = last.op == "Conv"
+    if weights is None or (weights.ndim < 3 if conv else weights.ndim != 2):
         return None
     scale = graph.constants[a.scale].reshape(()) * graph.constants[b.scale]
-    unit = add_constant(graph, f"{last.outputs[0]} scale", np.asarray(scale, np.float32))
-    covers = ["DequantizeLinear", "DequantizeLinear", "MatMul"]
-    inputs = [a.name, b.name, a.zero_point, b.zero_point, unit]
-    return Node("MatMulFloat", FUSED, last.name, inputs, list(last.outputs), covers=covers)
+    each = (1, -1, *[1] * (weights.ndim - 2)) if conv and scale.size > 1 else scale.shape
+    bias = []
+    if len(last.inputs) > 2 and last.inputs[2]:
+        value = _float_constant(match, last.inputs[2])
+        if value is None or value.shape != (weights.shape[0 if conv else -1],):
+            return None
+        shape = (1, -1, *[1] * (weights.ndim - 2)) if conv else (-1,)
+        bias.append(add_constant(graph, f"{last.outputs[0]} bias", value.reshape(shape)))
+    unit = add_constant(graph, f"{last.outputs[0]} scale", np.asarray(scale, np.float32).reshape(each))
+    covers = ["DequantizeLinear", "DequantizeLinear", last.op]
+    inputs = [a.name, b.name, a.zero_point, b.zero_point, unit, *bias]
+    attrs = dict(last.attrs) if conv else {}
+    op = "ConvFloat" if conv else "MatMulFloat"
+    return Node(op, FUSED, last.name, inputs, list(last.outputs), attrs, covers=covers)
+
+
+def _float_constant(match: Match, name: str) -> np.ndarray | None:
+    """Return a float32 constant, one that is dequantised included."""
+    graph = match.graph
+    node = match.maker(name, "DequantizeLinear")
+    if node is None:
+        value = graph.constants.get(name)
+        return value if value is not None and value.dtype == np.float32 else None
+    parts = [graph.constants[n] for n in node.inputs if n in graph.constants]
+    if len(parts) != len([n for n in node.inputs if n]) or parts[1].dtype != np.float32:
+        return None
+    if node.attrs.get("block_size") or parts[0].dtype not in (*_INT8, np.dtype(np.int32)):
+        return None
+    # Of one dimension there is but one axis.
+    return np.asarray(quantize.dequantize_linear(*parts, axis=0)) if parts[0].ndim == 1 else None
 
 
 def _recode(match: Match, last: Node) -> Node | list[Node] | None:
@@ -307,7 +349,9 @@ def _lookup(
 REWRITES: tuple[tuple[str, Rewrite], ...] = (
     ("Mul", _dynamic),
     ("QuantizeLinear", _qdq_product),
-    ("MatMul", _qdq_matmul_float),
+    ("MatMul", _qdq_float),
+    ("Gemm", _qdq_float),
+    ("Conv", _qdq_float),
     ("QuantizeLinear", _recode),
     ("Add", _bias),
     ("Relu", _activation),
