@@ -361,4 +361,4 @@ def test_matmul_nbits(rng, bits, k, block, zeros, level):
     made = model(nodes, feed, {"y": F32}, constants)
     [got], [wanted], _ = both(made, feed)
     # Activations of 8 bits have an error of a 254th of the largest of a block.
-    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=(0.01 if level else 1e-5) * np.abs(wanted).max())
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=(0.02 if level else 1e-5) * np.abs(wanted).max())

@@ -18,18 +18,44 @@ from pyint8dot.onnx.ops import (
     contrib,
     convolutions,
     elementwise,
+    indexing,
     nbits,
     neural,
+    normalisation,
     products,
     qdq,
+    quantised,
+    recurrent,
+    reductions,
+    resampling,
     shapes,
+    transposed,
     windows,
 )
 from pyint8dot.onnx.reference import lower_by_reference
 from pyint8dot.onnx.registry import OPERATORS, VIEWS, Function, Site
 
 __all__ = ["Program", "Step", "Take", "compile_graph", "lower", "taking"]
-_ROOMS = (activations, attention, contrib, convolutions, elementwise, nbits, neural, products, qdq, shapes, windows)
+_ROOMS = (
+    activations,
+    attention,
+    contrib,
+    convolutions,
+    elementwise,
+    indexing,
+    nbits,
+    neural,
+    normalisation,
+    products,
+    qdq,
+    quantised,
+    recurrent,
+    reductions,
+    resampling,
+    shapes,
+    transposed,
+    windows,
+)
 
 # Takes some items of a list, in an order of its own.
 Take: TypeAlias = "Callable[[list[Any]], Sequence[Any]]"

@@ -10,7 +10,7 @@ import numpy as np
 from pyint8dot import floats
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.graph import FUSED
-from pyint8dot.onnx.registry import Function, Site, operator
+from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 
 
 def check_matmul(a: np.ndarray, b: Any, itemsize: int, limit: int, what: str) -> None:
@@ -137,13 +137,16 @@ def _softmax(site: Site) -> Function | None:
         if not log and x.dtype == np.float32 and at in (-1, x.ndim - 1):
             with np.errstate(over="ignore"):  # a mask of the lowest float runs over to minus infinity, as it should
                 return floats.softmax(x, out=x if over else None)
-        y = x - x.max(axis=at, keepdims=True, initial=-np.inf)
+        kind = x.dtype
+        x = x.astype(np.float32) if kind == np.float16 else x
+        with np.errstate(over="ignore"):
+            y = x - x.max(axis=at, keepdims=True, initial=-np.inf)
         if log:
             y -= np.log(np.sum(np.exp(y), axis=at, keepdims=True))
-            return np.asarray(y)
+            return np.asarray(y, kind)
         np.exp(y, out=y)
         y /= np.sum(y, axis=at, keepdims=True)
-        return np.asarray(y)
+        return np.asarray(y, kind)
 
     def run(x: np.ndarray) -> Any:
         if not old:
@@ -153,7 +156,7 @@ def _softmax(site: Site) -> Function | None:
         rows = int(np.prod(x.shape[:at], dtype=np.int64))
         return along(x.reshape(rows, x.size // rows if rows else 0), 1).reshape(x.shape)
 
-    return run if site.dtype(0) in (np.float32, np.float64) else None
+    return run if site.dtype(0) in FLOATS else None
 
 
 @operator("LayerNormalization")
