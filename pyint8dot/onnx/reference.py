@@ -91,9 +91,17 @@ def lower_by_reference(site: Site) -> Function:
 
 def _one_node_model(node: Node, proto: onnx.NodeProto, graph: Graph) -> tuple[onnx.ModelProto, list[str]]:
     names = [*node.inputs, *node.captures]
+    # Patterns may have given its tensors other names.
+    named = onnx.NodeProto()
+    named.CopyFrom(proto)
+    del named.input[:]
+    named.input.extend(node.inputs)
+    for place, name in enumerate(node.outputs):
+        if name:
+            named.output[place] = name
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in graph.opsets.items()]
     inner = onnx.helper.make_graph(
-        [proto],
+        [named],
         "one_node",
         [graph.protos.get(name) or _value(graph, name) for name in dict.fromkeys(names) if name],
         [onnx.helper.make_empty_tensor_value_info(name) for name in node.outputs if name],
