@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import FUSED, Graph, Node, scalar
 from pyint8dot.onnx.rewrite.fold import fold
 from pyint8dot.onnx.rewrite.match import Match
@@ -50,7 +51,10 @@ def apply(graph: Graph, op: str, rewrite: Rewrite) -> None:
     match = Match(graph)
     nodes: list[Node] = []
     for node in graph.nodes:
-        fused = rewrite(match, node) if node.op == op else None
+        try:
+            fused = rewrite(match, node) if node.op == op else None
+        except Exception as error:
+            raise ModelError(f"{node}: {type(error).__name__}: {error}") from error
         if fused is None:
             nodes.append(node)
             continue
