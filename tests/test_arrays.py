@@ -13,8 +13,6 @@ import pyint8dot
 from pyint8dot import linear, matmul, matmul_integer, pack, qlinear_conv, qlinear_matmul, quantize_linear
 from pyint8dot.search import Index
 
-pytestmark = pytest.mark.anywhere
-
 A = np.array([[1, -128], [-3, 4]], np.int8)
 B = np.array([[5, -6, 7], [-128, 9, 10]], np.int8)
 PRODUCT = A.astype(np.int32) @ B.astype(np.int32)

@@ -9,8 +9,6 @@ from pyint8dot import __main__ as command_line
 from pyint8dot.cli import check
 from pyint8dot.engine.kernels import KERNELS, PORTABLE
 
-pytestmark = pytest.mark.anywhere
-
 
 def test_it_shows_every_check_of_every_kernel(monkeypatch, capsys):
     monkeypatch.setattr(check, "supported", lambda: (PORTABLE,))

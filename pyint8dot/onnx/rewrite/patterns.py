@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import FUSED, Graph, Node, scalar
 from pyint8dot.onnx.rewrite.fold import fold
 from pyint8dot.onnx.rewrite.match import Match, Rewrite
@@ -62,7 +63,10 @@ def apply(graph: Graph, op: str | frozenset[str], rewrite: Rewrite) -> None:
     match, ends = Match(graph), {op} if isinstance(op, str) else op
     nodes: list[Node] = []
     for node in graph.nodes:
-        fused = rewrite(match, node) if node.op in ends else None
+        try:
+            fused = rewrite(match, node) if node.op in ends else None
+        except Exception as error:
+            raise ModelError(f"{node}: {type(error).__name__}: {error}") from error
         if fused is None:
             nodes.append(node)
             continue
