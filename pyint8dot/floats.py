@@ -272,12 +272,34 @@ def exp2_terms(
     with np.errstate(invalid="ignore"):  # a row of minus infinity alone is NaN, without a warning
         np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=terms)
     np.multiply(terms, factor, out=terms)
-    flat = terms.reshape(-1)
+    exp2(terms)
+    return _finish(result, terms), _sums(terms.reshape(-1, n), 8).reshape(*x.shape[:-1], 1)
+
+
+def exp2(y: FloatArray) -> FloatArray:
+    """Replace the values of a C-contiguous array, at most 0, by their powers of two; return it.
+
+    Parameters
+    ----------
+    y : ndarray of float32
+        Any shape.
+
+    Returns
+    -------
+    ndarray of float32
+        `y`: relative error below 4e-7, and exactly 0 where the power was below -127.
+
+    Examples
+    --------
+    >>> exp2(np.float32([0, -1, -200]))
+    array([1. , 0.5, 0. ], dtype=float32)
+    """
+    flat = y.reshape(-1)
     shifted, power = _scratch(flat.size, 2)
     for start, stop in _blocks(flat.size):
         size = stop - start
         _exp2_block(flat[start:stop], shifted[:size], power[:size])
-    return _finish(result, terms), _sums(terms.reshape(-1, n), 8).reshape(*x.shape[:-1], 1)
+    return y
 
 
 def _exp2_block(y: FloatArray, shifted: FloatArray, power: FloatArray) -> None:

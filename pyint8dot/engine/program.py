@@ -312,6 +312,13 @@ class Program:
 
     # Functions of float32 rows.
 
+    def attention(
+        self, *, q: Argument, k: Argument, v: Argument, y: Argument, mask: Argument, scale: Argument, geometry: Argument,
+        scratch: Argument,
+    ) -> None:  # fmt: skip
+        """Softmax to the base 2 of products of queries and keys, times the values, head by head."""
+        self._add("attention", q, k, v, y, mask, scale, geometry, scratch)
+
     def exp2_terms(
         self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, scale: Argument,
         sums: Argument,
@@ -330,8 +337,8 @@ class Program:
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "depthwise", "depthwise_sdot", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
-    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "keep_above", "exp2_terms",
-    "layer_norm",
+    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "keep_above", "attention",
+    "exp2_terms", "layer_norm",
 )  # fmt: skip
 #: Maxima of windows, by type.
 MAX_POOLS = {np.dtype(np.int8): "max_pool_i8", np.dtype(np.uint8): "max_pool_u8", np.dtype(np.float32): "max_pool_f32"}
