@@ -442,6 +442,41 @@ def test_product_written_in_the_order_of_its_transpose(rng):
     assert got.flags.c_contiguous
 
 
+@pytest.mark.parametrize(
+    ("residual", "factor", "bias"),
+    [
+        ((2, 5, 24), (24,), "bias"),
+        ((2, 5, 24), None, "-"),
+        ((5, 24), (24,), "bias"),
+        ((2, 5, 24), (1,), "bias"),
+        ((1, 24), None, "bias"),
+    ],
+)
+def test_normalisation_of_a_sum(rng, residual, factor, bias):
+    """The sum, and the result times a row for whatever quantises it, at once; what broadcasts step by step."""
+    feed = {"x": rng.standard_normal((2, 5, 24)).astype(F32), "r": rng.standard_normal(residual).astype(F32)}
+    constants = {"scale": rng.standard_normal(24).astype(F32), "bias": rng.standard_normal(24).astype(F32)}
+    nodes = [node("Add", "r x", "sum"), node("LayerNormalization", f"sum scale {bias}", "y", epsilon=1e-3)]
+    if factor:
+        constants["factor"] = rng.standard_normal(factor).astype(F32)
+        nodes.append(node("Mul", "y factor", "z"))
+    made = model(nodes, feed, {"y": F32, **({"z": F32} if factor else {})}, constants)
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["AddNormalization"]
+    for got, want in zip(session.run(None, feed), reference(made, feed), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sum_that_others_read_stays(rng):
+    feed = {"x": rng.standard_normal((2, 8)).astype(F32), "r": rng.standard_normal((2, 8)).astype(F32)}
+    nodes = [node("Add", "r x", "sum"), node("LayerNormalization", "sum scale", "y")]
+    made = model(nodes, feed, {"y": F32, "sum": F32}, {"scale": np.ones(8, F32)})
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["Add", "LayerNormalization"]
+    for got, want in zip(session.run(None, feed), reference(made, feed), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 def attention_nodes(scale, masked, turned):
     """Scores, their scale and mask or not, softmax, values, and a Transpose or not, as exporters of BERT write them."""
     nodes = [node("MatMul", "q k", "s0" if scale else "s1")]

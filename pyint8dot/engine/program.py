@@ -328,10 +328,13 @@ class Program:
 
     def layer_norm(
         self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, weight: Argument,
-        bias: Argument, eps: Argument,
+        bias: Argument, eps: Argument, residual: Argument = None, ld_residual: Argument = 0, factor: Argument = None,
+        z: Argument = None, ld_z: Argument = 0,
     ) -> None:  # fmt: skip
-        """Layer normalisation."""
-        self._add("layer_norm", x, y, ld_x, ld_y, m, n, weight, bias, eps)
+        """Layer normalisation, of a sum with a residual where there is one; the same times a factor where there is one."""
+        self._add(
+            "layer_norm", x, y, ld_x, ld_y, m, n, weight, bias, eps, residual, ld_residual, factor, z, ld_z
+        )  # fmt: skip
 
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.

@@ -143,8 +143,7 @@ def joined(maps: Sequence[Affine]) -> Affine:
 
 def add_norm(y: FloatArray, residual: FloatArray, norm: Norm) -> FloatArray:
     """Layer normalisation of ``y + residual``, in `y`."""
-    np.add(y, residual, out=y)
-    return floats.layer_norm(y, norm.weight, norm.bias, eps=EPS, out=y)
+    return floats.layer_norm(y, norm.weight, norm.bias, eps=EPS, residual=residual, out=y)
 
 
 def attention(projected: FloatArray, spans: Sequence[Span]) -> FloatArray:

@@ -25,9 +25,34 @@ class Exp2Terms(Call):
         assert self.sums.damage() == []
 
 
-def layer_norm(x: Array, weight: Array, bias: Array, eps: float, *, place: str = "end", padding: int = 0) -> Call:
-    want = floats.layer_norm(x, weight, bias, eps=eps, native=False)
-    return Call("layer_norm", x, want, [weight, bias, np.float32([eps])], place, padding)
+class LayerNorm(Call):
+    """layer_norm, which may have a residual, and a second result where there is a factor."""
+
+    def __init__(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        eps: float,
+        residual: Array | None = None,
+        factor: Array | None = None,
+        *,
+        place: str = "end",
+        padding: int = 0,
+    ) -> None:
+        want, self.want_scaled = floats.layer_norm_and_scaled(
+            x, weight, bias, weight if factor is None else factor, eps=eps, residual=residual, native=False
+        )
+        self.z = None if factor is None else Rectangle(*x.shape, x.shape[1] + padding, place, np.float32)
+        added, step = (0, 0) if residual is None else guarded_rows(residual, padding, place)
+        z, ld_z = (0, 0) if self.z is None else (self.z.address, 4 * self.z.stride)
+        rest = [weight, bias, np.float32([eps]), added, step, 0 if factor is None else factor, z, ld_z]
+        super().__init__("layer_norm", x, want, rest, place, padding)
+
+    def check(self, checker: Checker) -> None:
+        super().check(checker)
+        if self.z is not None:
+            assert same_bits(self.z.values, self.want_scaled) + self.z.damage() == []
 
 
 class Attention:

@@ -145,6 +145,35 @@ def _over_last_axis(match: Match, node: Node) -> bool:
     )
 
 
+def _residual(match: Match, last: Node) -> Node | None:
+    """Layer normalisation over the last axis of a sum that nobody else reads."""
+    graph = match.graph
+    rank = graph.rank(last.inputs[0])
+    total = match.only(last.inputs[0], "Add")
+    if total is None or rank is None or last.attrs.get("axis", -1) not in (-1, rank - 1) or len(last.outputs) > 1:
+        return None
+    if last.attrs.get("stash_type", 1) != 1 or any(graph.dtype(n) != np.float32 for n in total.inputs):
+        return None
+    inputs = [total.inputs[0], *last.inputs[1:], *[""] * (3 - len(last.inputs)), total.inputs[1]]
+    attrs = {"axis": -1, "epsilon": last.attrs.get("epsilon", 1e-5)}
+    return Node("AddNormalization", FUSED, last.name, inputs, list(last.outputs), attrs, covers=["Add", *last.covers])
+
+
+def _factor(match: Match, last: Node) -> list[Node] | None:
+    """Such a normalisation times a constant row: its second output."""
+    graph = match.graph
+    factor, rest = match.split(last)
+    norm = match.maker(rest, "AddNormalization")
+    if norm is None or factor is None or len(norm.outputs) > 1 or graph.constants[factor].dtype != np.float32:
+        return None
+    if graph.constants[factor].ndim != 1 or graph.rank(rest) is None:
+        return None
+    norm.inputs.append(factor)
+    norm.outputs.append(last.outputs[0])
+    norm.covers.append("Mul")
+    return []
+
+
 def _attention(match: Match, last: Node) -> Node | None:
     """Product of queries and keys -> scale or not -> mask or not -> Softmax -> product with the values."""
     graph = match.graph
@@ -213,4 +242,6 @@ _FLOAT: tuple[tuple[str, Rewrite], ...] = (
     ("Add", _layer_norm),
     ("MatMul", _attention),
     ("Transpose", _transposed),
+    ("LayerNormalization", _residual),
+    ("Mul", _factor),
 )
