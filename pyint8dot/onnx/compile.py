@@ -12,12 +12,12 @@ import numpy as np
 from pyint8dot.onnx.graph import Graph, Node
 
 # The modules below enter their operators into the table when they are imported.
-from pyint8dot.onnx.ops import attention, convolutions, elementwise, neural, products, qdq, shapes, windows
+from pyint8dot.onnx.ops import convolutions, elementwise, neural, products, qdq, shapes, transformer, windows
 from pyint8dot.onnx.reference import lower_by_reference
 from pyint8dot.onnx.registry import OPERATORS, VIEWS, Function, Site
 
 __all__ = ["Program", "Step", "Take", "compile_graph", "lower", "taking"]
-_ROOMS = (attention, convolutions, elementwise, neural, products, qdq, shapes, windows)
+_ROOMS = (convolutions, elementwise, neural, products, qdq, shapes, transformer, windows)
 
 # Takes some items of a list, in an order of its own.
 Take: TypeAlias = "Callable[[list[Any]], Sequence[Any]]"
@@ -120,7 +120,7 @@ def lower(site: Site) -> tuple[Function, str]:
     function : callable
         What runs.
     by : str
-        What does the work: `"numpy"`, the kernel, or `"onnx reference"`.
+        What does the work: the kernel, `"native"` for other native code, `"numpy"`, or `"onnx reference"`.
 
     Raises
     ------

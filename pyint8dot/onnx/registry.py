@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pyint8dot.engine import dispatch
+from pyint8dot.engine import dispatch, library
 from pyint8dot.onnx.graph import Graph, Node
 
 # What runs: arrays in (None for an input left out), one array out, or a tuple where a node has several outputs.
@@ -96,6 +96,11 @@ class Site:
     overwrite: frozenset[int] = frozenset()
     by: str = "numpy"
     absorbed: set[int] = field(default_factory=set)
+
+    def native(self) -> None:
+        """Say that native code that is no product does the work, where there is a library."""
+        if library.status() is None:
+            self.by = "native"
 
     @property
     def opset(self) -> int:

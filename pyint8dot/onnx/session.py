@@ -148,6 +148,11 @@ class InferenceSession:
             results[place] = results[place].copy()
         return results
 
+    @property
+    def steps(self) -> list[Step]:
+        """What a run calls, in its order; functions may be replaced by others that do the same."""
+        return self._program.steps
+
     def report(self) -> Report:
         """Return what runs each node, and what it has cost since the session was made or `reset_report` was called.
 

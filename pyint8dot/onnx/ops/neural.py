@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyint8dot import floats
-from pyint8dot.onnx.bounds import check_broadcast, check_shape
+from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.registry import Function, Site, operator
 
@@ -113,6 +113,8 @@ def _softmax(site: Site) -> Function | None:
     old = site.opset < 13
     axis = site.attr("axis", 1 if old else -1)
     over = bool(site.overwrite)
+    if not log and site.dtype(0) == np.float32 and axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1):
+        site.native()
 
     def along(x: np.ndarray, at: int) -> np.ndarray:
         if not log and x.dtype == np.float32 and at in (-1, x.ndim - 1):
@@ -143,60 +145,22 @@ def _layer_normalization(site: Site) -> Function | None:
         return None
     axis, epsilon = site.attr("axis", -1), site.attr("epsilon", 1e-5)
     alone = len(site.node.outputs) == 1
+    if alone and site.dtype(0) == np.float32 and axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1):
+        site.native()
 
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None = None) -> Any:
-        if alone and axis in (-1, x.ndim - 1) and _are_rows(x, scale, bias):
+        vectors = all(v is None or v.shape == x.shape[-1:] for v in (scale, bias))
+        if alone and axis in (-1, x.ndim - 1) and vectors:
             return floats.layer_norm(x, scale, bias, eps=epsilon)
-        results = _normalised(x, scale, bias, axis, epsilon)
-        return results[0] if alone else results
-
-    return run
-
-
-def _are_rows(x: np.ndarray, *vectors: np.ndarray | None) -> bool:
-    return all(v is None or v.shape == x.shape[-1:] for v in vectors)
-
-
-def _normalised(
-    x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None, axis: int, epsilon: float
-) -> tuple[Any, Any, Any]:
-    """Layer normalisation in general, with the mean and the inverse of the deviation."""
-    axes = tuple(range(axis % x.ndim, x.ndim))
-    mean = x.mean(axis=axes, keepdims=True)
-    y = x - mean
-    inverse = 1 / np.sqrt(np.mean(np.square(y), axis=axes, keepdims=True) + np.float32(epsilon))
-    y *= inverse
-    y = y * scale
-    return y if bias is None else y + bias, mean, inverse
-
-
-@operator("AddNormalization", domain=FUSED)
-def _add_normalization(site: Site) -> Function | None:
-    """Layer normalisation of a sum, and the same times a factor where there is a second output."""
-    epsilon, over = site.attr("epsilon"), site.overwrite
-    limit, what = site.max_bytes, site.what
-
-    def run(
-        x: np.ndarray,
-        scale: np.ndarray,
-        bias: np.ndarray | None,
-        residual: np.ndarray | None,
-        factor: np.ndarray | None = None,
-    ) -> Any:
-        out = x if 0 in over else residual if 3 in over else None
-        if residual is not None and residual.shape != x.shape:
-            check_broadcast((x, residual), limit, what)
-            x, residual, out = x + residual, None, None
-        if not _are_rows(x, scale, bias, factor):
-            total = x if residual is None else x + residual
-            y = _normalised(total, scale, bias, -1, epsilon)[0]
-            if factor is None:
-                return y
-            check_broadcast((y, factor), limit, what)
-            return y, y * factor
-        if factor is None:
-            return floats.layer_norm(x, scale, bias, eps=epsilon, residual=residual, out=out)
-        return floats.layer_norm_and_scaled(x, scale, bias, factor, eps=epsilon, residual=residual)
+        axes = tuple(range(axis % x.ndim, x.ndim))
+        mean = x.mean(axis=axes, keepdims=True)
+        y = x - mean
+        inverse = 1 / np.sqrt(np.mean(np.square(y), axis=axes, keepdims=True) + np.float32(epsilon))
+        y *= inverse
+        y = y * scale
+        if bias is not None:
+            y = y + bias
+        return y if alone else (y, mean, inverse)
 
     return run
 

@@ -154,6 +154,8 @@ def _residual(match: Match, last: Node) -> Node | None:
         return None
     if last.attrs.get("stash_type", 1) != 1 or any(graph.dtype(n) != np.float32 for n in total.inputs):
         return None
+    if any(graph.rank(n) != 1 for n in last.inputs[1:] if n):
+        return None
     inputs = [total.inputs[0], *last.inputs[1:], *[""] * (3 - len(last.inputs)), total.inputs[1]]
     attrs = {"axis": -1, "epsilon": last.attrs.get("epsilon", 1e-5)}
     return Node("AddNormalization", FUSED, last.name, inputs, list(last.outputs), attrs, covers=["Add", *last.covers])

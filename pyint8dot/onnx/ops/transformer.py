@@ -1,4 +1,4 @@
-"""The attention that patterns find in a graph: scores, mask, softmax and values at once."""
+"""What patterns find in the graph of a transformer: attention as a whole, and the normalisation of a sum."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pyint8dot import floats
 from pyint8dot.attention import attention, to_base_2
-from pyint8dot.onnx.bounds import check_shape
+from pyint8dot.onnx.bounds import check_broadcast, check_shape
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.registry import Function, Site, operator
 
@@ -20,6 +21,7 @@ def _attention(site: Site) -> Function | None:
     back = None if perm is None else np.argsort(perm)
     scale = float(np.float32(site.attr("scale") * math.log2(math.e)))
     limit, what = site.max_bytes, site.what
+    site.native()
 
     def run(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> Any:
         rank = max(q.ndim, k.ndim, v.ndim, 0 if mask is None else mask.ndim)
@@ -64,3 +66,32 @@ def _broadcast(
     q = np.broadcast_to(q, (*lead, m, q.shape[3]))
     k = np.broadcast_to(k, (*lead, k.shape[2], n))
     return q, k, np.broadcast_to(v, (*lead, *v.shape[2:])), mask
+
+
+@operator("AddNormalization", domain=FUSED)
+def _add_normalization(site: Site) -> Function | None:
+    """Layer normalisation of a sum, and the same times a factor where there is a second output."""
+    epsilon, over = site.attr("epsilon"), site.overwrite
+    limit, what = site.max_bytes, site.what
+    site.native()
+
+    def run(
+        x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None, residual: np.ndarray, factor: np.ndarray | None = None
+    ) -> Any:  # fmt: skip
+        out: np.ndarray | None = x if 0 in over else residual if 3 in over else None
+        added: np.ndarray | None = residual
+        if residual.shape != x.shape:
+            check_broadcast((x, residual), limit, what)
+            x, added, out = x + residual, None, None
+        row = x.shape[-1:]
+        scale = np.broadcast_to(scale, row)
+        bias = None if bias is None else np.broadcast_to(bias, row)
+        if factor is not None and factor.shape == row:
+            return floats.layer_norm_and_scaled(x, scale, bias, factor, eps=epsilon, residual=added)
+        y = floats.layer_norm(x, scale, bias, eps=epsilon, residual=added, out=out)
+        if factor is None:
+            return y
+        check_broadcast((y, factor), limit, what)
+        return y, y * factor
+
+    return run
