@@ -29,6 +29,7 @@ from pyint8dot.onnx.ops import (
     reductions,
     resampling,
     shapes,
+    transformer,
     transposed,
     windows,
 )
@@ -55,6 +56,7 @@ _ROOMS = (
     reductions,
     resampling,
     shapes,
+    transformer,
     transposed,
     windows,
 )
@@ -73,7 +75,7 @@ def lower(site: Site) -> tuple[Function, str]:
     function : callable
         What runs.
     by : str
-        What does the work: `"numpy"`, the kernel, or `"onnx reference"`.
+        What does the work: the kernel, `"native"` for other native code, `"numpy"`, or `"onnx reference"`.
 
     Raises
     ------
