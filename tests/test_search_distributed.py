@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+from pyint8dot.models import Embedder, MiniLM
 from pyint8dot.search import Index
 from pyint8dot.search.distributed import ShardedIndex
 
@@ -95,6 +97,27 @@ def test_what_is_wrong_is_told(client, rng, tmp_path):
         sharded.search(vectors(rng, 1), 0)
     with pytest.raises(ValueError, match="queries must have 16 dimensions"):
         sharded.search(np.zeros((1, 3), np.float32))
+
+
+def test_a_corpus_is_embedded_by_the_workers(client):
+    """What embeds is sent with every batch, and is no more than a few words."""
+    texts = ["Cats purr.", "Rates rose again.", "Rain fell all night.", "The tram was late.", ""]
+    batches = [{"text": texts[i : i + 2], "page": [i, i + 1][: len(texts) - i]} for i in range(0, len(texts), 2)]
+    embed = Embedder(output="vector")
+    assert len(pickle.dumps(embed)) < 500
+    found = client.gather(client.map(embed, batches))
+    assert [each["page"] for each in found] == [batch["page"] for batch in batches]
+    np.testing.assert_array_equal(np.concatenate([each["vector"] for each in found]), MiniLM.load().encode(texts))
+
+
+def test_a_batch_that_cannot_be_embedded():
+    embed = Embedder("text")
+    with pytest.raises(KeyError, match="no column 'text'; it has 'words'"):
+        embed({"words": ["one"]})
+    with pytest.raises(TypeError):
+        embed({"text": [1]})
+    with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
+        Embedder(batch_size=0)
 
 
 class Waiting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -230,16 +231,18 @@ print(ids[0, 0], anonymous)
     not Path("/proc/self/status").exists() or "QEMU_CPU" in os.environ, reason="memory is read from Linux's /proc"
 )
 def test_a_mapped_corpus_takes_no_memory(rng, tmp_path):
-    """200 MB are searched with less than 80 of the process's own, numpy included; pages of files are the system's to take back."""
-    index = Index(dim=1024)
-    for _ in range(10):
-        index.add(rng.integers(-127, 128, (20_000, 1024), dtype=np.int8))
+    """1 GB is searched with less than 80 MB of the process's own, numpy included; pages of files are the system's to take back."""
+    index, block = Index(dim=1024), rng.integers(-127, 128, (65536, 1024), dtype=np.int8)
+    for shift in range(15):
+        index.add(np.roll(block, shift, axis=1))
+    assert index.nbytes > 1e9
     index.save(tmp_path / "index")
     q = index.reconstruct([123_456])
     np.save(tmp_path / "q.npy", q)
     command = [sys.executable, "-c", CHILD, str(tmp_path / "index"), str(tmp_path / "q.npy")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    shutil.rmtree(tmp_path / "index")  # pytest keeps the folders of several runs
     best, anonymous = map(int, done.stdout.split())
     assert best == 123_456
     assert anonymous < 80_000
