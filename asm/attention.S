@@ -1,6 +1,6 @@
 /*
  * Kernel:     attention
- * Computes:   y[i] = sum over j of p[i][j] * v[j] / sum of p[i], where p[i][j] = 2^(s[i][j] - max s[i]) as floats.py defines it
+ * Computes:   y[i] = sum over j of p[i][j] * v[j] / sum of p[i], where p[i][j] = 2^(s[i][j] - max s[i]) as pyint8dot.floats defines it
  *             and s[i][j] = (scale * q[i]) . k[j] + mask[i][j]; sums in the order of their terms, products fused into them
  * Prototype:  void pyint8dot_attention(const int64_t args[8])
  * Requires:   Advanced SIMD (every AArch64)

@@ -16,7 +16,7 @@
  *             [7] row_step   bytes from a row's scale to the next: 4, or 0 where all rows have the same
  *             [8] col_scale  const float [n]
  *             [9] bias       const float [n] or null
- *             [10] act       0: none; 1: max(x, 0); 2: gelu, as floats.py defines it
+ *             [10] act       0: none; 1: max(x, 0); 2: gelu, as pyint8dot.floats defines it
  * Clobbers:   x1-x17, v0-v7, v16-v21, v24-v31, flags
  * Unused:     x18-x30, v8-v15, v22-v23
  * Stack:      0
@@ -40,7 +40,7 @@
 #define limits          v24     /* gelu: 6 */
 #define halves          v25     /* gelu: 1/2 */
 
-/* The constants of gelu, as in floats.py: the limit, 1/2, and R from its highest coefficient down. */
+/* The constants of gelu, as in pyint8dot.floats: the limit, 1/2, and R from its highest coefficient down. */
 constants gelu_constants
         .word   0x40c00000, 0x3f000000
         .word   0xb75b4154, 0x3982f078, 0xba6b322b, 0xbc1a4dde, 0xbcc7e69b, 0x3f7a83b5
@@ -109,7 +109,7 @@ constants no_bias
         fmul    v7.4s, v7.4s, v7.4s
 .endm
 
-/* x / 2 + |x| * (1/2 - R(min(|x|, 6))^32), step by step as floats.py has it. */
+/* x / 2 + |x| * (1/2 - R(min(|x|, 6))^32), step by step as pyint8dot.floats has it. */
 .macro gelu
         fabs    v2.4s, v0.4s
         fabs    v3.4s, v1.4s

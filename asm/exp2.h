@@ -1,5 +1,5 @@
 /*
- * Powers of two of float32 values, as floats.py defines them: 2^n * E(y - n)^2 with n the nearest integer, each step rounded once.
+ * Powers of two of float32 values, as pyint8dot.floats defines them: 2^n * E(y - n)^2 with n the nearest integer, each step rounded once.
  * A file that includes this one defines the constants and loads them before it takes a power.
  */
 #ifndef PYINT8DOT_EXP2_H
@@ -8,7 +8,7 @@
 #define lowest          v22     /* -127: the power is 0 from here down */
 #define magics          v23     /* added to y it leaves n + 127 in the low bits; v24-v28 are E from its highest coefficient down */
 
-/* The constants of floats.py: the lowest exponent, the magic number, and E. */
+/* The constants of pyint8dot.floats: the lowest exponent, the magic number, and E. */
 .macro define_exp2_constants
 constants exp2_constants
         .word   0xc2fe0000, 0x4b40007f

@@ -1,6 +1,6 @@
 /*
  * Kernel:     exp2_terms
- * Computes:   y[i][j] = 2^max((x[i][j] - max x[i]) * scale, -127), as floats.py defines it, and sums[i] = sum y[i]
+ * Computes:   y[i][j] = 2^max((x[i][j] - max x[i]) * scale, -127), as pyint8dot.floats defines it, and sums[i] = sum y[i]
  * Prototype:  void pyint8dot_exp2_terms(const int64_t args[8])
  * Requires:   Advanced SIMD (every AArch64)
  * Tile:       none

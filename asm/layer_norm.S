@@ -84,7 +84,7 @@
         fmul    v\number\().4s, v\number\().4s, v\number\().4s
 .endm
 
-/* Each step rounded once, in the order of floats.py. */
+/* Each step rounded once, in the order of pyint8dot.floats. */
 .macro normalise number, with, and
         fsub    v\number\().4s, v\number\().4s, means.4s
         fmul    v\number\().4s, v\number\().4s, inverses.4s

@@ -1,0 +1,140 @@
+"""`gelu` and `erf`; the head of the package has the method."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyint8dot.floats.work import BLOCK, HALF, ONE, FloatArray, blocks, finished, horner, prepared, scratch
+
+GELU_LIMIT = np.float32(6.0)
+"""Beyond it gelu(x) is x or 0 exactly: there R(6)**32 is below half a unit in the last place of 1/2."""
+
+GELU_R = tuple(
+    np.float32(c)
+    for c in (
+        0.9785721898078918,
+        -0.02440195344388485,
+        -0.009417979046702385,
+        -0.0008972014184109867,
+        0.0002497469540685415,
+        -1.3068627595202997e-05,
+    )
+)
+"""Coefficients of R, lowest degree first."""
+
+ERF_LIMIT = np.float32(3.85)
+"""The quotient exceeds 1 there, so that clipping makes erf exactly 1 from here on."""
+
+ERF_P = tuple(
+    np.float32(c)
+    for c in (1.1283788681030273, 0.3252771198749542, 0.06912919133901596, 0.00905719306319952, 0.0003209623973816633)
+)
+ERF_Q = tuple(
+    np.float32(c)
+    for c in (
+        1.0,
+        0.6215929388999939,
+        0.168510302901268,
+        0.025753233581781387,
+        0.0022830748930573463,
+        1.8556871509645134e-05,
+    )
+)
+"""erf(x) = x * P(x*x) / Q(x*x); coefficients lowest degree first."""
+
+# numpy's minimum and maximum are vectorised for two arrays but not for an array and a scalar.
+_GELU_LIMITS = np.full(BLOCK, GELU_LIMIT, dtype=np.float32)
+
+
+def gelu(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """Gaussian error linear unit, the exact form: ``x * Phi(x) = x / 2 * (1 + erf(x / sqrt(2)))``.
+
+    Parameters
+    ----------
+    x : ndarray of float32
+        Any shape.
+    out : ndarray of float32, optional
+        Where to write; the shape of `x`, and `x` itself is allowed.
+
+    Returns
+    -------
+    ndarray of float32
+        `out`, or a new array. Within 6e-7 of the true value; exactly x above 6 and exactly 0 below -6. NaN stays NaN,
+        and minus infinity becomes it.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `out` is not float32.
+    ValueError
+        If `out` has another shape than `x` or is read-only.
+
+    Examples
+    --------
+    >>> gelu(np.float32([-10, 0, 10]))
+    array([ 0.,  0., 10.], dtype=float32)
+    """
+    result, work = prepared(x, out)
+    flat = work.reshape(-1)
+    magnitude, r, clamped = scratch(flat.size, 3)
+    for start, stop in blocks(flat.size):
+        size = stop - start
+        _gelu_block(flat[start:stop], magnitude[:size], r[:size], clamped[:size])
+    return finished(result, work)
+
+
+def _gelu_block(x: FloatArray, magnitude: FloatArray, r: FloatArray, clamped: FloatArray) -> None:
+    """Apply gelu to `x` in place. The order of the operations is the definition."""
+    np.abs(x, out=magnitude)
+    np.minimum(magnitude, _GELU_LIMITS[: x.size], out=clamped)
+    horner(clamped, GELU_R, r)
+    for _ in range(5):
+        np.square(r, out=r)
+    np.subtract(HALF, r, out=r)
+    np.multiply(magnitude, r, out=magnitude)
+    np.multiply(x, HALF, out=x)
+    with np.errstate(invalid="ignore"):  # minus infinity is NaN, as 0 * infinity, without a warning
+        np.add(x, magnitude, out=x)
+
+
+def erf(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """Error function.
+
+    Parameters
+    ----------
+    x : ndarray of float32
+        Any shape.
+    out : ndarray of float32, optional
+        Where to write; the shape of `x`, and `x` itself is allowed.
+
+    Returns
+    -------
+    ndarray of float32
+        `out`, or a new array. Relative error below 7e-7, never beyond -1 and 1; NaN stays NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `out` is not float32.
+    ValueError
+        If `out` has another shape than `x` or is read-only.
+
+    Examples
+    --------
+    >>> erf(np.float32([-9, 0, 9]))
+    array([-1.,  0.,  1.], dtype=float32)
+    """
+    result, work = prepared(x, out)
+    flat = work.reshape(-1)
+    square, p, q = scratch(flat.size, 3)
+    for start, stop in blocks(flat.size):
+        size = stop - start
+        z, above, below, y = square[:size], p[:size], q[:size], flat[start:stop]
+        np.clip(y, -ERF_LIMIT, ERF_LIMIT, out=y)
+        np.square(y, out=z)
+        horner(z, ERF_P, above)
+        horner(z, ERF_Q, below)
+        np.multiply(y, above, out=y)
+        np.divide(y, below, out=y)
+        np.clip(y, -ONE, ONE, out=y)
+    return finished(result, work)
