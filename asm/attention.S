@@ -46,8 +46,7 @@
 
 #define args            x0
 #define geometry        x0      /* once the arguments are read */
-/* x1-x8 are pointers to eight rows, of q, of k or of mask; x13 is `stride` and x14 `t0`. */
-#define term_ptr        x9      /* along the packed queries and along the scores */
+/* x1-x8 are pointers to eight rows, of q, of k or of mask; x9 is `term_ptr`, x13 `stride` and x14 `t0`. */
 #define count           x10
 #define left            x11     /* keys or columns left */
 #define k_ptr           x12
@@ -152,28 +151,28 @@ L(queries_packed):
         mov     k_ptr, k_head
 L(next_keys):
         eight_rows k_ptr, left, keys
-        clear_tile
         mov     term_ptr, packed
         ldr     count, [geometry, #DEPTH]
         subs    count, count, #4
+        b.lo    L(shallow)
+        // Nothing is added to the first products, which may so be -0 where a sum from 0 on is 0: their powers are the same.
+        score_four fmul
+        subs    count, count, #4
         b.lo    L(depth_end)
 L(depth_four):
-        load_keys q, 16
-        ld1     {v8.4s, v9.4s, v10.4s, v11.4s}, [term_ptr], #64
-        ld1     {v12.4s, v13.4s, v14.4s, v15.4s}, [term_ptr], #64
-        score   0, 8, 9
-        score   1, 10, 11
-        score   2, 12, 13
-        score   3, 14, 15
+        score_four fmla
         subs    count, count, #4
         b.hs    L(depth_four)
+        b       L(depth_end)
+L(shallow):
+        clear_tile
 L(depth_end):
         adds    count, count, #4
         b.eq    L(keys_done)
 L(depth_one):
         load_keys s, 4
         ldp     q8, q9, [term_ptr], #32
-        score   0, 8, 9
+        score   fmla, 0, 8, 9
         subs    count, count, #1
         b.ne    L(depth_one)
 

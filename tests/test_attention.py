@@ -10,7 +10,7 @@ import pytest
 from support import child, float_call
 from support.quantized import many
 
-from pyint8dot.attention import attention, to_base_2
+from pyint8dot.attention import attention, attention_heads_last, to_base_2
 from pyint8dot.engine import heads, library
 from pyint8dot.fma import add_product
 
@@ -89,6 +89,9 @@ def test_both_ways_give_the_same_bits(rng, masks):
     mask = None if mask is None else mask.astype(F32)
     for one, other in zip(everything(*given, mask), everything(*given, mask, native=False), strict=True):
         assert one.tobytes() == other.tobytes()
+    turned = attention_heads_last(*given, mask, scale=0.3)
+    assert turned.flags.c_contiguous
+    np.testing.assert_array_equal(turned.swapaxes(1, 2), attention(*given, mask, scale=0.3))
 
 
 @pytest.mark.native
