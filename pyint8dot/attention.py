@@ -13,7 +13,7 @@ import numpy as np
 
 from pyint8dot import floats
 from pyint8dot.arguments import check_out
-from pyint8dot.engine import heads
+from pyint8dot.engine import heads, threads
 from pyint8dot.fma import add_product
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def attention(
     *,
     scale: float = 1.0,
     out: FloatArray | None = None,
+    num_threads: int | None = None,
     native: bool = True,
 ) -> FloatArray:
     """Weigh the values of each head by a softmax to the base 2: ``2**s / sum(2**s) @ v`` with ``s = (scale * q) @ k.T + mask``.
@@ -51,6 +52,8 @@ def attention(
         Multiplies the queries, as float32.
     out : ndarray of float32, optional
         Where to write; shape (batch, heads, m, width), and no memory of the others.
+    num_threads : int, optional
+        How many threads share the heads; by default as many as a product uses here.
     native : bool
         Whether native code may be used, which gives the same bits.
 
@@ -62,9 +65,9 @@ def attention(
     Raises
     ------
     TypeError
-        If an array is not float32.
+        If an array is not float32, or `num_threads` not an int.
     ValueError
-        If shapes do not fit, there is no key, or `out` is read-only or overlaps another array.
+        If shapes do not fit, there is no key, `out` is read-only or overlaps another array, or `num_threads` is not from 1 to 1024.
 
     Examples
     --------
@@ -81,17 +84,23 @@ def attention(
         for name, array in (("q", q), ("k", k), ("v", v), ("mask", mask)):
             if array is not None and np.may_share_memory(out, array):
                 raise ValueError(f"out must not overlap {name}")
-    return _attend(q, k, v, mask, scale, out, native=native)
+    return _attend(q, k, v, mask, scale, out, num_threads, native=native)
 
 
 def attention_heads_last(
-    q: FloatArray, k: FloatArray, v: FloatArray, mask: FloatArray | None = None, *, scale: float = 1.0
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    mask: FloatArray | None = None,
+    *,
+    scale: float = 1.0,
+    num_threads: int | None = None,
 ) -> FloatArray:
     """Give what `attention` does, with a query's heads side by side in memory as the next product wants them.
 
     Parameters
     ----------
-    q, k, v, mask, scale
+    q, k, v, mask, scale, num_threads
         As for `attention`.
 
     Returns
@@ -111,7 +120,7 @@ def attention_heads_last(
     """
     _check(q, k, v, mask)
     out: FloatArray = np.empty((q.shape[0], q.shape[2], q.shape[1], v.shape[3]), np.float32)
-    _attend(q, k, v, mask, scale, out.swapaxes(1, 2))
+    _attend(q, k, v, mask, scale, out.swapaxes(1, 2), num_threads)
     return out
 
 
@@ -122,6 +131,7 @@ def _attend(
     mask: FloatArray | None,
     scale: float,
     out: FloatArray,
+    num_threads: int | None,
     *,
     native: bool = True,
 ) -> FloatArray:
@@ -133,7 +143,8 @@ def _attend(
         mask = np.broadcast_to(mask, (*q.shape[:3], k.shape[2])) if mask.any() else None
     work = out if _in_rows(out) else np.empty(out.shape, np.float32)
     masking = mask if mask is None else _as_rows(mask)
-    if not native or not heads.attend(_as_rows(q), _as_rows(k), _as_rows(v), masking, scale, work):
+    count = threads.get_num_threads() if num_threads is None else threads.checked(num_threads)
+    if not native or not heads.attend(_as_rows(q), _as_rows(k), _as_rows(v), masking, scale, work, count):
         _define(q, k, v, mask, np.float32(scale), work)
     if work is not out:
         np.copyto(out, work)

@@ -26,7 +26,7 @@ def _attention(site: Site) -> Function | None:
     """
     perm, split, join = site.attr("perm"), site.attr("split"), site.attr("join")
     scale = float(np.float32(site.attr("scale") * math.log2(math.e)))
-    limit, what = site.max_bytes, site.what
+    limit, what, count = site.max_bytes, site.what, site.num_threads
     site.native()
 
     def run(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> Any:
@@ -47,9 +47,9 @@ def _attention(site: Site) -> Function | None:
         # Most masks hide nothing, and are not worth a sum with every score.
         seen = to_base_2(mask) if mask is not None and mask.any() else None
         if perm == HEADS_LAST and rank == 4:
-            y = attention_heads_last(q, k, v, seen, scale=scale)
+            y = attention_heads_last(q, k, v, seen, scale=scale, num_threads=count)
             return y.reshape(batch, m, heads * width) if join else y
-        y = attention(q, k, v, seen, scale=scale).reshape(shape[4 - rank :])
+        y = attention(q, k, v, seen, scale=scale, num_threads=count).reshape(shape[4 - rank :])
         return y if perm is None else np.ascontiguousarray(y.transpose(perm))
 
     return run
