@@ -158,7 +158,6 @@ def bad_calls():
     }  # fmt: skip
 
 
-@pytest.mark.anywhere
 @pytest.mark.parametrize("message", bad_calls())
 def test_bad_calls(message):
     arguments, options = bad_calls()[message]
@@ -191,7 +190,6 @@ def fused(total, x, y):
     return result
 
 
-@pytest.mark.anywhere
 def test_multiply_add_is_rounded_once(rng):
     """Random numbers whose bits often cancel or end in a tie, subnormals and overflow among them."""
     count = many(4000)
@@ -208,7 +206,6 @@ def test_multiply_add_is_rounded_once(rng):
             assert found == rounded(Fraction(float(t)) + Fraction(float(a)) * Fraction(float(b))), (t, a, b)
 
 
-@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("total", "x", "y"),
     [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyint8dot.engine.trace import Recorder
-    from pyint8dot.onnx.compile import Step
+    from pyint8dot.onnx.program import Step
     from pyint8dot.onnx.session import InferenceSession
 
 NUMPY, REFERENCE, PYTHON = "numpy", "onnx reference", "Python"

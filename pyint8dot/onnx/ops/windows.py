@@ -13,6 +13,7 @@ from pyint8dot.engine import pool
 from pyint8dot.engine.program import MAX_POOLS
 from pyint8dot.lrn import ROOTS, local_response_normalisation
 from pyint8dot.onnx.bounds import check_shape
+from pyint8dot.onnx.ops.neural import product
 from pyint8dot.onnx.registry import Function, Site, operator
 
 
@@ -250,7 +251,7 @@ def _conv(site: Site) -> Function | None:
         )
         depth = math.prod(w.shape[1:])
         patches = view.reshape(x.shape[0], group, depth, math.prod(outs))
-        y = np.matmul(w.reshape(group, w.shape[0] // group, depth), patches)
+        y = product(w.reshape(group, w.shape[0] // group, depth), patches)
         y = y.reshape(x.shape[0], w.shape[0], *outs)
         if bias is not None:
             y += bias.reshape(-1, *([1] * rank))

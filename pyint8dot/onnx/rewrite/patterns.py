@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 
+from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import FUSED, Graph, Node, scalar
 from pyint8dot.onnx.rewrite.fold import fold
-from pyint8dot.onnx.rewrite.match import Match
-from pyint8dot.onnx.rewrite.quantized import REWRITES, Rewrite
+from pyint8dot.onnx.rewrite.match import Match, Rewrite
+from pyint8dot.onnx.rewrite.quantized import REWRITES
 
 
 def fuse(graph: Graph, max_bytes: int) -> None:
@@ -31,26 +32,41 @@ def fuse(graph: Graph, max_bytes: int) -> None:
     graph.drop_unused()
     for op, rewrite in (*_FLOAT, *REWRITES):
         apply(graph, op, rewrite)
+    _pass_by(graph)
     fold(graph, max_bytes)
     graph.drop_unused()
 
 
-def apply(graph: Graph, op: str, rewrite: Rewrite) -> None:
-    """Try one rewrite at every node of one operator.
+def _pass_by(graph: Graph) -> None:
+    """Let the readers of an Identity read what it reads."""
+    inner = {name for node in graph.nodes for name in node.captures}
+    same: dict[str, str] = {}
+    for node in graph.nodes:
+        node.inputs = [same.get(name, name) for name in node.inputs]
+        if node.key == ("", "Identity") and node.outputs[0] not in inner and graph.dtype(node.inputs[0]) is not None:
+            same[node.outputs[0]] = node.inputs[0]
+    graph.drop_unused()
+
+
+def apply(graph: Graph, op: str | frozenset[str], rewrite: Rewrite) -> None:
+    """Try one rewrite at every node of one operator or several.
 
     Parameters
     ----------
     graph : Graph
         Changed in place.
-    op : str
-        The operator at which the pattern ends.
+    op : str or frozenset of str
+        The operators at which the pattern ends.
     rewrite : callable
         Returns what takes the place of the last node, or None where the pattern is not there.
     """
-    match = Match(graph)
+    match, ends = Match(graph), {op} if isinstance(op, str) else op
     nodes: list[Node] = []
     for node in graph.nodes:
-        fused = rewrite(match, node) if node.op == op else None
+        try:
+            fused = rewrite(match, node) if node.op in ends else None
+        except Exception as error:
+            raise ModelError(f"{node}: {type(error).__name__}: {error}") from error
         if fused is None:
             nodes.append(node)
             continue
