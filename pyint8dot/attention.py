@@ -43,7 +43,7 @@ def attention(
     q : ndarray of float32, shape (batch, heads, m, d)
         Queries. These arrays may lie in memory as they like, as views of projections do.
     k : ndarray of float32, shape (batch, heads, n, d)
-        Keys; at least one.
+        Keys.
     v : ndarray of float32, shape (batch, heads, n, width)
         Values.
     mask : ndarray of float32, optional
@@ -60,14 +60,14 @@ def attention(
     Returns
     -------
     ndarray of float32, shape (batch, heads, m, width)
-        `out`, or a new array. Queries all of whose scores are minus infinity give NaN.
+        `out`, or a new array. Queries all of whose scores are minus infinity give NaN, and 0 where there are no keys at all.
 
     Raises
     ------
     TypeError
         If an array is not float32, or `num_threads` not an int.
     ValueError
-        If shapes do not fit, there is no key, `out` is read-only or overlaps another array, or `num_threads` is not from 1 to 1024.
+        If shapes do not fit, `out` is read-only or overlaps another array, or `num_threads` is not from 1 to 1024.
 
     Examples
     --------
@@ -136,7 +136,8 @@ def _attend(
     native: bool = True,
 ) -> FloatArray:
     """Write the result for operands that fit each other; return it."""
-    if out.size == 0:
+    if out.size == 0 or k.shape[2] == 0:
+        out[...] = 0
         return out
     # Where nothing is masked the scores stay as they are, but for the sign of zero, which no power sees.
     if mask is not None:
@@ -218,8 +219,6 @@ def _check(q: FloatArray, k: FloatArray, v: FloatArray, mask: FloatArray | None)
         raise ValueError(f"k must have shape {(batch, count, 'n', d)} for q of shape {q.shape}, got {k.shape}")
     if v.shape[:3] != (batch, count, n):
         raise ValueError(f"v must have shape {(batch, count, n, 'width')} for k of shape {k.shape}, got {v.shape}")
-    if n == 0:
-        raise ValueError("k must have at least one row, got none")
     if mask is None:
         return
     if mask.dtype != FLOAT32:

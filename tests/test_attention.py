@@ -132,6 +132,7 @@ def test_special_masks(rng):
     plain = attention(q, k, v)
     zeros = np.zeros((1, 5), F32)
     np.testing.assert_array_equal(attention(q, k, v, zeros), plain)
+    assert not attention(q, k[:, :, :0], v[:, :, :0]).any()
     # The lowest float hides a key, and hides none where it stands everywhere; minus infinity there leaves nothing.
     lowest = np.finfo(F32).min
     assert np.ptp(attention(q, k, v, np.where(np.arange(5) == 2, zeros, lowest)) - v[:, :, 2:3]) == 0
@@ -150,7 +151,6 @@ def bad_calls():
         "v must have 4 dimensions, got 3": ((q, k, v[0]), {}),
         r"k must have shape \(1, 2, 'n', 3\) for q of shape \(1, 2, 4, 3\), got \(1, 2, 5, 2\)": ((q, k[..., :2], v), {}),
         r"v must have shape \(1, 2, 5, 'width'\) for k of shape \(1, 2, 5, 3\), got \(1, 2, 4, 3\)": ((q, k, v[:, :, :4]), {}),
-        "k must have at least one row, got none": ((q, k[:, :, :0], v[:, :, :0]), {}),
         r"mask must broadcast to shape \(1, 2, 4, 5\), got \(4, 4\)": ((q, k, v, np.zeros((4, 4), F32)), {}),
         r"out must have shape \(1, 2, 4, 3\), got \(1, 2, 9, 3\)": ((q, k, v), {"out": wide}),
         "num_threads must be from 1 to 1024, got 0": ((q, k, v), {"num_threads": 0}),

@@ -40,10 +40,6 @@ def _attention(site: Site) -> Function | None:
             q, k, v, mask = _broadcast(q, k, v, mask)
         batch, heads, m, width = shape = (*q.shape[:3], v.shape[3])
         check_shape(shape, 4, limit, what)
-        if k.shape[2] == 0:
-            # The product of nothing with nothing is that with one key and value of zeros.
-            k, v = (np.zeros((*shape[:2], 1, x.shape[3]), np.float32) for x in (k, v))
-            mask = None
         # Most masks hide nothing, and are not worth a sum with every score.
         seen = to_base_2(mask) if mask is not None and mask.any() else None
         if perm == HEADS_LAST and rank == 4:
