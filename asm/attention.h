@@ -1,6 +1,20 @@
-/* Attention: pointers to eight rows, and the products of both its steps. */
+/* Attention: the words of its geometry, pointers to eight rows, and the products of both its steps. */
 #ifndef PYINT8DOT_ATTENTION_H
 #define PYINT8DOT_ATTENTION_H
+
+/* Words of the geometry. */
+#define QUERIES         8
+#define KEYS            16
+#define DEPTH           24
+#define WIDTH           32
+#define Q_ROW           40
+#define K_ROW           48
+#define V_ROW           56
+#define Y_ROW           64
+#define MASK_ROW        72
+#define Q_HEAD          80      /* and that of k */
+#define V_HEAD          96      /* and that of y */
+#define MASK_HEAD       112
 
 #define stride          x13     /* from a row to the next */
 #define t0              x14
