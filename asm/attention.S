@@ -30,24 +30,9 @@
 #include "exp2.h"
 #include "attention.h"
 
-/* Words of the geometry. */
-#define QUERIES         8
-#define KEYS            16
-#define DEPTH           24
-#define WIDTH           32
-#define Q_ROW           40
-#define K_ROW           48
-#define V_ROW           56
-#define Y_ROW           64
-#define MASK_ROW        72
-#define Q_HEAD          80      /* and that of k */
-#define V_HEAD          96      /* and that of y */
-#define MASK_HEAD       112
-
 #define args            x0
 #define geometry        x0      /* once the arguments are read */
-/* x1-x8 are pointers to eight rows, of q, of k or of mask; x13 is `stride` and x14 `t0`. */
-#define term_ptr        x9      /* along the packed queries and along the scores */
+/* x1-x8 are pointers to eight rows, of q, of k or of mask; x9 is `term_ptr`, x13 `stride` and x14 `t0`. */
 #define count           x10
 #define left            x11     /* keys or columns left */
 #define k_ptr           x12
@@ -78,6 +63,17 @@
 #define inverse_high    v9
 
 define_exp2_constants
+
+/* The scores of eight queries and the next key to powers, which are added to the sums. */
+.macro next_powers
+        ldp     q0, q1, [term_ptr]
+        fsub    v0.4s, v0.4s, greatest_low.4s
+        fsub    v1.4s, v1.4s, greatest_high.4s
+        power
+        fadd    sum_low.4s, sum_low.4s, v4.4s
+        fadd    sum_high.4s, sum_high.4s, v5.4s
+        stp     q4, q5, [term_ptr], #32
+.endm
 
 /* Eight columns of one query, in the order of the queries: divided by the sum and stored; done after the last one. */
 .macro finish query, low, high, inverse, lane
@@ -152,28 +148,28 @@ L(queries_packed):
         mov     k_ptr, k_head
 L(next_keys):
         eight_rows k_ptr, left, keys
-        clear_tile
         mov     term_ptr, packed
         ldr     count, [geometry, #DEPTH]
         subs    count, count, #4
+        b.lo    L(shallow)
+        // Nothing is added to the first products, which may so be -0 where a sum from 0 on is 0: their powers are the same.
+        score_four fmul
+        subs    count, count, #4
         b.lo    L(depth_end)
 L(depth_four):
-        load_keys q, 16
-        ld1     {v8.4s, v9.4s, v10.4s, v11.4s}, [term_ptr], #64
-        ld1     {v12.4s, v13.4s, v14.4s, v15.4s}, [term_ptr], #64
-        score   0, 8, 9
-        score   1, 10, 11
-        score   2, 12, 13
-        score   3, 14, 15
+        score_four fmla
         subs    count, count, #4
         b.hs    L(depth_four)
+        b       L(depth_end)
+L(shallow):
+        clear_tile
 L(depth_end):
         adds    count, count, #4
         b.eq    L(keys_done)
 L(depth_one):
         load_keys s, 4
         ldp     q8, q9, [term_ptr], #32
-        score   0, 8, 9
+        score   fmla, 0, 8, 9
         subs    count, count, #1
         b.ne    L(depth_one)
 
@@ -257,16 +253,16 @@ L(powers):
         movi    sum_high.4s, #0
         mov     term_ptr, scores
         ldr     left, [geometry, #KEYS]
-L(next_power):
-        ldp     q0, q1, [term_ptr]
-        fsub    v0.4s, v0.4s, greatest_low.4s
-        fsub    v1.4s, v1.4s, greatest_high.4s
-        power
-        fadd    sum_low.4s, sum_low.4s, v4.4s
-        fadd    sum_high.4s, sum_high.4s, v5.4s
-        stp     q4, q5, [term_ptr], #32
+        tbz     left, #0, L(powers_two)
+        next_powers
         subs    left, left, #1
-        b.ne    L(next_power)
+        b.eq    L(powers_done)
+L(powers_two):
+        next_powers
+        next_powers
+        subs    left, left, #2
+        b.ne    L(powers_two)
+L(powers_done):
         fmov    v0.4s, #1.0
         fdiv    inverse_low.4s, v0.4s, sum_low.4s
         fdiv    inverse_high.4s, v0.4s, sum_high.4s

@@ -1,9 +1,24 @@
-/* Attention: pointers to eight rows, and the products of both its steps. */
+/* Attention: the words of its geometry, pointers to eight rows, and the products of both its steps. */
 #ifndef PYINT8DOT_ATTENTION_H
 #define PYINT8DOT_ATTENTION_H
 
+/* Words of the geometry. */
+#define QUERIES         8
+#define KEYS            16
+#define DEPTH           24
+#define WIDTH           32
+#define Q_ROW           40
+#define K_ROW           48
+#define V_ROW           56
+#define Y_ROW           64
+#define MASK_ROW        72
+#define Q_HEAD          80      /* and that of k */
+#define V_HEAD          96      /* and that of y */
+#define MASK_HEAD       112
+
 #define stride          x13     /* from a row to the next */
 #define t0              x14
+#define term_ptr        x9      /* along the packed queries and along the scores */
 
 /* A pointer to the row after another, or to the same where no more than so many are left. */
 .macro row_after number, previous, base_left
@@ -78,34 +93,45 @@ L(all_\some):
         clear   30, 31
 .endm
 
-/* Two registers of the tile: a number in a lane, times eight values. */
-.macro multiply_add low, high, x0, x1, by, lane
-        fmla    v\low\().4s, v\x0\().4s, v\by\().s[\lane]
-        fmla    v\high\().4s, v\x1\().4s, v\by\().s[\lane]
+/* Two registers of the tile: a number in a lane, times eight values, added or set. */
+.macro multiply with, low, high, x0, x1, by, lane
+        \with   v\low\().4s, v\x0\().4s, v\by\().s[\lane]
+        \with   v\high\().4s, v\x1\().4s, v\by\().s[\lane]
 .endm
 
 /* One k of eight queries in two registers, times that of eight keys in a lane of v0-v7: a pair of registers a key. */
-.macro score lane, low, high
-        multiply_add 16, 17, \low, \high, 0, \lane
-        multiply_add 18, 19, \low, \high, 1, \lane
-        multiply_add 20, 21, \low, \high, 2, \lane
-        multiply_add 22, 23, \low, \high, 3, \lane
-        multiply_add 24, 25, \low, \high, 4, \lane
-        multiply_add 26, 27, \low, \high, 5, \lane
-        multiply_add 28, 29, \low, \high, 6, \lane
-        multiply_add 30, 31, \low, \high, 7, \lane
+.macro score with, lane, low, high
+        multiply \with, 16, 17, \low, \high, 0, \lane
+        multiply \with, 18, 19, \low, \high, 1, \lane
+        multiply \with, 20, 21, \low, \high, 2, \lane
+        multiply \with, 22, 23, \low, \high, 3, \lane
+        multiply \with, 24, 25, \low, \high, 4, \lane
+        multiply \with, 26, 27, \low, \high, 5, \lane
+        multiply \with, 28, 29, \low, \high, 6, \lane
+        multiply \with, 30, 31, \low, \high, 7, \lane
+.endm
+
+/* Four k, of which the first sets the tile or adds to it. */
+.macro score_four first
+        load_keys q, 16
+        ld1     {v8.4s, v9.4s, v10.4s, v11.4s}, [term_ptr], #64
+        ld1     {v12.4s, v13.4s, v14.4s, v15.4s}, [term_ptr], #64
+        score   \first, 0, 8, 9
+        score   fmla, 1, 10, 11
+        score   fmla, 2, 12, 13
+        score   fmla, 3, 14, 15
 .endm
 
 /* Eight columns of a value, times the powers of eight queries in two registers: a pair of registers a query. */
 .macro weigh low, high, powers_low, powers_high
-        multiply_add 16, 17, \low, \high, \powers_low, 0
-        multiply_add 18, 19, \low, \high, \powers_low, 1
-        multiply_add 20, 21, \low, \high, \powers_low, 2
-        multiply_add 22, 23, \low, \high, \powers_low, 3
-        multiply_add 24, 25, \low, \high, \powers_high, 0
-        multiply_add 26, 27, \low, \high, \powers_high, 1
-        multiply_add 28, 29, \low, \high, \powers_high, 2
-        multiply_add 30, 31, \low, \high, \powers_high, 3
+        multiply fmla, 16, 17, \low, \high, \powers_low, 0
+        multiply fmla, 18, 19, \low, \high, \powers_low, 1
+        multiply fmla, 20, 21, \low, \high, \powers_low, 2
+        multiply fmla, 22, 23, \low, \high, \powers_low, 3
+        multiply fmla, 24, 25, \low, \high, \powers_high, 0
+        multiply fmla, 26, 27, \low, \high, \powers_high, 1
+        multiply fmla, 28, 29, \low, \high, \powers_high, 2
+        multiply fmla, 30, 31, \low, \high, \powers_high, 3
 .endm
 
 #endif

@@ -7,18 +7,19 @@ term. So the result is the same on every machine, whatever its vectors, and no s
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyint8dot import floats
 from pyint8dot.arguments import check_out
-from pyint8dot.engine import heads
+from pyint8dot.engine import heads, threads
 from pyint8dot.fma import add_product
 
 if TYPE_CHECKING:
     from pyint8dot.floats import FloatArray
 
+FLOAT32 = np.dtype(np.float32)
 LOWEST = np.finfo(np.float32).min
 
 
@@ -30,6 +31,7 @@ def attention(
     *,
     scale: float = 1.0,
     out: FloatArray | None = None,
+    num_threads: int | None = None,
     native: bool = True,
 ) -> FloatArray:
     """Weigh the values of each head by a softmax to the base 2: ``2**s / sum(2**s) @ v`` with ``s = (scale * q) @ k.T + mask``.
@@ -41,7 +43,7 @@ def attention(
     q : ndarray of float32, shape (batch, heads, m, d)
         Queries. These arrays may lie in memory as they like, as views of projections do.
     k : ndarray of float32, shape (batch, heads, n, d)
-        Keys; at least one.
+        Keys.
     v : ndarray of float32, shape (batch, heads, n, width)
         Values.
     mask : ndarray of float32, optional
@@ -50,20 +52,22 @@ def attention(
         Multiplies the queries, as float32.
     out : ndarray of float32, optional
         Where to write; shape (batch, heads, m, width), and no memory of the others.
+    num_threads : int, optional
+        How many threads share the heads; by default as many as a product uses here.
     native : bool
         Whether native code may be used, which gives the same bits.
 
     Returns
     -------
     ndarray of float32, shape (batch, heads, m, width)
-        `out`, or a new array. Queries all of whose scores are minus infinity give NaN.
+        `out`, or a new array. Queries all of whose scores are minus infinity give NaN, and 0 where there are no keys at all.
 
     Raises
     ------
     TypeError
-        If an array is not float32.
+        If an array is not float32, or `num_threads` not an int.
     ValueError
-        If shapes do not fit, there is no key, or `out` is read-only or overlaps another array.
+        If shapes do not fit, `out` is read-only or overlaps another array, or `num_threads` is not from 1 to 1024.
 
     Examples
     --------
@@ -71,22 +75,77 @@ def attention(
     >>> attention(q, k, np.float32([[[[1], [2], [6]]]]))
     array([[[[3.]]]], dtype=float32)
     """
-    _check(q, k, v)
+    _check(q, k, v, mask)
     shape = (*q.shape[:3], v.shape[3])
-    if mask is not None:
-        mask = _masking(mask, (*q.shape[:3], k.shape[2]))
     if out is None:
         out = np.empty(shape, np.float32)
     else:
-        check_out(out, shape, np.dtype(np.float32))
+        check_out(out, shape, FLOAT32)
         for name, array in (("q", q), ("k", k), ("v", v), ("mask", mask)):
             if array is not None and np.may_share_memory(out, array):
                 raise ValueError(f"out must not overlap {name}")
-    if out.size == 0:
+    return _attend(q, k, v, mask, scale, out, num_threads, native=native)
+
+
+def attention_heads_last(
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    mask: FloatArray | None = None,
+    *,
+    scale: float = 1.0,
+    num_threads: int | None = None,
+) -> FloatArray:
+    """Give what `attention` does, with a query's heads side by side in memory as the next product wants them.
+
+    Parameters
+    ----------
+    q, k, v, mask, scale, num_threads
+        As for `attention`.
+
+    Returns
+    -------
+    ndarray of float32, shape (batch, m, heads, width)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `attention`.
+
+    Examples
+    --------
+    >>> ones = np.ones((1, 2, 3, 4), np.float32)
+    >>> attention_heads_last(ones, ones, ones).shape
+    (1, 3, 2, 4)
+    """
+    _check(q, k, v, mask)
+    out: FloatArray = np.empty((q.shape[0], q.shape[2], q.shape[1], v.shape[3]), np.float32)
+    _attend(q, k, v, mask, scale, out.swapaxes(1, 2), num_threads)
+    return out
+
+
+def _attend(
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    mask: FloatArray | None,
+    scale: float,
+    out: FloatArray,
+    num_threads: int | None,
+    *,
+    native: bool = True,
+) -> FloatArray:
+    """Write the result for operands that fit each other; return it."""
+    if out.size == 0 or k.shape[2] == 0:
+        out[...] = 0
         return out
-    work = out if _in_rows(out) else np.empty(shape, np.float32)
+    # Where nothing is masked the scores stay as they are, but for the sign of zero, which no power sees.
+    if mask is not None:
+        mask = np.broadcast_to(mask, (*q.shape[:3], k.shape[2])) if mask.any() else None
+    work = out if _in_rows(out) else np.empty(out.shape, np.float32)
     masking = mask if mask is None else _as_rows(mask)
-    if not native or not heads.attend(_as_rows(q), _as_rows(k), _as_rows(v), masking, scale, work):
+    count = threads.get_num_threads() if num_threads is None else threads.checked(num_threads)
+    if not native or not heads.attend(_as_rows(q), _as_rows(k), _as_rows(v), masking, scale, work, count):
         _define(q, k, v, mask, np.float32(scale), work)
     if work is not out:
         np.copyto(out, work)
@@ -148,32 +207,25 @@ def _chain(x: FloatArray, y: FloatArray) -> FloatArray:
     return total.astype(np.float32)
 
 
-def _check(q: FloatArray, k: FloatArray, v: FloatArray) -> None:
+def _check(q: FloatArray, k: FloatArray, v: FloatArray, mask: FloatArray | None) -> None:
     for name, array in (("q", q), ("k", k), ("v", v)):
-        if array.dtype != np.float32:
+        if array.dtype != FLOAT32:
             raise TypeError(f"{name} must be float32, got {array.dtype}")
         if array.ndim != 4:
             raise ValueError(f"{name} must have 4 dimensions, got {array.ndim}")
-    batch, count, _, d = q.shape
+    batch, count, m, d = q.shape
     n = k.shape[2]
     if k.shape != (batch, count, n, d):
         raise ValueError(f"k must have shape {(batch, count, 'n', d)} for q of shape {q.shape}, got {k.shape}")
     if v.shape[:3] != (batch, count, n):
         raise ValueError(f"v must have shape {(batch, count, n, 'width')} for k of shape {k.shape}, got {v.shape}")
-    if n == 0:
-        raise ValueError("k must have at least one row, got none")
-
-
-def _masking(mask: FloatArray, shape: tuple[int, ...]) -> FloatArray | None:
-    """Check a mask and give it the shape of the scores; None where it changes none of them."""
-    if mask.dtype != np.float32:
+    if mask is None:
+        return
+    if mask.dtype != FLOAT32:
         raise TypeError(f"mask must be float32, got {mask.dtype}")
-    try:
-        wide: Any = np.broadcast_to(mask, shape)
-    except ValueError:
-        raise ValueError(f"mask must broadcast to shape {shape}, got {mask.shape}") from None
-    # Where nothing is masked the scores stay as they are, but for the sign of zero, which no power sees.
-    return wide if mask.any() else None
+    scores = (batch, count, m, n)
+    if mask.ndim > 4 or any(size not in (1, most) for size, most in zip(mask.shape[::-1], scores[::-1], strict=False)):
+        raise ValueError(f"mask must broadcast to shape {scores}, got {mask.shape}")
 
 
 def _in_rows(x: FloatArray) -> bool:

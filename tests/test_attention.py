@@ -10,8 +10,9 @@ import pytest
 from support import child, float_call
 from support.quantized import many
 
-from pyint8dot.attention import attention, to_base_2
-from pyint8dot.engine import heads, library
+from pyint8dot.attention import attention, attention_heads_last, to_base_2
+from pyint8dot.engine import blocks, heads, library
+from pyint8dot.engine.threads import num_threads
 from pyint8dot.fma import add_product
 
 F32 = np.float32
@@ -89,6 +90,20 @@ def test_both_ways_give_the_same_bits(rng, masks):
     mask = None if mask is None else mask.astype(F32)
     for one, other in zip(everything(*given, mask), everything(*given, mask, native=False), strict=True):
         assert one.tobytes() == other.tobytes()
+    turned = attention_heads_last(*given, mask, scale=0.3)
+    assert turned.flags.c_contiguous
+    np.testing.assert_array_equal(turned.swapaxes(1, 2), attention(*given, mask, scale=0.3))
+
+
+@pytest.mark.parametrize(("batch", "count"), [(1, 5), (3, 2), (2, 1)])
+def test_threads_share_heads_or_the_batch(rng, monkeypatch, batch, count):
+    monkeypatch.setattr(blocks, "LEAST_WORK", 1)
+    q, k, v = (rng.standard_normal((batch, count, rows, 5)).astype(F32) for rows in (9, 7, 7))
+    mask = rng.standard_normal((batch, 1, 1, 7)).astype(F32)
+    want = attention(q, k, v, mask, num_threads=1)
+    np.testing.assert_array_equal(attention(q, k, v, mask, num_threads=3), want)
+    with num_threads(8):
+        np.testing.assert_array_equal(attention(q, k, v, mask), want)
 
 
 @pytest.mark.native
@@ -117,6 +132,7 @@ def test_special_masks(rng):
     plain = attention(q, k, v)
     zeros = np.zeros((1, 5), F32)
     np.testing.assert_array_equal(attention(q, k, v, zeros), plain)
+    assert not attention(q, k[:, :, :0], v[:, :, :0]).any()
     # The lowest float hides a key, and hides none where it stands everywhere; minus infinity there leaves nothing.
     lowest = np.finfo(F32).min
     assert np.ptp(attention(q, k, v, np.where(np.arange(5) == 2, zeros, lowest)) - v[:, :, 2:3]) == 0
@@ -135,9 +151,9 @@ def bad_calls():
         "v must have 4 dimensions, got 3": ((q, k, v[0]), {}),
         r"k must have shape \(1, 2, 'n', 3\) for q of shape \(1, 2, 4, 3\), got \(1, 2, 5, 2\)": ((q, k[..., :2], v), {}),
         r"v must have shape \(1, 2, 5, 'width'\) for k of shape \(1, 2, 5, 3\), got \(1, 2, 4, 3\)": ((q, k, v[:, :, :4]), {}),
-        "k must have at least one row, got none": ((q, k[:, :, :0], v[:, :, :0]), {}),
         r"mask must broadcast to shape \(1, 2, 4, 5\), got \(4, 4\)": ((q, k, v, np.zeros((4, 4), F32)), {}),
         r"out must have shape \(1, 2, 4, 3\), got \(1, 2, 9, 3\)": ((q, k, v), {"out": wide}),
+        "num_threads must be from 1 to 1024, got 0": ((q, k, v), {"num_threads": 0}),
         "out must not overlap q": ((wide[:, :, 5:], k, v), {"out": wide[:, :, :4]}),
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from support.onnx_graphs import data, model, node, reference
 
 from pyint8dot import matmul_integer
 from pyint8dot.conv import conv_integer
-from pyint8dot.onnx import InferenceSession, NodeError
+from pyint8dot.onnx import InferenceSession, InputError, NodeError
 
 F32 = np.float32
 
@@ -517,6 +517,45 @@ def test_attention(rng, name):
     assert got.shape == want.shape
     assert got.flags.c_contiguous
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+
+
+def headed(shape, joined):
+    """Attention of three projections, (batch, length, 3 heads of 8), each brought to `shape` first."""
+    constants = {"shape": np.int64(shape), "whole": np.int64(joined), "number": F32(0.3)}
+    nodes = [node("Reshape", f"{name}0 shape", f"{name}1") for name in "qkv"]
+    nodes += [node("Transpose", f"{name}1", name, perm=[0, 2, *([3, 1] if name == "k" else [1, 3])]) for name in "qkv"]
+    nodes += [*attention_nodes("Mul", "s1 mask", [0, 2, 1, 3])[:-1], node("Transpose", "c", "t", perm=[0, 2, 1, 3])]
+    shapes = dict.fromkeys(("q0", "k0", "v0"), (F32, ["b", "s", 24])) | {"mask": (F32, ["b", 1, 1, "s"])}
+    return model([*nodes, node("Reshape", "t whole", "y")], shapes, {"y": F32}, constants)
+
+
+@pytest.mark.parametrize(
+    ("shape", "joined", "ops"),
+    [
+        ([0, 0, 3, 8], [0, 0, 24], 1),
+        ([0, 0, 3, 8], [0, 0, -1], 1),
+        ([0, 0, 3, 8], [2, -1, 24], 2),
+        ([0, -1, 3, 8], [0, 0, 24], 8),
+        ([0, 0, 3, -1], [0, 0, 24], 8),
+    ],
+)
+def test_attention_of_projections(rng, shape, joined, ops):
+    made = headed(shape, joined)
+    feed = {name: rng.standard_normal((2, 5, 24)).astype(F32) for name in ("q0", "k0", "v0")}
+    feed["mask"] = np.where(rng.random((2, 1, 1, 5)) < 0.3, np.finfo(F32).min, F32(0))
+    session = InferenceSession(data(made))
+    assert len(ops_of(session)) == ops
+    assert covered(session) == len(made.graph.node)
+    np.testing.assert_allclose(session.run(None, feed)[0], reference(made, feed)[0], rtol=0, atol=2e-6)
+
+
+def test_heads_that_do_not_fit_are_an_error_of_the_node(rng):
+    session = InferenceSession(data(headed([0, 0, 3, 8], [0, 0, 24])))
+    feed = {name: np.zeros((2, 5, 24), F32) for name in ("q0", "k0", "v0")} | {"mask": np.zeros((2, 1, 1, 5), F32)}
+    short = feed | {"k0": np.zeros((2, 4, 24), F32), "mask": np.zeros((2, 1, 1, 4), F32)}
+    for bad in (short, feed | {"mask": np.zeros((2, 1, 1, 4), F32)}):
+        with pytest.raises((NodeError, InputError)):
+            session.run(None, bad)
 
 
 def test_what_is_no_attention(rng):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyint8dot.engine import library
-from pyint8dot.engine.blocks import take
+from pyint8dot.engine import blocks, library, threads
 from pyint8dot.engine.library import address
 from pyint8dot.engine.program import FIRST, LEFT, RESULT, RIGHT, SCRATCH, SECOND, Program, run_entry
 
@@ -36,11 +35,37 @@ def attend(
     mask: NDArray[np.float32] | None,
     scale: float,
     y: NDArray[np.float32],
+    count: int,
 ) -> bool:
     """Write into `y` what `pyint8dot.attention.attention` defines; tell whether there is a library to do it.
 
-    Every array has four dimensions, (batch, heads, rows, columns); the numbers of a row lie side by side.
+    Every array has four dimensions, (batch, heads, rows, columns); the numbers of a row lie side by side. At most `count` threads share
+    the batch, or its heads where they are more.
     """
+    if count > 1:
+        count = min(count, max(1, y.size * k.shape[2] // blocks.LEAST_WORK))
+    if count == 1 or library.status() is not None:
+        return _attend(q, k, v, mask, scale, y)
+    axis = int(y.shape[0] < min(count, y.shape[1]))
+
+    def share(start: int, end: int) -> None:
+        part = (slice(None),) * axis + (slice(start, end),)
+        _attend(q[part], k[part], v[part], mask if mask is None else mask[part], scale, y[part])
+
+    cuts = blocks.cut(y.shape[axis], count, 1)
+    threads.run([functools.partial(share, *each) for each in cuts])
+    return True
+
+
+def _attend(
+    q: NDArray[np.float32],
+    k: NDArray[np.float32],
+    v: NDArray[np.float32],
+    mask: NDArray[np.float32] | None,
+    scale: float,
+    y: NDArray[np.float32],
+) -> bool:
+    """The same in this thread."""
     strides = None if mask is None else mask.strides
     ready = _program(q.shape, k.shape[2], y.shape[3], q.strides, k.strides, v.strides, y.strides, strides, scale)
     if ready is None:
@@ -48,7 +73,7 @@ def attend(
     _, tail, scratch = ready
     place = id if library.LAYOUT_KNOWN else address
     most = 0 if mask is None else place(mask)
-    run_entry()(_pack(place(q), place(y), 0, 0, 0, take(scratch), place(k), place(v), most) + tail)
+    run_entry()(_pack(place(q), place(y), 0, 0, 0, blocks.take(scratch), place(k), place(v), most) + tail)
     return True
 
 

@@ -165,6 +165,7 @@ CALLS: dict[str, Call] = {
     "pack": Call(forms.pack, ((1, 384, 1536),), "byte"),
     "pack, transposed": Call(forms.pack_transposed, ((1, 384, 1536),), "byte"),
     "MiniLM": Call(forms.whole_model("minilm-int8"), ((1, 128, 384),), "run", 1_358_954_496),
+    "MiniLM.encode": Call(forms.encode, ((1, 128, 384),), "run", 1_358_954_496),
     "InceptionV1": Call(forms.whole_model("inceptionv1-s8s8"), ((3, 224, 224),), "run", 1_431_556_352),
 }
 

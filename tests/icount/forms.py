@@ -315,3 +315,11 @@ def whole_model(name: str) -> Make:
         return lambda: session.run(None, feed)
 
     return make
+
+
+def encode(*_shape: int) -> Callable[[], object]:
+    """`MiniLM.encode` of one text of 128 tokens, from its words to a vector."""
+    from pyint8dot.models import MiniLM
+
+    model = MiniLM.load()
+    return lambda: model.encode("word " * 126)

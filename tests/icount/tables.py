@@ -65,7 +65,7 @@ def models(goldens: Goldens) -> str:
         if row.unit == "run":
             counts = [goldens[calls.key(call, name, row.shapes[0])] for name in names]
             base, best = (goldens[calls.key(call, name, row.shapes[0])] for name in (BASELINE, calls.BARS_ON))
-            theirs = PEERS[call]["onnxruntime"]
+            theirs = PEERS.get(call, {"onnxruntime": [""]})["onnxruntime"]
             rows.append([call, *(f"{count / 1e6:.0f}" for count in counts), f"{base / best:.2f}", *theirs])
     return lines(["model", *(f"`{name}`" for name in names), "ratio", "onnxruntime"], rows)
 

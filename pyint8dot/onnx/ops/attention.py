@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from pyint8dot import floats
+from pyint8dot.attention import attention_heads_last, to_base_2
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.contrib.writer import MICROSOFT
 from pyint8dot.onnx.errors import ModelError
@@ -26,7 +27,8 @@ class _Heads:
         self.scale = float(site.attr("scale", 0.0) or 0.0)
         self.filter = np.float32(site.attr("mask_filter_value", -10000.0))
         self.causal = bool(site.attr("unidirectional", 0))
-        self.limit, self.what = site.max_bytes, site.what
+        self.limit, self.what, self.threads = site.max_bytes, site.what, site.num_threads
+        site.native()
 
     def split(self, x: np.ndarray) -> np.ndarray:
         """Bring (batch, length, heads * size) to (batch, heads, length, size), which 4-D tensors have already."""
@@ -60,25 +62,22 @@ class _Heads:
     ) -> np.ndarray:
         """Return (batch, length, heads * size) of queries, keys and values with heads apart."""
         batch, heads, queries, size = q.shape
-        keys = k.shape[2]
-        check_shape((batch, heads, queries, keys), 4, self.limit, self.what)
-        kind = q.dtype
-        q, k, v = (np.asarray(t, np.float32) for t in (q, k, v))
-        scores = np.matmul(q, k.swapaxes(-1, -2))
-        scores *= np.float32(self.scale or 1 / np.sqrt(size))
-        added = self.added(mask, queries, keys, batch)
-        if added is not None:
-            scores += added
+        keys, width = k.shape[2], v.shape[-1]
+        check_shape((batch, queries, heads, width), 4, self.limit, self.what)
+        if bias is not None or self.causal:
+            check_shape((batch, heads, queries, keys), 4, self.limit, self.what)
+        hidden = self.added(mask, queries, keys, batch)
         if bias is not None:
-            scores += bias
+            hidden = np.asarray(bias if hidden is None else hidden + bias, np.float32)
         if self.causal:
             behind = np.arange(keys) > np.arange(keys - queries, keys)[:, None]
-            scores[..., behind] = _LOWEST
-        with np.errstate(over="ignore"):
-            floats.softmax(scores, out=scores)
-        y = np.empty((batch, queries, heads, v.shape[-1]), np.float32)
-        np.matmul(scores, v, out=y.transpose(0, 2, 1, 3))
-        return y.reshape(batch, queries, -1).astype(kind, copy=False)
+            hidden = np.where(behind, _LOWEST, np.float32(0) if hidden is None else hidden)
+        scale = float(np.float32((self.scale or 1 / math.sqrt(size)) * math.log2(math.e)))
+        seen = None if hidden is None else to_base_2(hidden)
+        kind = q.dtype
+        q, k, v = (np.asarray(t, np.float32) for t in (q, k, v))
+        y = attention_heads_last(q, k, v, seen, scale=scale, num_threads=self.threads)
+        return y.reshape(batch, queries, heads * width).astype(kind, copy=False)
 
 
 def _lengthened(past: np.ndarray | None, x: np.ndarray) -> np.ndarray:

@@ -8,37 +8,45 @@ from typing import Any
 import numpy as np
 
 from pyint8dot import floats
-from pyint8dot.attention import attention, to_base_2
+from pyint8dot.attention import attention, attention_heads_last, to_base_2
 from pyint8dot.onnx.bounds import check_broadcast, check_shape
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.registry import Function, Site, operator
 
+# The order of a Transpose from (batch, heads, length, size) to (batch, length, heads, size), and back.
+HEADS_LAST = [0, 2, 1, 3]
+
 
 @operator("Attention", domain=FUSED)
 def _attention(site: Site) -> Function | None:
-    """Softmax of ``scale * q @ k + mask``, times v, written into the order that a Transpose after it asks for."""
-    perm = site.attr("perm")
-    back = None if perm is None else np.argsort(perm)
+    """Softmax of ``scale * q @ k + mask``, times v, in the order that a Transpose after it asked for.
+
+    With the attribute `split`, heads and size of one, q, k and v are projections that hold all heads side by side; with `join` so does
+    the result.
+    """
+    perm, split, join = site.attr("perm"), site.attr("split"), site.attr("join")
     scale = float(np.float32(site.attr("scale") * math.log2(math.e)))
-    limit, what = site.max_bytes, site.what
+    limit, what, count = site.max_bytes, site.what, site.num_threads
     site.native()
 
     def run(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> Any:
         rank = max(q.ndim, k.ndim, v.ndim, 0 if mask is None else mask.ndim)
+        if split is not None:
+            rank = 4
+            q, k, v = (x.reshape(*x.shape[:2], *split).swapaxes(1, 2) for x in (q, k, v))
+        else:
+            k = k.swapaxes(-1, -2)
         if not _fit(q, k, v, mask):
             q, k, v, mask = _broadcast(q, k, v, mask)
-        shape: tuple[int, ...] = (*q.shape[:3], v.shape[3])
-        shape = shape[4 - rank :]
+        batch, heads, m, width = shape = (*q.shape[:3], v.shape[3])
         check_shape(shape, 4, limit, what)
-        y: np.ndarray = np.empty(shape if perm is None else [shape[p] for p in perm], np.float32)
-        if k.shape[3] == 0:
-            y[...] = 0  # the product of nothing with nothing
-            return y
         # Most masks hide nothing, and are not worth a sum with every score.
         seen = to_base_2(mask) if mask is not None and mask.any() else None
-        whole = (y if back is None else y.transpose(back))[(None,) * (4 - rank)]
-        attention(q, k.swapaxes(2, 3), v, seen, scale=scale, out=whole)
-        return y
+        if perm == HEADS_LAST and rank == 4:
+            y = attention_heads_last(q, k, v, seen, scale=scale, num_threads=count)
+            return y.reshape(batch, m, heads * width) if join else y
+        y = attention(q, k, v, seen, scale=scale, num_threads=count).reshape(shape[4 - rank :])
+        return y if perm is None else np.ascontiguousarray(y.transpose(perm))
 
     return run
 
@@ -49,7 +57,7 @@ def _fit(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None) -
         return False
     if mask is None:
         return True
-    scores = (*q.shape[:3], k.shape[3])
+    scores = (*q.shape[:3], k.shape[2])
     return all(size in (1, most) for size, most in zip(mask.shape[::-1], scores[::-1], strict=False))
 
 
@@ -59,12 +67,12 @@ def _broadcast(
     """Give all four dimensions, and the same first two, as the products and the sum would."""
     wide: list[Any] = [x.reshape((1,) * (4 - x.ndim) + x.shape) for x in (q, k, v)]
     q, k, v = wide
-    *lead, m, n = (*np.broadcast_shapes(q.shape[:2], k.shape[:2]), q.shape[2], k.shape[3])
+    *lead, m, n = (*np.broadcast_shapes(q.shape[:2], k.shape[:2]), q.shape[2], k.shape[2])
     if mask is not None:
         *lead, m, n = np.broadcast_shapes((*lead, m, n), mask.shape)
     lead = list(np.broadcast_shapes(tuple(lead), v.shape[:2]))
     q = np.broadcast_to(q, (*lead, m, q.shape[3]))
-    k = np.broadcast_to(k, (*lead, k.shape[2], n))
+    k = np.broadcast_to(k, (*lead, n, k.shape[3]))
     return q, k, np.broadcast_to(v, (*lead, *v.shape[2:])), mask
 
 
@@ -84,8 +92,10 @@ def _add_normalization(site: Site) -> Function | None:
             check_broadcast((x, residual), limit, what)
             x, added, out = x + residual, None, None
         row = x.shape[-1:]
-        scale = np.broadcast_to(scale, row)
-        bias = None if bias is None else np.broadcast_to(bias, row)
+        if scale.shape != row:
+            scale = np.broadcast_to(scale, row)
+        if bias is not None and bias.shape != row:
+            bias = np.broadcast_to(bias, row)
         if factor is not None and factor.shape == row:
             return floats.layer_norm_and_scaled(x, scale, bias, factor, eps=epsilon, residual=added)
         y = floats.layer_norm(x, scale, bias, eps=epsilon, residual=added, out=out)

@@ -255,11 +255,52 @@ def _transposed(match: Match, last: Node) -> Node | None:
     )
 
 
+def _split(match: Match, name: str, perm: list[int]) -> tuple[str, tuple[int, int]] | None:
+    """Return the projection (batch, length, heads * size) that a tensor is by heads, in the order of `perm`, and heads and size."""
+    turned = match.only(name, "Transpose")
+    wide = match.only(turned.inputs[0], "Reshape") if turned is not None and turned.attrs.get("perm") == perm else None
+    if wide is None or wide.attrs.get("allowzero", 0) or match.graph.rank(wide.inputs[0]) != 3:
+        return None
+    shape = match.graph.constants.get(wide.inputs[1])
+    if shape is None or shape.shape != (4,) or shape[:2].any() or (shape[2:] < 1).any():
+        return None
+    return wide.inputs[0], (int(shape[2]), int(shape[3]))
+
+
+def _split_heads(match: Match, last: Node) -> Node | None:
+    """Attention of projections that hold all heads side by side: views are made faster inside than by nodes."""
+    if last.domain != FUSED or "split" in last.attrs:
+        return None
+    q, k, v, mask = last.inputs
+    found = [_split(match, n, perm) for n, perm in ((q, [0, 2, 1, 3]), (k, [0, 2, 3, 1]), (v, [0, 2, 1, 3]))]
+    names, sizes = zip(*(each or ("", None) for each in found), strict=True)
+    if not all(names) or len(set(sizes)) > 1:
+        return None
+    attrs = {**last.attrs, "split": sizes[0]}
+    covers = [*["Reshape", "Transpose"] * 3, *last.covers]
+    return Node("Attention", FUSED, last.name, [*names, mask], list(last.outputs), attrs, covers=covers)
+
+
+def _join_heads(match: Match, last: Node) -> Node | None:
+    """Such an attention whose result has all heads side by side again."""
+    whole = match.only(last.inputs[0], "Attention")
+    shape = match.graph.constants.get(last.inputs[1]) if len(last.inputs) > 1 else None
+    if whole is None or shape is None or last.attrs.get("allowzero", 0) or whole.attrs.get("perm") != [0, 2, 1, 3]:
+        return None
+    split = whole.attrs.get("split")
+    if whole.domain != FUSED or split is None or shape.tolist() not in ([0, 0, split[0] * split[1]], [0, 0, -1]):
+        return None
+    attrs, covers = {**whole.attrs, "join": True}, [*whole.covers, "Reshape"]
+    return Node("Attention", FUSED, whole.name, list(whole.inputs), list(last.outputs), attrs, covers=covers)
+
+
 _FLOAT: tuple[tuple[str, Rewrite], ...] = (
     ("Mul", _gelu),
     ("Add", _layer_norm),
     ("MatMul", _attention),
     ("Transpose", _transposed),
+    ("Attention", _split_heads),
+    ("Reshape", _join_heads),
     ("LayerNormalization", _residual),
     ("Mul", _factor),
 )
