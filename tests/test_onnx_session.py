@@ -34,6 +34,7 @@ def linear(rng, k=12, n=5):
 
 def test_inputs_and_outputs_have_the_shape_of_onnxruntime(rng):
     session = InferenceSession(data(linear(rng)))
+    assert repr(session) == f"InferenceSession(inputs=['x'], outputs=['y', 'shape'], kernel={session.kernel!r})"
     [x] = session.get_inputs()
     assert (x.name, x.type, x.shape) == ("x", "tensor(float)", ["batch", "length", 12])
     assert [(o.name, o.type) for o in session.get_outputs()] == [("y", "tensor(float)"), ("shape", "tensor(int64)")]

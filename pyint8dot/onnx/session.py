@@ -78,6 +78,10 @@ class InferenceSession:
         self._times = [0.0] * len(self._program.steps)
         self._runs = 0
 
+    def __repr__(self) -> str:
+        inputs, outputs = ([info.name for info in infos] for infos in (self._inputs, self._outputs))
+        return f"InferenceSession(inputs={inputs}, outputs={outputs}, kernel={self.kernel!r})"
+
     def get_inputs(self) -> list[TensorInfo]:
         """Return name, type and shape of each input; a symbolic dimension is its name."""
         return list(self._inputs)
