@@ -144,6 +144,7 @@ def test_masks_are_not_dropped():
         matmul(A, B, out=np.ma.zeros((2, 3), np.int32))
 
 
+@pytest.mark.static
 def test_masked_arrays_are_not_imported_to_look_for_them():
     script = "import sys, pyint8dot, numpy as np; pyint8dot.pack(np.ones((2, 2), np.int8)); sys.exit('numpy.ma' in sys.modules)"
     before = subprocess.run(
