@@ -39,7 +39,7 @@ from pyint8dot.engine import dispatch, kernels, library
 from pyint8dot.engine.kernels import Kernel
 from pyint8dot.engine.program import MAX_POOLS
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.each_processor]
 
 
 class Prepared(Protocol):

@@ -18,6 +18,8 @@ from pyint8dot.convolution import im2col, program
 from pyint8dot.engine import dispatch, kernels, settings
 from pyint8dot.errors import KernelError
 
+pytestmark = pytest.mark.each_processor
+
 
 def test_constants_once_images_often(kernel, rng):
     """One `Convolution` for images of many sizes, layouts and zero points."""

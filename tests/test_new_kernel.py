@@ -118,7 +118,7 @@ def test_a_wrong_lane_is_named(folder):
     assert source.read_text().count(right) == 1
     source.write_text(source.read_text().replace(right, right.replace("#8", "#4")))
     make(folder)
-    outcome = suite(folder, ("test_kernels.py",), "-k", f"test_shapes and {KERNEL}", "--seed", "1")
+    outcome = suite(folder, ("test_kernels.py",), "-k", f"test_shapes and {KERNEL} and subtile", "--seed", "1")
     assert f"test_kernels.py::test_shapes[{KERNEL}-subtile-end]" in outcome.failed
     reports = re.findall(
         rf"{KERNEL}, m=(\d+), n=(\d+), k=\d+\nE\s+\d+ wrong cells of \d+, the first in row (\d+), column (\d+): ",

@@ -12,6 +12,8 @@ from pyint8dot import qlinear
 from pyint8dot.engine import packing, settings
 from pyint8dot.errors import KernelError
 
+pytestmark = pytest.mark.each_processor
+
 
 def exact(a, b, za=0, zb=0):
     """The product without zero points in int64, wrapped to int32."""
