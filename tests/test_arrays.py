@@ -24,8 +24,6 @@ from pyint8dot import (
 )
 from pyint8dot.search import Index
 
-pytestmark = pytest.mark.anywhere
-
 A = np.array([[1, -128], [-3, 4]], np.int8)
 B = np.array([[5, -6, 7], [-128, 9, 10]], np.int8)
 IMAGE, FILTERS = np.ones((1, 1, 3), np.int8), np.ones((1, 1, 2), np.int8)

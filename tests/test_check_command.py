@@ -9,8 +9,6 @@ from pyint8dot import __main__ as command_line
 from pyint8dot.cli import check
 from pyint8dot.engine.kernels import KERNELS, PORTABLE
 
-pytestmark = pytest.mark.anywhere
-
 
 def test_it_shows_every_check_of_every_kernel(monkeypatch, capsys):
     monkeypatch.setattr(check, "supported", lambda: (PORTABLE,))
@@ -62,6 +60,7 @@ def test_types_and_shapes_are_compared():
     assert outcome.first == "one: int32 of shape (2, 3) instead of int32 of shape (3, 2)"
 
 
+@pytest.mark.static
 @pytest.mark.parametrize("row", KERNELS.values(), ids=KERNELS)
 def test_shapes_go_through_the_edges_of_the_tile(row):
     sizes = [set(each) for each in zip(*check.edges(row), strict=True)]

@@ -112,7 +112,6 @@ def promises(source: str) -> int:
     return len(re.findall(r"^\s*print\(.*\)  # (?!for example)", source, re.MULTILINE))
 
 
-@pytest.mark.anywhere
 @pytest.mark.parametrize("path", BLOCKS)
 def test_the_code_runs_and_prints_what_it_says(path, tmp_path, monkeypatch):
     """A page's blocks run one after the other, those that need an extra where it is installed."""
