@@ -87,8 +87,8 @@ def quantize_by(
         raise TypeError(f"x must be float16, float32, float64 or int32, got {values.dtype}")
     kind = _target_dtype(y_zero_point, dtype)
     low, high = RANGES[kind]
-    scale = _along_axis("y_scale", _floats("y_scale", y_scale), values.shape, axis, block_size)
-    zero = _along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
+    scale = along_axis("y_scale", _floats("y_scale", y_scale), values.shape, axis, block_size)
+    zero = along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
     if native and values.dtype == scale.dtype == FLOAT32 and scale.ndim == zero.ndim == 0:
         found = elementwise.quantize(values, scale, int(zero), kind)
         if found is not None:
@@ -150,8 +150,8 @@ def dequantize_linear(
         raise TypeError(f"x must be int8, uint8 or int32, got {values.dtype}")
     factor = _floats("x_scale", x_scale)
     zero = zero_points("x_zero_point", x_zero_point, values.dtype)
-    zero = _along_axis("x_zero_point", zero, values.shape, axis, block_size)
-    factor = _along_axis("x_scale", factor, values.shape, axis, block_size)
+    zero = along_axis("x_zero_point", zero, values.shape, axis, block_size)
+    factor = along_axis("x_scale", factor, values.shape, axis, block_size)
     if native and factor.dtype == FLOAT32 and factor.ndim == zero.ndim == 0 and values.dtype in RANGES:
         found = elementwise.dequantize(values, factor, int(zero))
         if found is not None:
@@ -346,7 +346,7 @@ def _target_dtype(zero_point: npt.ArrayLike | None, dtype: npt.DTypeLike | None)
     return kind
 
 
-def _along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
+def along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
     """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
     if value.size == 1 and not block_size:
         return value.reshape(())

@@ -20,6 +20,8 @@ from pyint8dot import matmul, pack
 from pyint8dot.engine import builtin, native
 from pyint8dot.engine.plan import Zeros
 
+pytestmark = pytest.mark.each_processor
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -105,8 +107,6 @@ import json, sys
 import numpy as np
 import pyint8dot
 from pyint8dot.engine import builtin
-
-pytestmark = pytest.mark.each_processor
 rng = np.random.default_rng(3)
 results = [builtin.quick() is not None]
 for m, k, n in ((1, 1, 1), (3, 5, 7), (8, 8, 8), (1, 64, 40), (0, 4, 3), (2, 9, 6)):
