@@ -10,11 +10,23 @@ import numpy as np
 import pytest
 
 import pyint8dot
-from pyint8dot import linear, matmul, matmul_integer, pack, qlinear_conv, qlinear_matmul, quantize_linear
+from pyint8dot import (
+    PackedI8K4,
+    linear,
+    matmul,
+    matmul_integer,
+    pack,
+    pack_conv,
+    qlinear_conv,
+    qlinear_matmul,
+    quantize_linear,
+    use_kernel,
+)
 from pyint8dot.search import Index
 
 A = np.array([[1, -128], [-3, 4]], np.int8)
 B = np.array([[5, -6, 7], [-128, 9, 10]], np.int8)
+IMAGE, FILTERS = np.ones((1, 1, 3), np.int8), np.ones((1, 1, 2), np.int8)
 PRODUCT = A.astype(np.int32) @ B.astype(np.int32)
 
 
@@ -76,6 +88,14 @@ def test_the_package_shows_its_names_and_no_others():
     assert sorted(dir(pyint8dot)) == sorted([*pyint8dot.__all__, "__version__"])
 
 
+def test_objects_say_what_they_are_in_a_line():
+    with use_kernel("portable") as kernel:
+        assert repr(kernel) == "Kernel('portable')"
+    for thing in (pack(B), pack_conv(FILTERS), PackedI8K4(8), Index(np.eye(4, dtype=np.float32))):
+        assert repr(thing).startswith(f"{type(thing).__name__}(")
+        assert len(repr(thing)) < 120
+
+
 # Operands.
 
 
@@ -122,6 +142,7 @@ def test_masks_are_not_dropped():
         matmul(A, B, out=np.ma.zeros((2, 3), np.int32))
 
 
+@pytest.mark.static
 def test_masked_arrays_are_not_imported_to_look_for_them():
     script = "import sys, pyint8dot, numpy as np; pyint8dot.pack(np.ones((2, 2), np.int8)); sys.exit('numpy.ma' in sys.modules)"
     before = subprocess.run(
@@ -148,9 +169,6 @@ def test_zero_points_that_do_not_fit(zero_point):
     for b in (B, pack(B)):
         with pytest.raises(ValueError, match=f"{wanted}$"):
             matmul_integer(A, b, zero_point)
-
-
-IMAGE, FILTERS = np.ones((1, 1, 3), np.int8), np.ones((1, 1, 2), np.int8)
 
 
 @pytest.mark.parametrize("bad", [0.0, np.float32(-0.0), np.nan, np.inf, -np.inf, 1e-50])

@@ -60,6 +60,7 @@ def test_types_and_shapes_are_compared():
     assert outcome.first == "one: int32 of shape (2, 3) instead of int32 of shape (3, 2)"
 
 
+@pytest.mark.static
 @pytest.mark.parametrize("row", KERNELS.values(), ids=KERNELS)
 def test_shapes_go_through_the_edges_of_the_tile(row):
     sizes = [set(each) for each in zip(*check.edges(row), strict=True)]

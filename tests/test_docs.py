@@ -164,6 +164,14 @@ def test_links_lead_to_files_and_headings(path):
 
 
 @static
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_powers_are_not_taken_for_markup(path):
+    """Two stars open bold text, and close it at the next power."""
+    prose = re.sub(r"^```.*?^```|`[^`]*`", "", DOCUMENTS[path], flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"\w\*\*\w", prose) == []
+
+
+@static
 def test_every_page_is_linked_from_the_readme():
     linked = set(re.findall(r"\]\(([^)#\s]+)", README))
     assert {path for path in DOCUMENTS if path != "README.md"} <= linked

@@ -190,6 +190,7 @@ def test_attention_against_float64(rng: np.random.Generator):
 
 def test_long_sentences_are_cut_at_256_tokens(model: MiniLM):
     assert model.max_seq_length == 256
+    assert repr(model) == "MiniLM(layers=6, dimension=384, max_seq_length=256)"
     (tokens,) = model.tokenize([LONG * 5])
     assert len(tokens) == 256
     assert (tokens[0], tokens[-1]) == (101, 102)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from support.onnx_graphs import data, model, node, reference
 
-from pyint8dot import KernelError, matmul
+from pyint8dot import KernelError, matmul, quantize_linear
 from pyint8dot.engine import library
 from pyint8dot.onnx import InferenceSession, InputError, ModelError, NodeError, onnx_ops
 
@@ -35,9 +35,25 @@ def linear(rng, k=12, n=5):
 
 def test_inputs_and_outputs_have_the_shape_of_onnxruntime(rng):
     session = InferenceSession(data(linear(rng)))
+    assert repr(session) == f"InferenceSession(inputs=['x'], outputs=['y', 'shape'], kernel={session.kernel!r})"
     [x] = session.get_inputs()
     assert (x.name, x.type, x.shape) == ("x", "tensor(float)", ["batch", "length", 12])
     assert [(o.name, o.type) for o in session.get_outputs()] == [("y", "tensor(float)"), ("shape", "tensor(int64)")]
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_graph_may_divide_by_a_scale_of_0(constant):
+    """ONNX forbids no scale, and a graph may compute one of values that are all 0; the function refuses it."""
+    values = {"s": np.array(0, F32), "z": np.array(5, np.int8)}
+    given = {} if constant else {"s": (F32, []), "z": (np.int8, [])}
+    made = model(
+        [node("QuantizeLinear", "x s z", "y")], {"x": (F32, [3]), **given}, {"y": np.int8}, values if constant else {}
+    )
+    feed = {"x": np.array([0, 1, -1], F32), **({} if constant else values)}
+    [y] = InferenceSession(data(made)).run(None, feed)
+    assert y.tolist() == [5, 127, -128]
+    with pytest.raises(ValueError, match="y_scale must be finite and not 0"):
+        quantize_linear(feed["x"], *values.values())
 
 
 def test_outputs_are_returned_as_asked_for(rng):

@@ -66,7 +66,7 @@ def test_every_entry_has_its_page():
 def test_a_kernel_has_tile_layouts_and_counts(name):
     page = DOCUMENTS[f"asm/entries/{name}.md"]
     row = NATIVE[name]
-    assert len(re.findall(r"^row \d+ ", page, re.MULTILINE)) == row.mr
+    assert len(re.findall(r"^row \d+ ", page, re.MULTILINE)) == (row.mr if row.nr in sources.LANES else 0)
     assert f"`{row.right.name}`" in page
     goldens = json.loads(tables.GOLDENS.read_text())
     if name in KERNELS:

@@ -21,7 +21,7 @@ EXACT_K = 131071
 
 
 # Rows are compared by identity: hashing every field would cost each call more than packing a small operand.
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kernel:
     """One row of the table: all there is to know about a kernel outside its assembly.
 
@@ -74,6 +74,10 @@ class Kernel:
     def each_call(self, layout: Layout) -> Layout:
         """The form of one of its layouts for an operand that comes with each call, where the other one is at hand before."""
         return complemented(layout) if self.complement else layout
+
+    def __repr__(self) -> str:
+        # All else follows from the name.
+        return f"Kernel({self.name!r})"
 
     def for_columns(self, n: int) -> Kernel:
         """The kernel itself, or the one that takes its place where there are only so many columns, however many rows."""

@@ -93,6 +93,9 @@ class MiniLM:
         """
         return cls(files.load(precision), Tokenizer(tokenizer_file), max_seq_length=max_seq_length)
 
+    def __repr__(self) -> str:
+        return f"MiniLM(layers={len(self.layers)}, dimension={self.dimension}, max_seq_length={self.max_seq_length})"
+
     @property
     def dimension(self) -> int:
         """Length of an embedding: 384."""

@@ -119,6 +119,10 @@ class InferenceSession:
         ]
         self._runs = 0
 
+    def __repr__(self) -> str:
+        inputs, outputs = ([info.name for info in infos] for infos in (self._inputs, self._outputs))
+        return f"InferenceSession(inputs={inputs}, outputs={outputs}, kernel={self.kernel!r})"
+
     def _compile(self, graph: Graph) -> Program:
         fuse(graph, self._max_bytes)
         return compile_graph(graph, self.kernel, self._count, self._max_bytes, self._compile)

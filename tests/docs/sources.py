@@ -19,7 +19,7 @@ from pyint8dot.engine.layouts import Layout, RowMajor
 
 ASM = layout.CHECKOUT / "asm"
 #: The pages beside the README, in the order of the menu.
-PAGES = ("cpus", "slower", "exact", "models", "search", "settings", "counts", "changes")
+PAGES = ("cpus", "slower", "exact", "models", "onnx", "search", "settings", "counts", "changes")
 #: The public modules, and what the menu calls them.
 MODULES = {
     "pyint8dot": "Products, convolutions, quantising",
@@ -110,10 +110,8 @@ def in_order(names: list[str]) -> list[str]:
 
 def summary(stem: str) -> str:
     """Return what the assembly's page says of an entry."""
-    for line in (ASM / "README.md").read_text(encoding="utf-8").splitlines():
-        if line.startswith("| `") and f"`{stem}.S`" in line.split("|")[1]:
-            return line.split("|")[2].strip()
-    raise LookupError(f"asm/README.md has no line for {stem}.S")
+    [found] = [what for files, what in table("file") if f"`{stem}.S`" in files]
+    return found
 
 
 def entry(stem: str) -> str:
@@ -132,60 +130,58 @@ def entry(stem: str) -> str:
 
 def kernel(row: Kernel) -> list[str]:
     """Return what the page of a kernel has beside its contract: tile, layouts, counts and modelled cycles."""
-    parts = [
-        "## Tile",
-        text(tile(row)),
-        "[The assembly's page](../README.md#the-tile) says what becomes of the other registers.",
-    ]
-    parts += [
-        "## Layouts",
-        "Bytes of a panel, as `k.j` in hexadecimal: the k and the row or column that each came from.",
-    ]
+    parts = []
+    if row.nr in LANES:
+        parts += ["## Tile", text(tile(row))]
+        parts.append("[The assembly's page](../README.md#the-tile) says what becomes of the other registers.")
+    parts.append("## Layouts")
+    parts.append("Bytes of a panel, as `k.j` in hexadecimal: the k and the row or column that each came from.")
     for side, panel in (("Left", row.left), ("Right", row.right)):
         if isinstance(panel, RowMajor):
             parts.append(f"{side} operand: read as it lies.")
         else:
             parts += [f"{side} operand: `{panel.name}`.", text(picture(panel))]
-    counted = json.loads(tables.GOLDENS.read_text())
-    if row.name in tables.kernels(counted):
-        heading = ["call", *map(tables.name_of, calls.SHAPES)]
-        parts += [
-            "## Counts",
-            "Instructions of whole calls (`make icount`): thousands for the two small shapes, the others a multiply-accumulate.",
-        ]
+    goldens = json.loads(tables.GOLDENS.read_text())
+    if row.name in tables.kernels(goldens):
+        counted = [[f"`{call}`", *tables.cells(goldens, call, row.name)] for call in tables.COMPARED]
+        parts.append("## Counts")
         parts.append(
-            tables.lines(heading, [[f"`{call}`", *tables.cells(counted, call, row.name)] for call in tables.COMPARED])
+            "Instructions of whole calls (`make icount`): thousands on the two small shapes, else per multiply-accumulate."
         )
-    modelled = [
-        line
-        for line in (ASM / "README.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("| kernel | instructions /")
-    ]
-    [heading_line] = modelled
-    cycles = [
-        line
-        for line in (ASM / "README.md").read_text(encoding="utf-8").partition(heading_line)[2].splitlines()
-        if line.startswith(f"| `{row.name}` |")
-    ]
+        parts.append(tables.lines(["call", *map(tables.name_of, calls.SHAPES)], counted))
+    heading, *modelled = table("kernel", "instructions / ")
+    cycles = [cells for cells in modelled if cells[0] == f"`{row.name}`"]
     if cycles:
-        parts += [
-            "## Modelled cycles",
-            "Multiply-accumulates a cycle of the main loop by llvm-mca, and the part of the core's limit that this is; [how](../README.md#counts-and-modelled-cycles).",
-        ]
-        parts.append("\n".join([heading_line, "|---" * heading_line.count(" | ") + "|---|", cycles[0]]))
+        parts.append("## Modelled cycles")
+        parts.append(
+            "Multiply-accumulates a cycle of the main loop by llvm-mca, and the part of the core's limit that this is; "
+            "[how](../README.md#counts-and-modelled-cycles)."
+        )
+        parts.append(tables.lines(heading, cycles))
     return parts
+
+
+def table(*start: str) -> list[list[str]]:
+    """Return heading and rows of the table of the assembly's page whose heading begins so."""
+    page = (ASM / "README.md").read_text(encoding="utf-8")
+    [found] = re.findall(rf"^\| {re.escape(' | '.join(start))}.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    heading, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in found.splitlines()]
+    return [heading, *rows]
+
+
+#: By columns of a tile, how many registers a row has at its end, and what is in them.
+LANES = {
+    8: (2, "a register holds columns 0 to 3 of a row, the next one columns 4 to 7"),
+    4: (4, "a register holds one sum in four parts, which are added up at the end"),
+    1: (2, "two registers hold one sum in eight parts, which are added up at the end"),
+}
 
 
 def tile(row: Kernel) -> str:
     """Return which register holds which sums at the end of a tile."""
-    per_row = {8: 2, 4: 4, 1: 2}[row.nr]
-    first = [f"row {i}   " + "  ".join(f"v{16 + per_row * i + j}" for j in range(per_row)) for i in range(row.mr)]
-    lanes = {
-        8: "a register holds columns 0 to 3 of a row, the next one columns 4 to 7",
-        4: "a register holds one sum, whose four parts lanes add up at the end",
-        1: "two registers hold one sum, whose parts lanes add up at the end",
-    }
-    return "\n".join([*first, "", lanes[row.nr]])
+    count, what = LANES[row.nr]
+    rows = [f"row {i}   " + "  ".join(f"v{16 + count * i + j}" for j in range(count)) for i in range(row.mr)]
+    return "\n".join([*rows, "", what])
 
 
 def picture(panel: Layout) -> str:
