@@ -51,3 +51,10 @@ class Call:
 def fail(what: str, found: Any, want: Any) -> NoReturn:
     """Say what an entry made in the place of what it should."""
     raise ProofError(f"{what} is {'not written' if found is None else terms.text(found)}, not {terms.text(want)}")
+
+
+def check_bytes(region: Region, want: Any, what: Any) -> None:
+    """Fail where a byte of a region is not the one that it should be."""
+    for at, (found, byte) in enumerate(zip(region.find(len(want)), want, strict=True)):
+        if found is not byte and (found is None or not terms.equal(value((found,)), byte, 1)):
+            fail(f"byte {at} of {region.name} of {what}", None if found is None else value((found,)), byte)

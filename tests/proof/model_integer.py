@@ -9,7 +9,7 @@ from proof.terms import Poly, ProofError, resized, signed, total
 
 
 def turned(a, b):
-    """The exclusive or of two bytes: of all zeros, of the top bit and of all ones it is a sum or a difference."""
+    """The exclusive or of two bytes: of the top bit, of all bits and of all but the top one it is a sum or a difference."""
     if type(a) is int and type(b) is int:
         return a ^ b
     if type(a) is Poly and type(b) is Poly:
@@ -21,6 +21,8 @@ def turned(a, b):
         return total(1, [(1, poly)], const=128)
     if mask == 0xFF:
         return total(1, [(-1, poly)], const=-1)
+    if mask == 0x7F:
+        return total(1, [(-1, poly)], const=-1 - 128)
     return bitwise("eor", a, b, 1)
 
 
