@@ -6,6 +6,7 @@ import functools
 
 from proof.image import Entry, decode
 from proof.machine import RETURN, State
+from proof.model_float import FLOAT
 from proof.model_general import GENERAL
 from proof.model_integer import BOTH, INTEGER
 from proof.model_memory import MEMORY, MOVES
@@ -23,7 +24,7 @@ def unknown(state, *operands):
 
 def function(mnemonic, operands):
     """What an instruction does, by its mnemonic and by whether it is about vectors."""
-    vectors = {**MEMORY, **INTEGER, **BOTH, **MOVES}
+    vectors = {**MEMORY, **INTEGER, **FLOAT, **BOTH, **MOVES}
     about_vectors = any(type(operand) is V for operand in operands)
     table = vectors if about_vectors or mnemonic not in GENERAL else GENERAL
     return table.get(mnemonic, unknown)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
+
 from proof import terms
 from proof.machine import value
-from proof.operands import V, X
+from proof.operands import V
 from proof.terms import Poly, ProofError, resized, signed, total
 
 
@@ -29,16 +31,6 @@ def turned(a, b):
 def bitwise(name, a, b, width):
     """An operation on the bits of two lanes as a term of its own."""
     return terms.operation(name, width, a, b)
-
-
-def lanewise(size, function):
-    """An operation on lane after lane of two registers."""
-    del size
-
-    def apply(s, d, n, m):
-        s.put(d, [function(d.size, a, b) for a, b in zip(s.lanes(n), s.lanes(m), strict=True)])
-
-    return apply
 
 
 def add(s, d, n, m):
@@ -152,19 +144,83 @@ def longer(upper):
     return extend
 
 
-def bits(name):
-    """And, or and exclusive or; the last of them byte by byte where operands are flipped."""
+def bits(name, of):
+    """And, or and exclusive or, on lanes as wide as the first register was written in; the last one byte by byte too."""
 
-    def apply(s, d, n, m):
-        if name == "eor" and d.number == n.number == m.number:
+    def apply(s, d, n, m=None):
+        if m is None:
+            # With a number, in place.
+            s.put(d, [both(name, of, d.size, x, n) for x in s.lanes(d)])
+            return
+        if name == "eor" and n.number == m.number:
             s.put(d, [0] * d.count)
-        elif name == "eor":
-            a, b = s.lanes(n), s.lanes(m)
-            s.put(d, [turned(p, q) for p, q in zip(a, b, strict=True)])
-        else:
-            raise ProofError(f"{name} is not modelled")
+            return
+        size = min(s.v[n.number][0], s.v[m.number][0], d.size * d.count)
+        as_lanes = [V(register.number, size, d.size * d.count // size) for register in (d, n, m)]
+        s.put(
+            as_lanes[0],
+            [both(name, of, size, x, y) for x, y in zip(s.lanes(as_lanes[1]), s.lanes(as_lanes[2]), strict=True)],
+        )
 
     return apply
+
+
+def both(name, of, size, a, b):
+    """One lane of such an operation."""
+    if type(a) is int and type(b) is int:
+        return of(a, b) % (1 << 8 * size)
+    if name == "eor" and size == 1:
+        return turned(a, b)
+    return bitwise(name, a, b, size)
+
+
+def saturated(upper, low, high):
+    """Lanes narrowed to half their size, those beyond its bounds to the bounds."""
+
+    def narrow(s, d, n):
+        lanes = [terms.clamped(d.size, low(8 * d.size), high(8 * d.size), signed(lane, n.size)) for lane in s.lanes(n)]
+        if upper:
+            half = V(d.number, d.size, 8 // d.size)
+            lanes = [*s.lanes(half), *lanes]
+        s.put(d, lanes)
+
+    return narrow
+
+
+def sqadd(s, d, n, m):
+    """A sum that stays at the bounds of its width."""
+    half = 1 << (8 * d.size - 1)
+    sums = [total(8, ((1, x), (1, y))) for x, y in zip(_integers(s, n), _integers(s, m), strict=True)]
+    s.put(d, [terms.clamped(d.size, -half, half - 1, signed(lane, 8)) for lane in sums])
+
+
+def shl(s, d, n, by):
+    s.put(d, [total(d.size, ((1 << by, lane),)) for lane in s.lanes(n)])
+
+
+def extreme(name):
+    """A maximum or minimum of integers, which does not depend on the order of what it is taken of."""
+
+    def apply(s, d, n, m):
+        s.put(d, [terms.extreme(name, d.size, pair) for pair in zip(s.lanes(n), s.lanes(m), strict=True)])
+
+    return apply
+
+
+def looked_up(keeps):
+    """TBL and TBX: bytes of a table of registers by numbers, which have to be known; beyond it zeros, or what was there."""
+
+    def look(s, d, table, m):
+        held = [slot for register in table for slot in s.slots(register.number)]
+        before = s.slots(d.number) if keeps else [0] * 16
+        found = []
+        for i, index in enumerate(s.lanes(m)):
+            if type(index) is not int:
+                raise ProofError("a table is read at a place that depends on data")
+            found.append(held[index] if index < len(held) else before[i])
+        s.put_slots(d.number, found)
+
+    return look
 
 
 def ushl(s, d, n, m):
@@ -185,8 +241,17 @@ INTEGER = {
     "smull2": widening(1, True, False), "smlal": widening(1, False, True), "smlal2": widening(1, True, True),
     "smlsl": widening(-1, False, True), "smlsl2": widening(-1, True, True), "mla": mla, "sadalp": pairs(True),
     "saddlp": pairs(False), "sshll": longer(False), "sshll2": longer(True), "sxtl": longer(False), "sxtl2": longer(True),
-    "ushl": ushl,
+    "ushl": ushl, "shl": shl, "sqadd": sqadd, "tbl": looked_up(False), "tbx": looked_up(True),
+    **{f"sqxtn{upper}": saturated(upper, lambda bits: -(1 << bits - 1), lambda bits: (1 << bits - 1) - 1) for upper in ("", "2")},
+    **{f"sqxtun{upper}": saturated(upper, lambda bits: 0, lambda bits: (1 << bits) - 1) for upper in ("", "2")},
+    **{name: extreme(name) for name in ("smax", "smin", "umax")},
 }  # fmt: skip
 #: Spellings that general registers have as well.
-BOTH = {"add": add, "sub": sub, "eor": bits("eor"), "and": bits("and"), "orr": bits("orr"), "bic": bits("bic")}
-__all__ = ["BOTH", "INTEGER", "V", "X"]
+BOTH = {
+    "add": add,
+    "sub": sub,
+    "eor": bits("eor", operator.xor),
+    "and": bits("and", operator.and_),
+    "orr": bits("orr", operator.or_),
+    "bic": bits("bic", lambda a, b: a & ~b),
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from proof.machine import spread
 from proof.operands import V, X
 
@@ -133,7 +135,10 @@ def load_everywhere(s, registers, at, by=None):
 
 
 def mov(s, d, n):
-    """All spellings that reach a vector register or come from one: whole registers, lanes, general registers."""
+    """All spellings that reach a vector register or come from one: whole registers, lanes, general registers, a float."""
+    if type(n) is float:
+        s.put_slots(d.number, struct.pack("<f", n))
+        return
     if type(n) is X:
         slots = bytes_of(s, n)
     elif n.lane is not None:

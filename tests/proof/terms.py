@@ -323,6 +323,55 @@ def operation(name: str, width: int, *lanes: Any) -> Poly:
     return atom(name, tuple(map(key_of, lanes)), -half, half - 1, width)
 
 
-def moved(lane: Poly, by: int, factor: int = 1) -> Poly:
-    """``factor * lane + by`` as an integer."""
-    return Poly(lane.width, by, {lane.atom: factor})
+def moved(lane: Poly, by: int, factor: int = 1, *, width: int = 0) -> Poly:
+    """``factor * lane + by`` of an atom, as an integer."""
+    if not by and factor == 1 and width in (0, lane.width):
+        return lane
+    return Poly(width or lane.width, by, {lane.atom: factor})
+
+
+def clamped(width: int, low: int, high: int, lane: Any) -> Any:
+    """An integer, or the nearer of two bounds where it lies beyond them.
+
+    What is added to a bounded integer is taken out of it, and bounds of bounds are bounds, so that every way to bound a value twice and
+    to move it between has one form.
+    """
+    if isinstance(lane, int):
+        return min(max(lane, low), high) % (1 << 8 * width)
+    monomials = lane.expand()
+    const = lane.const
+    low, high = low - const, high - const
+    least, most = Poly(8, 0, monomials).bounds()
+    if len(monomials) == 1:
+        ((key, factor),) = monomials.items()
+        inner = ATOMS[key & LOW]
+        if key <= LOW and factor == 1 and inner.name == "clamp":
+            first, last, base = inner.args
+            low, high = min(max(first, low), high), min(max(last, low), high)
+            if low == high:
+                return (low + const) % (1 << 8 * width)
+            return moved(atom("clamp", (low, high, base), low, high, 8), const, width=width)
+    if low <= least and most <= high:
+        return resized(lane, width)
+    base = key_of(Poly(8, 0, monomials))
+    return moved(atom("clamp", (low, high, base), low, high, 8), const, width=width)
+
+
+def extreme(name: str, width: int, lanes: Any) -> Any:
+    """The greatest or least of lanes, as of a set: neither order nor repetition counts, nor what no value is beyond."""
+    members: set[Any] = set()
+    for lane in lanes:
+        if isinstance(lane, Poly) and lane.atom and ATOMS[lane.atom].name == name:
+            members |= ATOMS[lane.atom].args[0]
+        else:
+            members.add(key_of(lane))
+    members -= {NEUTRAL.get((name, width))}
+    if len(members) == 1:
+        (only,) = members
+        return only if isinstance(only, int) else next(lane for lane in lanes if key_of(lane) == only)
+    half = 1 << (8 * width - 1)
+    return atom(name, (frozenset(members),), -half, half - 1, width)
+
+
+#: What a greatest value is none the greater for: the least int8, the least uint8, and minus infinity.
+NEUTRAL = {("smax", 1): 0x80, ("umax", 1): 0, ("fmax", 4): 0xFF800000}

@@ -1,0 +1,61 @@
+"""What instructions do to lanes of floats: each is an operation that is not looked into, in the order in which it is done."""
+
+from __future__ import annotations
+
+from proof import terms
+from proof.operands import V
+
+#: The operations on floats that a maximum or minimum of several is made of, by the instruction that takes a whole register.
+ACROSS = {"fmaxv": "fmax", "fminv": "fmin", "fmaxnmv": "fmaxnm"}
+
+
+def two(name):
+    """An operation on two lanes."""
+
+    def apply(s, d, n, m):
+        b = s.lanes(m) * (d.count if type(m) is V and m.lane is not None else 1)
+        s.put(d, [terms.operation(name, d.size, x, y) for x, y in zip(s.lanes(n), b, strict=True)])
+
+    return apply
+
+
+def greatest(name):
+    """A maximum or minimum, which does not depend on the order of what it is taken of."""
+
+    def apply(s, d, n, m):
+        s.put(d, [terms.extreme(name, d.size, (x, y)) for x, y in zip(s.lanes(n), s.lanes(m), strict=True)])
+
+    return apply
+
+
+def across(name):
+    """The same of all lanes of a register."""
+
+    def apply(s, d, n):
+        s.put(d, [terms.extreme(ACROSS[name], d.size, s.lanes(n))])
+
+    return apply
+
+
+def one(name):
+    """An operation on one lane."""
+
+    def apply(s, d, n):
+        s.put(d, [terms.operation(name, d.size, x) for x in s.lanes(n)])
+
+    return apply
+
+
+def faddp(s, d, n, m=None):
+    """Neighbours added: of two registers, or the two lanes of half a register."""
+    lanes = s.lanes(n) if m is None else [*s.lanes(n), *s.lanes(m)]
+    s.put(d, [terms.operation("fadd", d.size, lanes[i], lanes[i + 1]) for i in range(0, len(lanes), 2)])
+
+
+FLOAT = {
+    **{name: two(name) for name in "fadd fsub fmul fdiv fcmgt fcmeq".split()},
+    **{name: greatest(name) for name in "fmax fmin fmaxnm".split()},
+    **{name: across(name) for name in ACROSS},
+    **{name: one(name) for name in "fabs fneg fsqrt fcvtns scvtf ucvtf".split()},
+    "faddp": faddp,
+}
