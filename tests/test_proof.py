@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from proof import mutants, products, prover, terms
+from emulation import layout
+from proof import cosimulation, model, mutants, products, prover, terms
 from proof.claims import CLAIMS, UNPROVEN
 from proof.image import decode, entries
 from proof.terms import ProofError
@@ -104,3 +105,28 @@ def test_what_is_proven_is_kept_until_something_changes(tmp_path):
     file.write_text(file.read_text().replace('"digest": "', '"digest": "0'))
     assert prover.kept("sdot_4x1", full=False, folder=tmp_path).shapes == first.shapes
     assert '"digest": "0' not in file.read_text()
+
+
+@pytest.mark.skipif(not layout.PYTHON.exists(), reason="there is no AArch64 Python: `make setup` leaves one")
+class TestModel:
+    """The model of the instructions against the machine that the suite runs on."""
+
+    def test_every_form_does_what_the_machine_does(self, request):
+        compared, problems = cosimulation.compare(count=4, seed=request.config.option.seed, most=2)
+        assert problems == []
+        modelled = {
+            instruction.mnemonic
+            for entry in entries().values()
+            for instruction in decode(entry)
+            if model.function(instruction.mnemonic, instruction.operands) is not model.unknown
+        }
+        assert modelled - {sample.mnemonic for sample in compared} == set(cosimulation.LEFT_OUT) - {"nop"}
+
+    def test_a_wrong_model_differs(self, monkeypatch):
+        """A lane more or less, where the sums of an SDOT go."""
+        right = model.VECTOR["sdot"]
+        monkeypatch.setitem(
+            model.VECTOR, "sdot", lambda s, d, n, m: right(s, d, n, m._replace(lane=m.lane and m.lane - 1))
+        )
+        _, problems = cosimulation.compare(count=8, seed=1, only="sdot")
+        assert problems

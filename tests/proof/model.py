@@ -22,11 +22,14 @@ def unknown(state, *operands):
     raise ProofError("the instruction is not modelled")
 
 
+#: What instructions do that are about vectors or memory; `GENERAL` has the others.
+VECTOR = {**MEMORY, **INTEGER, **FLOAT, **BOTH, **MOVES}
+
+
 def function(mnemonic, operands):
     """What an instruction does, by its mnemonic and by whether it is about vectors."""
-    vectors = {**MEMORY, **INTEGER, **FLOAT, **BOTH, **MOVES}
     about_vectors = any(type(operand) is V for operand in operands)
-    table = vectors if about_vectors or mnemonic not in GENERAL else GENERAL
+    table = VECTOR if about_vectors or mnemonic not in GENERAL else GENERAL
     return table.get(mnemonic, unknown)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from proof import terms
-from proof.operands import V
-
-#: The operations on floats that a maximum or minimum of several is made of, by the instruction that takes a whole register.
-ACROSS = {"fmaxv": "fmax", "fminv": "fmin", "fmaxnmv": "fmaxnm"}
+from proof.operands import V, X
 
 
 def two(name):
@@ -32,16 +29,23 @@ def across(name):
     """The same of all lanes of a register."""
 
     def apply(s, d, n):
-        s.put(d, [terms.extreme(ACROSS[name], d.size, s.lanes(n))])
+        s.put(d, [terms.extreme(name, d.size, s.lanes(n))])
 
     return apply
 
 
+def fmaxnmv(s, d, n):
+    """The greater of the greater of two lanes each; of sets it is none, since a signalling NaN counts only once."""
+    a, b, c, e = s.lanes(n)
+    halves = [terms.operation("fmaxnm", d.size, *pair) for pair in ((a, b), (c, e))]
+    s.put(d, [terms.operation("fmaxnm", d.size, *halves)])
+
+
 def one(name):
-    """An operation on one lane."""
+    """An operation on one lane, or on a number."""
 
     def apply(s, d, n):
-        s.put(d, [terms.operation(name, d.size, x) for x in s.lanes(n)])
+        s.put(d, [terms.operation(name, d.size, x) for x in ([s.number(n)] if type(n) is X else s.lanes(n))])
 
     return apply
 
@@ -53,9 +57,10 @@ def faddp(s, d, n, m=None):
 
 
 FLOAT = {
-    **{name: two(name) for name in "fadd fsub fmul fdiv fcmgt fcmeq".split()},
-    **{name: greatest(name) for name in "fmax fmin fmaxnm".split()},
-    **{name: across(name) for name in ACROSS},
+    **{name: two(name) for name in "fadd fsub fmul fdiv fmaxnm fcmgt fcmeq".split()},
+    **{name: greatest(name) for name in "fmax fmin".split()},
+    **{f"{name}v": across(name) for name in "fmax fmin".split()},
+    "fmaxnmv": fmaxnmv,
     **{name: one(name) for name in "fabs fneg fsqrt fcvtns scvtf ucvtf".split()},
     "faddp": faddp,
 }

@@ -365,7 +365,10 @@ def extreme(name: str, width: int, lanes: Any) -> Any:
             members |= ATOMS[lane.atom].args[0]
         else:
             members.add(key_of(lane))
-    members -= {NEUTRAL.get((name, width))}
+    least = NEUTRAL.get((name, width))
+    if members == {least}:
+        return least
+    members -= {least}
     if len(members) == 1:
         (only,) = members
         return only if isinstance(only, int) else next(lane for lane in lanes if key_of(lane) == only)
