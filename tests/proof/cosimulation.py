@@ -20,7 +20,7 @@ from emulation import layout
 from proof import terms
 from proof.evaluate import Values
 from proof.image import decode, decoder, entries
-from proof.machine import State
+from proof.machine import Compared, State
 from proof.memory import Memory as Bytes
 from proof.model import function, unknown
 from proof.operands import SP, ZERO, Memory, V, X, operands
@@ -223,7 +223,8 @@ def modelled(sample: Sample, before: bytes, *, symbols: bool) -> bytes:
     for number, held in enumerate(s.x[:18]):
         word = struct.pack("<Q", held) if isinstance(held, int) else bytes(map(values.slot, held))
         after[8 * number : 8 * number + 8] = word
-    struct.pack_into("<Q", after, FLAGS, sum(flag << bit for flag, bit in zip(s.flags, (31, 30, 29, 28), strict=True)))
+    flags = _compared(values, s.flags) if isinstance(s.flags, Compared) else s.flags
+    struct.pack_into("<Q", after, FLAGS, sum(flag << bit for flag, bit in zip(flags, (31, 30, 29, 28), strict=True)))
     for number, (held, earlier) in enumerate(zip(s.v, held_before, strict=True)):
         if held is not earlier:
             at = VECTORS + 16 * number
@@ -231,6 +232,12 @@ def modelled(sample: Sample, before: bytes, *, symbols: bool) -> bytes:
     if region.data:
         after[MEMORY:SIZE] = bytes(map(values.slot, region.find(SIZE - MEMORY, MEMORY)))
     return bytes(after)
+
+
+def _compared(values: Values, flags: Compared) -> tuple[bool, bool, bool, bool]:
+    """The flags of two floats that were compared; neither is the less where one is NaN."""
+    a, b = (np.uint32(values.key(key)).view(np.float32) for key in flags)
+    return bool(a < b), bool(a == b), not a < b, bool(np.isnan(a) or np.isnan(b))
 
 
 def differs(sample: Sample, found: bytes, wanted: bytes) -> bool:

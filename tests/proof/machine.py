@@ -7,7 +7,7 @@ a polynomial of one byte, or a pair of a wider polynomial and which of its bytes
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from proof import terms
 from proof.memory import Memory
@@ -45,6 +45,13 @@ def spread(lane: Any, width: int) -> list[Any]:
     return list(lane.to_bytes(width, "little")) if type(lane) is int else lane.bytes
 
 
+class Compared(NamedTuple):
+    """Two floats that were compared: flags that depend on data."""
+
+    a: Any
+    b: Any
+
+
 class State:
     """Registers, flags and memory, before and while an entry runs."""
 
@@ -57,7 +64,10 @@ class State:
         stack = memory.region("sp").takes(STACK, -STACK)
         self.sp = stack.address
         self.x[30] = RETURN
-        self.flags: tuple[bool, bool, bool, bool] | None = None
+        self.flags: tuple[bool, bool, bool, bool] | Compared | None = None
+        #: What conditions on data are taken to say, one after the other, and those that were asked for: only where a claim says so.
+        self.choices: list[bool] = []
+        self.decided: list[tuple[str, Any, Any]] = []
         self.pc = 0
         self.steps = 0
         #: The addresses of the instructions that were taken.

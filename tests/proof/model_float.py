@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proof import terms
+from proof.machine import Compared
 from proof.operands import V, X
 
 
@@ -41,6 +42,15 @@ def fmaxnmv(s, d, n):
     s.put(d, [terms.operation("fmaxnm", d.size, *halves)])
 
 
+def fabs(s, d, n):
+    s.put(d, [x & 0x7FFFFFFF if type(x) is int else terms.operation("fabs", d.size, x) for x in s.lanes(n)])
+
+
+def fcmp(s, n, m):
+    """Leave what is compared in the place of the flags: what a condition then says is for the claim to choose."""
+    s.flags = Compared(terms.key_of(s.lanes(n)[0]), 0 if type(m) is float else terms.key_of(s.lanes(m)[0]))
+
+
 def one(name):
     """An operation on one lane, or on a number."""
 
@@ -61,6 +71,8 @@ FLOAT = {
     **{name: greatest(name) for name in "fmax fmin".split()},
     **{f"{name}v": across(name) for name in "fmax fmin".split()},
     "fmaxnmv": fmaxnmv,
-    **{name: one(name) for name in "fabs fneg fsqrt fcvtns scvtf ucvtf".split()},
+    **{name: one(name) for name in "fneg fsqrt fcvtns scvtf ucvtf".split()},
     "faddp": faddp,
+    "fabs": fabs,
+    "fcmp": fcmp,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from proof.machine import MASK, RETURN, value
+from proof.machine import MASK, RETURN, Compared, value
 from proof.operands import ZERO, X
 from proof.terms import ProofError
 
@@ -18,6 +18,11 @@ def holds(s, condition):
     """Whether a condition holds."""
     if s.flags is None:
         raise ProofError("a condition is read that depends on data, or that nothing has set")
+    if isinstance(s.flags, Compared):
+        if not s.choices:
+            raise ProofError("a condition depends on data")
+        s.decided.append((condition, *s.flags))
+        return s.choices.pop(0)
     n, z, c, v = s.flags
     return {
         "eq": z, "ne": not z, "hs": c, "lo": not c, "mi": n, "pl": not n, "vs": v, "vc": not v,
