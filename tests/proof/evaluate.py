@@ -73,7 +73,7 @@ OPERATIONS = {
     "fabs": lambda width, x: x & 0x7FFFFFFF, "fneg": lambda width, x: x ^ 0x80000000, "fcvtns": _nearest,
     "scvtf": lambda width, x: _bits(np.float32(_signed(x, width))), "ucvtf": lambda width, x: _bits(np.float32(np.uint64(x))),
     "fmaxnm": _fmaxnm, "fcmgt": _mask(np.greater), "fcmeq": _mask(np.equal), "and": lambda width, x, y: x & y, "orr": lambda width, x, y: x | y,
-    "eor": lambda width, x, y: x ^ y, "bic": lambda width, x, y: x & ~y & ((1 << 8 * width) - 1),
+    "signed": lambda width, x: x, "eor": lambda width, x, y: x ^ y, "bic": lambda width, x, y: x & ~y & ((1 << 8 * width) - 1),
 }  # fmt: skip
 #: Those of sets.
 EXTREMES = {"fmax": _two(_ordered(max)), "fmin": _two(_ordered(min))}

@@ -36,8 +36,8 @@ def value(slots: Any) -> Any:
         return int.from_bytes(bytes(slots), "little")
     if type(first) is Poly and not any(slots[1:]) and min(first.bounds()) >= 0 and max(first.bounds()) < 256:
         return terms.resized(first, len(slots))
-    whole = 1 << 8 * len(slots)
-    return terms.atom("bytes", tuple(map(terms.key_of, slots)), -whole // 2, whole - 1, len(slots))
+    half = 1 << (8 * len(slots) - 1)
+    return terms.atom("bytes", tuple(map(terms.key_of, slots)), -half, half - 1, len(slots))
 
 
 def spread(lane: Any, width: int) -> list[Any]:

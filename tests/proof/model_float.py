@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proof import terms
 from proof.machine import Compared
+from proof.model_general import holds
 from proof.operands import V, X
 
 
@@ -51,6 +52,10 @@ def fcmp(s, n, m):
     s.flags = Compared(terms.key_of(s.lanes(n)[0]), 0 if type(m) is float else terms.key_of(s.lanes(m)[0]))
 
 
+def fcsel(s, d, n, m, condition):
+    s.put(d, s.lanes(n if holds(s, condition.name) else m))
+
+
 def one(name):
     """An operation on one lane, or on a number."""
 
@@ -75,4 +80,5 @@ FLOAT = {
     "faddp": faddp,
     "fabs": fabs,
     "fcmp": fcmp,
+    "fcsel": fcsel,
 }

@@ -178,13 +178,21 @@ def saturated(upper, low, high):
     """Lanes narrowed to half their size, those beyond its bounds to the bounds."""
 
     def narrow(s, d, n):
-        lanes = [terms.clamped(d.size, low(8 * d.size), high(8 * d.size), signed(lane, n.size)) for lane in s.lanes(n)]
+        lanes = [terms.clamped(d.size, low(8 * d.size), high(8 * d.size), as_signed(x, n.size)) for x in s.lanes(n)]
         if upper:
             half = V(d.number, d.size, 8 // d.size)
             lanes = [*s.lanes(half), *lanes]
         s.put(d, lanes)
 
     return narrow
+
+
+def as_signed(lane, width):
+    """A lane as a signed integer; a term of its own where it may leave the range, as in lanes that nobody stores."""
+    try:
+        return signed(lane, width)
+    except terms.RangeError:
+        return terms.operation("signed", width, lane)
 
 
 def sqadd(s, d, n, m):

@@ -139,12 +139,53 @@ def quantize_rows(call: Call, shape: Shape) -> None:
         fail("the status", found, 1)
 
 
+def dynamic_quantize(call: Call, shape: Shape) -> None:
+    """``clip(rint(x / scale) + zero_point)``; the form says whether the scale is taken to be finite, and whether to be 0.
+
+    Two things are taken as given, since they follow from float values and not from the order of operations: a quotient is below 384
+    in magnitude, since no value is farther from 0 than the range is wide, and a zero point is a code.
+    """
+    finite, nothing = shape.form > 0, shape.form > 1
+    x = [each for row in values("x", shape.m, shape.n) for each in row]
+    y = call.region("y").takes(len(x))
+    scale, point, status = (
+        call.region("scale").takes(4),
+        call.region("zero_point").takes(1),
+        call.region("status").takes(8),
+    )
+    full, least = bits(255.0), terms.extreme("fmin", 4, [0, *x])
+    width = div(sub(terms.extreme("fmax", 4, [0, *x]), least), full)
+    factor = bits(1.0) if nothing else width
+    quotient = terms.extreme("fmin", 4, (div(terms.operation("fneg", 4, least), factor), full))
+    zero = terms.atom("fcvtns", (terms.key_of(quotient),), 0, 255, 4)
+    codes = [terms.atom("fcvtns", (terms.key_of(div(each, factor)),), -384, 384, 4) for each in x]
+    call.state.choices = [finite, nothing][: 1 + finite]
+    parameters = [scale.address, point.address, status.address]
+    call.run([call.lanes("x", x), y.address, shape.m, shape.n, *parameters])
+    asked = [("mi", terms.key_of(width), INFINITY), ("eq", terms.key_of(width), 0)]
+    if call.state.decided != asked[: 1 + finite]:
+        fail("what the scale is compared with", call.state.decided, asked)
+    if not finite:
+        check_bytes_of(call, status, 0, [1], size=8)
+        if any(slot is not None for slot in [*y.find(len(x)), *scale.find(4), *point.find(1)]):
+            fail("what is written beside the status", "something", "nothing")
+        return
+    check_bytes_of(call, scale, 0, [factor])
+    check_bytes_of(call, point, 0, [terms.resized(zero, 1)], size=1)
+    check_bytes_of(
+        call, y, 0, [terms.clamped(1, 0, 255, terms.total(8, ((1, each), (1, zero)))) for each in codes], size=1
+    )
+    if call.found(status, 8, 0) is not None:
+        fail("the status", call.found(status, 8, 0), "left alone")
+
+
 #: Each entry's definition, the numbers of columns that are proven, and how many forms.
 DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], range, int]] = {
     "exp2_terms": (exp2_terms, range(48), 1),
     "layer_norm": (layer_norm, range(48), 1),
     "lrn": (lrn, range(16, 50), 4),
     "quantize_rows": (quantize_rows, range(48), 2),
+    "dynamic_quantize": (dynamic_quantize, range(48), 3),
 }
 
 
