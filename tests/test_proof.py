@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from emulation import layout
-from proof import cosimulation, model, mutants, products, prover, terms
+from proof import cosimulation, elementwise, model, mutants, products, prover, terms
 from proof.claims import CLAIMS, UNPROVEN, UNTAKEN
+from proof.evaluate import Values
 from proof.image import decode, entries
 from proof.terms import ProofError
+from support.fused import rounded
 
 import build
 from pyint8dot.engine import library
+from pyint8dot.fuse import RoundingPolicy
 
 pytestmark = pytest.mark.static
 
@@ -106,6 +111,18 @@ def test_what_is_proven_is_kept_until_something_changes(tmp_path):
     file.write_text(file.read_text().replace('"digest": "', '"digest": "0'))
     assert prover.kept("sdot_4x1", full=False, folder=tmp_path).shapes == first.shapes
     assert '"digest": "0' not in file.read_text()
+
+
+@pytest.mark.parametrize("policy", RoundingPolicy)
+def test_what_settles_ties_rounds_to_nearest(policy):
+    """The term that the claim about `q_scale` has, evaluated for every remainder and sign, both parities of the quotient."""
+    for shift in (1, 2, 5):
+        for number in range(-(5 << shift), 5 << shift):
+            terms.forget()
+            product = terms.signed_input("product", 8)
+            term = terms.operation("srshl", 8, elementwise.settled(product, shift, policy.value), -shift % 256)
+            found = Values({("product", ()): number}).lane(term, 8)
+            assert found == rounded(Fraction(number, 1 << shift), policy) % 2**64
 
 
 @pytest.mark.skipif(not layout.PYTHON.exists(), reason="there is no AArch64 Python: `make setup` leaves one")

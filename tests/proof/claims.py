@@ -21,7 +21,6 @@ _CALLS = "it calls other entries and follows addresses that it reads from memory
 #: Entries without a claim, and why.
 UNPROVEN: dict[str, str] = {
     "keep_above": "where it writes depends on data: how many scores a row keeps",
-    "q_scale": "the model has neither its shifts of 64 bits nor the ways it rounds ties",
     "run": _CALLS,
     "run_builtin": _CALLS,
 }

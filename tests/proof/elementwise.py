@@ -160,6 +160,40 @@ def dequantize(call: Call, shape: Shape) -> None:
     block.check(call, want)
 
 
+def settled(product: Any, shift: int, policy: int) -> Any:
+    """What sends a tie to where a policy has it, added to a product before half a unit is added and the floor is taken.
+
+    `tests/test_proof.py` shows of every remainder that this rounds to nearest, ties by the policy; policies are numbered from 1 as in
+    the contract: Zero, Away, MinusInf, PlusInf, Even, Odd.
+    """
+    odd = terms.operation("and", 8, terms.operation("sshl", 8, product, -shift % 256), 1)
+    parts = {
+        1: ((1, terms.operation("cmge", 8, product, 0)),),
+        2: ((1, terms.operation("sshr", 8, product, 63)),),
+        5: ((1, odd),),
+        6: ((-1, odd),),
+    }.get(policy, ())
+    return terms.total(8, ((1, product), *parts), const=-1 if policy in (3, 5) else 0)
+
+
+def q_scale(call: Call, shape: Shape) -> None:
+    """``clamp(round(acc * multiplier / 2**shift) + zero_point)``, low byte."""
+    number, policy = divmod(shape.form, 6)
+    shift, zero_point = ((1, 3), (31, -77), (62, 2**31 - 1))[number]
+    block = Block(call, shape.m, shape.n, 1)
+    multiplier, low, high = (2**30 + 12345) >> number, -100, 200
+    call.run([*block.fields, multiplier, shift, policy + 1, zero_point, low, high])
+
+    def want(i: int, j: int) -> Any:
+        product = terms.total(8, (), ((1, block.acc[i][j], multiplier),))
+        quotient = terms.operation("srshl", 8, settled(product, shift, policy + 1), -shift % 256)
+        total = terms.total(4, ((1, quotient),), const=zero_point)
+        least = terms.extreme("smax", 4, (total, low % 2**32))
+        return terms.resized(terms.extreme("smin", 4, (least, high)), 1)
+
+    block.check(call, want)
+
+
 def add_outer(call: Call, shape: Shape) -> None:
     """``C += u * v``; with one row v may be C itself."""
     m, n = shape.m, shape.n
@@ -264,6 +298,7 @@ def check_bytes_of(call: Call, region: Any, at: int, want: list[Any], what: Any 
 DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
     "requantize": (requantize, 8, True, 30),
     "dequantize": (dequantize, 8, True, 12),
+    "q_scale": (q_scale, 8, True, 18),
     "add_outer": (add_outer, 8, True, 2),
     "column_start": (column_start, 8, False, 4),
     "column_scale": (column_scale, 8, False, 1),

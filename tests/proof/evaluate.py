@@ -67,13 +67,23 @@ def _ordered(function):
     return apply
 
 
+def _shift(rounds: bool):
+    def apply(width: int, x: int, by: int) -> int:
+        number, by = _signed(x, width), _signed(by & 255, 1)
+        moved = number << by if by >= 0 else number + (rounds << -by - 1) >> -by
+        return moved % (1 << 8 * width)
+
+    return apply
+
+
 #: Operations that proofs do not look into, on the bits of their arguments.
 OPERATIONS = {
     "fadd": _two(np.add), "fsub": _two(np.subtract), "fmul": _two(np.multiply), "fdiv": _two(np.divide), "fsqrt": _one(np.sqrt),
     "fabs": lambda width, x: x & 0x7FFFFFFF, "fneg": lambda width, x: x ^ 0x80000000, "fcvtns": _nearest,
     "scvtf": lambda width, x: _bits(np.float32(_signed(x, width))), "ucvtf": lambda width, x: _bits(np.float32(np.uint64(x))),
     "fmaxnm": _fmaxnm, "fcmgt": _mask(np.greater), "fcmeq": _mask(np.equal), "and": lambda width, x, y: x & y, "orr": lambda width, x, y: x | y,
-    "signed": lambda width, x: x, "eor": lambda width, x, y: x ^ y, "bic": lambda width, x, y: x & ~y & ((1 << 8 * width) - 1),
+    "sshl": _shift(False), "srshl": _shift(True), "sshr": lambda width, x, by: (_signed(x, width) >> by) % (1 << 8 * width),
+    "cmge": lambda width, x, y: (1 << 8 * width) - 1 if _signed(x, width) >= y else 0, "signed": lambda width, x: x, "eor": lambda width, x, y: x ^ y, "bic": lambda width, x, y: x & ~y & ((1 << 8 * width) - 1),
 }  # fmt: skip
 #: Those of sets.
 EXTREMES = {"fmax": _two(_ordered(max)), "fmin": _two(_ordered(min))}
@@ -118,7 +128,10 @@ class Values:
     def atom(self, number: int) -> int:
         """The integer that an atom stands for."""
         if number not in self.known:
-            self.known[number] = self._made(ATOMS[number])
+            entry = ATOMS[number]
+            made = self._made(entry)
+            # Operations make bits; the integer is the one of them within its bounds.
+            self.known[number] = made - (1 << 8 * entry.width) if made > entry.hi else made
         return self.known[number]
 
     def _made(self, entry: Any) -> int:

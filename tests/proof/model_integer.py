@@ -63,7 +63,9 @@ def mvni(s, d, number):
 
 
 def _integers(s, register):
-    return [signed(lane, register.size) for lane in s.lanes(register)]
+    """Lanes as signed integers; sums in lanes of 8 and 16 bits have to stay in range, wider ones may be what no one stores."""
+    read = signed if register.size < 4 else as_signed
+    return [read(lane, register.size) for lane in s.lanes(register)]
 
 
 def sdot(s, d, n, m):
@@ -206,6 +208,27 @@ def shl(s, d, n, by):
     s.put(d, [total(d.size, ((1 << by, lane),)) for lane in s.lanes(n)])
 
 
+def shifted(name):
+    """By so many bits as the lower byte of another lane says, to the right where it is negative: as a term of its own."""
+
+    def apply(s, d, n, m):
+        by = [lane & 255 if type(lane) is int else lane for lane in s.lanes(m)]
+        s.put(d, [terms.operation(name, d.size, x, b) for x, b in zip(s.lanes(n), by, strict=True)])
+
+    return apply
+
+
+def ssra(s, d, n, by):
+    """Added to what is there."""
+    parts = [terms.operation("sshr", d.size, lane, by) for lane in s.lanes(n)]
+    s.put(d, [total(d.size, ((1, held), (1, part))) for held, part in zip(s.lanes(d), parts, strict=True)])
+
+
+def cmge(s, d, n, number):
+    """All ones where a lane is not less than a number."""
+    s.put(d, [terms.operation("cmge", d.size, lane, number) for lane in s.lanes(n)])
+
+
 def extreme(name):
     """A maximum or minimum of integers, which does not depend on the order of what it is taken of."""
 
@@ -249,7 +272,7 @@ INTEGER = {
     "smull2": widening(1, True, False), "smlal": widening(1, False, True), "smlal2": widening(1, True, True),
     "smlsl": widening(-1, False, True), "smlsl2": widening(-1, True, True), "mla": mla, "sadalp": pairs(True),
     "saddlp": pairs(False), "sshll": longer(False), "sshll2": longer(True), "sxtl": longer(False), "sxtl2": longer(True),
-    "ushl": ushl, "shl": shl, "sqadd": sqadd, "tbl": looked_up(False), "tbx": looked_up(True),
+    "ushl": ushl, "shl": shl, "sshl": shifted("sshl"), "srshl": shifted("srshl"), "ssra": ssra, "cmge": cmge, "sqadd": sqadd, "tbl": looked_up(False), "tbx": looked_up(True),
     **{f"sqxtn{upper}": saturated(upper, lambda bits: -(1 << bits - 1), lambda bits: (1 << bits - 1) - 1) for upper in ("", "2")},
     **{f"sqxtun{upper}": saturated(upper, lambda bits: 0, lambda bits: (1 << bits) - 1) for upper in ("", "2")},
     **{name: extreme(name) for name in ("smax", "smin", "umax")},
