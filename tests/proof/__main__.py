@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 from proof import cosimulation, mutants, prover
-from proof.claims import CLAIMS, UNPROVEN
+from proof.claims import CLAIMS, UNPROVEN, UNTAKEN
 from proof.image import entries
 from proof.terms import ProofError
 
@@ -45,7 +45,9 @@ def main() -> int:
                 print(f"{name:18} REFUSED: {error}", flush=True)
                 continue
             line = f"{proof.shapes:5} shapes, {proof.instructions:8} instructions, {proof.seconds:5} s"
-            print(f"{name:18} proven: {line}, {len(proof.untaken(entries()[name]))} instructions not taken", flush=True)
+            untaken = len(proof.untaken(entries()[name]))
+            wrong += untaken != UNTAKEN.get(name, (0, ""))[0]
+            print(f"{name:18} proven: {line}, {untaken} instructions not taken", flush=True)
         tried = refused = 0
         verdicts = {name: pool.submit(judged, name, options.seed, options.mutants) for name in names if not wrong}
         for name, future in verdicts.items():

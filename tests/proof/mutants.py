@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from proof import prover
+from proof import model, prover
 from proof.claims import CLAIMS
 from proof.image import Entry, Instruction, decode, decoder
-from proof.operands import Memory, V, X
+from proof.operands import Memory, V, X, operands
 from proof.terms import ProofError
 
 NOP = 0xD503201F
@@ -79,10 +79,16 @@ def mutants(entry: Entry) -> list[Mutant]:
                 f"{mnemonic} {rest}" for _, _, mnemonic, rest in decoder().disasm_lite(changed, instruction.address)
             ]
             was = f"{instruction.mnemonic} {instruction.text}"
-            if text and text[0] != was:
+            if text and text[0] != was and _modelled(text[0]):
                 code = entry.code[:at] + changed + entry.code[at + 4 :]
                 found.append(Mutant(kind, at, was, text[0].strip(), entry._replace(code=code)))
     return found
+
+
+def _modelled(text: str) -> bool:
+    """Whether the model has an instruction, so that no mutant is refused for that alone."""
+    mnemonic, _, rest = text.partition(" ")
+    return model.function(mnemonic, operands(rest)) is not model.unknown
 
 
 class Judge:
