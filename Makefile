@@ -1,6 +1,6 @@
 # Names for the things one does in a checkout; how they are done stands in build.py and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build models test demo bench icount recall docs wheels lint clean
+.PHONY: help setup build models test prove demo bench icount recall docs wheels lint clean
 
 PYTHON ?= python3
 ARM64  := .arm64/bin/python
@@ -25,6 +25,9 @@ models: setup        ## make the ONNX models of demo and tests, once, with this 
 
 test: setup build models  ## prove it: the suite on every CPU model this machine has or can emulate
 	@cd tests && "$(HOST)" -m emulation.run test
+
+prove: setup build   ## prove every entry from its bytes for all values of operands, and that the prover refuses mutants
+	@cd tests && "$(HOST)" -m proof
 
 demo: setup build models  ## embed real sentences with an int8 MiniLM, and compare the kernels on whole models
 	@$(CPU) "$(ARM64)" -m pyint8dot demo

@@ -1,0 +1,34 @@
+"""Which claim there is about which entry of the library, and which entries have none."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from proof import depthwise, elementwise, packers, pools, products, rowwise
+
+#: The module of the claim about each entry: its ``shapes(name, full=...)`` and ``prove(entry, shape)``.
+CLAIMS: dict[str, ModuleType] = {
+    **dict.fromkeys(products.KERNELS, products),
+    **dict.fromkeys([*packers.PACKERS, *packers.GATHERERS], packers),
+    **dict.fromkeys(elementwise.DEFINITIONS, elementwise),
+    **dict.fromkeys(rowwise.DEFINITIONS, rowwise),
+    **dict.fromkeys(depthwise.TOGETHER, depthwise),
+    **dict.fromkeys(pools.KINDS, pools),
+}
+
+_CALLS = "it calls other entries and follows addresses that it reads from memory"
+
+#: Entries without a claim, and why.
+UNPROVEN: dict[str, str] = {
+    "keep_above": "where it writes depends on data: how many scores a row keeps",
+    "run": _CALLS,
+    "run_builtin": _CALLS,
+}
+
+#: Instructions that nothing takes, how many and why.
+UNTAKEN: dict[str, tuple[int, str]] = {
+    "max_pool_f32": (
+        3,
+        "the walk that it shares stores ends of rows of two bytes and of one, which float32 do not have",
+    ),
+}

@@ -1,0 +1,327 @@
+"""Claims about what works value by value: each is the expression that numpy has for it, its float operations in the same order.
+
+The definitions stand here as terms: `add(mul(x, y), z)` is two roundings, and no other pair of operations is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from proof import terms
+from proof.claim import Call, check_bytes, fail
+from proof.image import Entry
+from proof.machine import State
+
+from pyint8dot import floats
+
+
+class Shape(NamedTuple):
+    """Rows, columns, and which of the entry's forms."""
+
+    m: int
+    n: int
+    form: int = 0
+
+
+def add(x: Any, y: Any) -> Any:
+    """``np.add`` of two float32."""
+    return terms.operation("fadd", 4, x, y)
+
+
+def sub(x: Any, y: Any) -> Any:
+    """``np.subtract``."""
+    return terms.operation("fsub", 4, x, y)
+
+
+def mul(x: Any, y: Any) -> Any:
+    """``np.multiply``."""
+    return terms.operation("fmul", 4, x, y)
+
+
+def div(x: Any, y: Any) -> Any:
+    """``np.divide``."""
+    return terms.operation("fdiv", 4, x, y)
+
+
+def from_int(x: Any) -> Any:
+    """``np.float32`` of an int32, rounded to even."""
+    return terms.operation("scvtf", 4, x)
+
+
+def rounded(x: Any) -> Any:
+    """``np.rint`` as an int32, at its bounds beyond them and 0 for NaN."""
+    return terms.operation("fcvtns", 4, x)
+
+
+def bits(x: float) -> int:
+    """The bits of a float32."""
+    return int(np.float32(x).view(np.uint32))
+
+
+def horner(x: Any, coefficients: Any) -> Any:
+    """A polynomial, coefficients lowest degree first, as ``floats._horner`` has it."""
+    *lower, second, highest = map(bits, coefficients)
+    value = add(mul(x, highest), second)
+    for coefficient in reversed(lower):
+        value = add(mul(value, x), coefficient)
+    return value
+
+
+def gelu(x: Any) -> Any:
+    """``floats._gelu_block``."""
+    magnitude = terms.operation("fabs", 4, x)
+    r = horner(terms.extreme("fmin", 4, (magnitude, bits(floats.GELU_LIMIT))), floats.GELU_R)
+    for _ in range(5):
+        r = mul(r, r)
+    return add(mul(x, bits(0.5)), mul(magnitude, sub(bits(0.5), r)))
+
+
+def code(x: Any, zero_point: int, unsigned: int) -> Any:
+    """An integer plus a zero point, at the bounds of int8 or of uint8 beyond them."""
+    low, high = (0, 255) if unsigned else (-128, 127)
+    return terms.clamped(1, low, high, terms.total(8, ((1, x),), const=zero_point))
+
+
+def values(name: str, *sizes: int) -> Any:
+    """An array of values of four bytes each, as nested lists."""
+
+    def fill(left: tuple[int, ...], place: tuple[int, ...]) -> Any:
+        if not left:
+            return terms.signed_input(name, 4, *place)
+        return [fill(left[1:], (*place, i)) for i in range(left[0])]
+
+    return fill(sizes, ())
+
+
+class Block:
+    """What many of them have: an int32 block of rows apart, and a result of rows apart."""
+
+    def __init__(self, call: Call, m: int, n: int, size: int) -> None:
+        self.m, self.n, self.size = m, n, size
+        self.acc = values("acc", m, n)
+        self.ld_acc, self.ld_y = 4 * n + 8, size * n + 5 * size
+        source, self.y = call.region("acc"), call.region("y")
+        for i, line in enumerate(self.acc):
+            source.holds([slot for x in line for slot in x.bytes], i * self.ld_acc)
+            self.y.takes(size * n, i * self.ld_y)
+        self.fields = [source.address, self.y.address, self.ld_acc, self.ld_y, m, n]
+
+    def check(self, call: Call, want: Callable[[int, int], Any]) -> None:
+        """Fail where a result is another one than it should be."""
+        for i in range(self.m):
+            for j in range(self.n):
+                found, wanted = call.found(self.y, self.size, i * self.ld_y + self.size * j), want(i, j)
+                if found is None or not terms.equal(found, wanted, self.size):
+                    fail(f"y[{i}][{j}]", found, wanted)
+
+
+#: Zero points of int8 and of uint8, among them the least and the greatest.
+ZERO_POINTS = {0: (-128, -1, 0, 3, 127), 1: (0, 1, 127, 128, 255)}
+
+
+def requantize(call: Call, shape: Shape) -> None:
+    """``clip(rint(float32(acc) * scale) + zero_point)``."""
+    number, form = divmod(shape.form, 6)
+    unsigned, scales = form % 2, form // 2
+    zero_point = ZERO_POINTS[unsigned][number]
+    block = Block(call, shape.m, shape.n, 1)
+    scale = values("scale", shape.n if scales == 2 else shape.m if scales == 1 else 1)
+    at = {0: lambda i, j: 0, 1: lambda i, j: i, 2: lambda i, j: j}[scales]
+    call.run(
+        [*block.fields, call.lanes("scale", scale), 4 * (scales == 1), int(scales == 2), zero_point, unsigned],
+    )
+    block.check(call, lambda i, j: code(rounded(mul(from_int(block.acc[i][j]), scale[at(i, j)])), zero_point, unsigned))
+
+
+def dequantize(call: Call, shape: Shape) -> None:
+    """``act((float32(acc) * col_scale) * row_scale + bias)``."""
+    act, form = divmod(shape.form, 4)
+    per_row, biased = form & 1, form >> 1
+    block = Block(call, shape.m, shape.n, 4)
+    row_scale, col_scale = values("row_scale", shape.m if per_row else 1), values("col_scale", shape.n)
+    bias = values("bias", shape.n) if biased else None
+    fields = [
+        call.lanes("row_scale", row_scale),
+        4 * per_row,
+        call.lanes("col_scale", col_scale),
+        call.lanes("bias", bias),
+    ]
+    call.run([*block.fields, *fields, act])
+
+    def want(i: int, j: int) -> Any:
+        x = mul(mul(from_int(block.acc[i][j]), col_scale[j]), row_scale[i * per_row])
+        # x + -0.0 is x; that is how the entry has no bias.
+        x = add(x, bias[j] if bias else bits(-0.0))
+        # Without an activation, as max(x, -inf), which is x.
+        return {0: x, 1: terms.extreme("fmax", 4, (x, 0)), 2: gelu(x)}[act]
+
+    block.check(call, want)
+
+
+def settled(product: Any, shift: int, policy: int) -> Any:
+    """What sends a tie to where a policy has it, added to a product before half a unit is added and the floor is taken.
+
+    `tests/test_proof.py` shows of every remainder that this rounds to nearest, ties by the policy; policies are numbered from 1 as in
+    the contract: Zero, Away, MinusInf, PlusInf, Even, Odd.
+    """
+    odd = terms.operation("and", 8, terms.operation("sshl", 8, product, -shift % 256), 1)
+    parts = {
+        1: ((1, terms.operation("cmge", 8, product, 0)),),
+        2: ((1, terms.operation("sshr", 8, product, 63)),),
+        5: ((1, odd),),
+        6: ((-1, odd),),
+    }.get(policy, ())
+    return terms.total(8, ((1, product), *parts), const=-1 if policy in (3, 5) else 0)
+
+
+def q_scale(call: Call, shape: Shape) -> None:
+    """``clamp(round(acc * multiplier / 2**shift) + zero_point)``, low byte."""
+    number, policy = divmod(shape.form, 6)
+    shift, zero_point = ((1, 3), (31, -77), (62, 2**31 - 1))[number]
+    block = Block(call, shape.m, shape.n, 1)
+    multiplier, low, high = (2**30 + 12345) >> number, -100, 200
+    call.run([*block.fields, multiplier, shift, policy + 1, zero_point, low, high])
+
+    def want(i: int, j: int) -> Any:
+        product = terms.total(8, (), ((1, block.acc[i][j], multiplier),))
+        quotient = terms.operation("srshl", 8, settled(product, shift, policy + 1), -shift % 256)
+        total = terms.total(4, ((1, quotient),), const=zero_point)
+        least = terms.extreme("smax", 4, (total, low % 2**32))
+        return terms.resized(terms.extreme("smin", 4, (least, high)), 1)
+
+    block.check(call, want)
+
+
+def add_outer(call: Call, shape: Shape) -> None:
+    """``C += u * v``; with one row v may be C itself."""
+    m, n = shape.m, shape.n
+    c, pitch = values("c", m, n), 4 * n + 4
+    u = values("u", m)
+    region = call.region("c")
+    for i, line in enumerate(c):
+        region.holds([slot for x in line for slot in x.bytes], i * pitch).takes(4 * n, i * pitch)
+    same = shape.form and m == 1
+    v = c[0] if same else values("v", n)
+    call.run([region.address, pitch, m, n, call.lanes("u", u), region.address if same else call.lanes("v", v)])
+    for i in range(m):
+        check_bytes_of(
+            call, region, i * pitch, [terms.total(4, ((1, c[i][j]),), ((1, u[i], v[j]),)) for j in range(n)], i
+        )
+
+
+def column_start(call: Call, shape: Shape) -> None:
+    """``base + z * v``, z an int8, or a uint8 less 128."""
+    n, unsigned, based = shape.n, shape.form & 1, shape.form >> 1
+    zero = terms.signed_input("z", 1)
+    base, v = values("base", n) if based else None, values("v", n)
+    start = call.region("start").takes(4 * n)
+    point = call.input("zero_point", [terms.moved(zero, 128) if unsigned else zero])
+    fields = [call.lanes("base", base), n, point, 0x80 * unsigned, call.lanes("v", v)]
+    call.run([start.address, *fields])
+    want = [terms.total(4, ((1, base[j]),) if base else (), ((1, zero, v[j]),)) for j in range(n)]
+    check_bytes_of(call, start, 0, want)
+
+
+def column_scale(call: Call, shape: Shape) -> None:
+    """``x * scale``."""
+    x, (scale,) = values("x", shape.n), values("scale", 1)
+    y = call.region("y").takes(4 * shape.n)
+    call.run([call.lanes("x", x), y.address, shape.n, call.lanes("scale", [scale])])
+    check_bytes_of(call, y, 0, [mul(each, scale) for each in x])
+
+
+def quantize_linear(call: Call, shape: Shape) -> None:
+    """``clip(rint(x / scale) + zero_point)``."""
+    number, unsigned = divmod(shape.form, 2)
+    zero_point = ZERO_POINTS[unsigned][number]
+    x, (scale,) = values("x", shape.n), values("scale", 1)
+    y = call.region("y").takes(shape.n)
+    call.run([call.lanes("x", x), y.address, shape.n, call.lanes("scale", [scale]), zero_point, unsigned])
+    check_bytes(y, [code(rounded(div(each, scale)), zero_point, unsigned) for each in x], shape)
+
+
+def dequantize_linear(call: Call, shape: Shape) -> None:
+    """``float32(x - zero_point) * scale``."""
+    number, unsigned = divmod(shape.form, 2)
+    zero_point = ZERO_POINTS[unsigned][number]
+    moved = [terms.signed_input("x", 1, j) for j in range(shape.n)]
+    (scale,) = values("scale", 1)
+    x = [terms.moved(each, 128 * unsigned) for each in moved]
+    y = call.region("y").takes(4 * shape.n)
+    call.run([call.input("x", x), y.address, shape.n, call.lanes("scale", [scale]), zero_point, unsigned])
+    want = [mul(from_int(terms.total(4, ((1, each),), const=-zero_point)), scale) for each in x]
+    check_bytes_of(call, y, 0, want)
+
+
+def lookup(call: Call, shape: Shape) -> None:
+    """``table[x]``: the table of any bytes, each byte of x every number that it can be, one form a rotation of them."""
+    table = [terms.signed_input("table", 1, i) for i in range(256)]
+    x = [(shape.form + 37 * j) % 256 for j in range(shape.n)]
+    y = call.region("y").takes(shape.n)
+    call.run([call.input("x", x), y.address, shape.n, call.input("table", table)])
+    check_bytes(y, [table[each] for each in x], shape)
+
+
+def copy_planes(call: Call, shape: Shape) -> None:
+    """``x[p][i][step * j]``, the top bit turned over where that is asked for."""
+    planes, flipped, step = 2 if shape.m else 0, shape.form & 1, 1 + (shape.form >> 1)
+    rows, n = shape.m, shape.n
+    row_x, row_y = max(n - 1, 0) * step + 4, n + 3
+    plane_x, plane_y = row_x * rows + 2, row_y * rows + 5
+    source, y = call.region("x"), call.region("y")
+    want = {}
+    for p in range(planes):
+        for i in range(rows):
+            line = [terms.signed_input("x", 1, p, i, j) for j in range(n)]
+            # Between two of them lie others, which may be read.
+            lying = [terms.signed_input("between", 1, p, i, at) for at in range(max(n - 1, 0) * step + (n > 0))]
+            lying[::step] = [terms.moved(x, 128 * flipped) for x in line]
+            source.holds(lying, p * plane_x + i * row_x)
+            y.takes(n, p * plane_y + i * row_y)
+            want[p * plane_y + i * row_y] = line
+    call.run([source.address, y.address, planes, rows, n, plane_x, plane_y, row_x, row_y, step, 0x80 * flipped])
+    for at, line in want.items():
+        check_bytes_of(call, y, at, line, size=1)
+
+
+def check_bytes_of(call: Call, region: Any, at: int, want: list[Any], what: Any = "", size: int = 4) -> None:
+    """Fail where a value of a row is another one than it should be."""
+    for j, wanted in enumerate(want):
+        found = call.found(region, size, at + size * j)
+        if found is None or not terms.equal(found, wanted, size):
+            fail(f"{region.name}[{j}] {what}".rstrip(), found, wanted)
+
+
+#: Each entry's definition, the columns that its turn takes, whether it has rows, and how many forms.
+DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
+    "requantize": (requantize, 8, True, 30),
+    "dequantize": (dequantize, 8, True, 12),
+    "q_scale": (q_scale, 8, True, 18),
+    "add_outer": (add_outer, 8, True, 2),
+    "column_start": (column_start, 8, False, 4),
+    "column_scale": (column_scale, 8, False, 1),
+    "quantize_linear": (quantize_linear, 16, False, 10),
+    "dequantize_linear": (dequantize_linear, 16, False, 10),
+    "lookup": (lookup, 32, False, 256),
+    "copy_planes": (copy_planes, 16, True, 6),
+}
+
+
+def shapes(name: str, *, full: bool) -> Iterator[Shape]:
+    """The blocks that are proven: every number of columns through two turns and what may be left, each form; few rows."""
+    _, turn, rows, forms = DEFINITIONS[name]
+    for m in (0, 1, 2, 3) if rows else (1,):
+        for n in range(3 * turn):
+            # In a quick run each size has one form; forms that are as many as bytes have values are gone through for one size.
+            every = 1 if forms < 256 or n == turn + 1 else 16
+            for form in range(n % every, forms, every) if full else ((5 * n + 3 * m) % forms,) if m < 3 else ():
+                yield Shape(m, n, form)
+
+
+def prove(entry: Entry, shape: Shape) -> State:
+    """Prove one block and return the state that the entry left."""
+    call = Call(entry)
+    DEFINITIONS[entry.name][0](call, shape)
+    return call.state

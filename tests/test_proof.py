@@ -1,0 +1,150 @@
+"""The prover: the claims of `tests/proof` about the linked library, after it is shown to refuse what is wrong."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from emulation import layout
+from proof import cosimulation, elementwise, model, mutants, products, prover, terms
+from proof.claims import CLAIMS, UNPROVEN, UNTAKEN
+from proof.evaluate import Values
+from proof.image import decode, entries
+from proof.terms import ProofError
+from support.fused import rounded
+
+import build
+from pyint8dot.engine import library
+from pyint8dot.fuse import RoundingPolicy
+
+pytestmark = pytest.mark.static
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _library():
+    """The ELF library, brought up to date where this host has a toolchain for it."""
+    if build.build(build.PRODUCT, "linux-aarch64") is None:
+        pytest.skip(build.no_toolchain("linux-aarch64"))
+
+
+#: Mutants of an entry that `make test` tries; `make prove` tries more of them on more shapes.
+SOME = 8
+
+SHAPE = products.Shape(5, 9, 32)
+
+
+def test_every_entry_is_claimed_or_said_not_to_be():
+    assert sorted([*CLAIMS, *UNPROVEN]) == sorted(library.ENTRIES)
+    assert all(UNPROVEN.values())
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_entry_is_proven(name):
+    """For the shapes of a quick run; they take every instruction of the entry."""
+    untaken = prover.kept(name, full=False).untaken(entries()[name])
+    assert len(untaken) == UNTAKEN.get(name, (0, ""))[0], untaken
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_mutants_are_refused(name):
+    """Some mutants of each entry; those that are not refused meet every claim at every shape, which `make prove` looks at."""
+    judge = mutants.Judge(name, full=False)
+    chosen = mutants.sample(entries()[name], SOME, seed=1)
+    refused = [mutant for mutant in chosen if judge.verdict(mutant)]
+    assert len(chosen) == SOME
+    assert len(refused) >= SOME - 2
+
+
+def changed(name, mnemonic, number, word):
+    """An entry whose instruction of that mnemonic and number is another one."""
+    entry = entries()[name]
+    at = [i.address - entry.address for i in decode(entry) if i.mnemonic == mnemonic][number]
+    return entry._replace(code=entry.code[:at] + word.to_bytes(4, "little") + entry.code[at + 4 :])
+
+
+def test_a_lane_of_a_product_that_is_another_is_named():
+    entry = entries()["sdot_8x8"]
+    wrong = next(mutant for mutant in mutants.mutants(entry) if mutant.kind == "lane")
+    judge = mutants.Judge("sdot_8x8", full=False)
+    assert "C[" in judge.verdict(wrong)
+    assert "A[" in judge.verdict(wrong)
+
+
+def test_sums_of_two_products_without_the_complement_leave_their_range():
+    """The same kernel on operands neither of which is complemented, multiplied by SMLAL: 2^15 does not fit 16 bits."""
+    entry = entries()["smull_4x4"]
+    code = bytearray(entry.code)
+    for at in range(0, len(code), 4):
+        word = int.from_bytes(code[at : at + 4], "little")
+        # SMLSL and SMLSL2 with 16-bit lanes become SMLAL and SMLAL2.
+        if word & 0xBFE0FC00 == 0x0E20A000:
+            code[at : at + 4] = (word ^ 1 << 13).to_bytes(4, "little")
+    assert bytes(code) != entry.code
+    with pytest.raises(terms.RangeError, match=r"-32512 and 32768, beyond -32768 \.\. 32767") as refused:
+        products.prove(entry._replace(code=bytes(code)), products.Shape(4, 4, 16))
+    assert "it is 32768 where A[0, 0] = -128" in str(refused.value)
+
+
+def test_a_read_outside_an_operand_is_refused(monkeypatch):
+    """C of a shape that its operands are too short for."""
+    panels = products._panels
+    monkeypatch.setattr(products, "_panels", lambda *arguments: panels(*arguments)[:-1])
+    with pytest.raises(ProofError, match="outside what may be read"):
+        products.prove(entries()["sdot_8x8"], SHAPE)
+
+
+def test_a_register_that_is_not_given_back_is_refused():
+    with pytest.raises(ProofError, match="d14 is not given back"):
+        products.prove(changed("smull_4x4", "ldp", -4, mutants.NOP), products.Shape(5, 5, 16))
+
+
+def test_an_address_that_depends_on_data_is_refused():
+    """Without the load of an address its register holds what no number is known of."""
+    with pytest.raises(ProofError, match="depends on data"):
+        products.prove(changed("sdot_8x8", "ldp", 3, mutants.NOP), SHAPE)
+
+
+def test_what_is_proven_is_kept_until_something_changes(tmp_path):
+    first = prover.kept("sdot_4x1", full=False, folder=tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert prover.kept("sdot_4x1", full=False, folder=tmp_path).seconds == first.seconds
+    file.write_text(file.read_text().replace('"digest": "', '"digest": "0'))
+    assert prover.kept("sdot_4x1", full=False, folder=tmp_path).shapes == first.shapes
+    assert '"digest": "0' not in file.read_text()
+
+
+@pytest.mark.parametrize("policy", RoundingPolicy)
+def test_what_settles_ties_rounds_to_nearest(policy):
+    """The term that the claim about `q_scale` has, evaluated for every remainder and sign, both parities of the quotient."""
+    for shift in (1, 2, 5):
+        for number in range(-(5 << shift), 5 << shift):
+            terms.forget()
+            product = terms.signed_input("product", 8)
+            term = terms.operation("srshl", 8, elementwise.settled(product, shift, policy.value), -shift % 256)
+            found = Values({("product", ()): number}).lane(term, 8)
+            assert found == rounded(Fraction(number, 1 << shift), policy) % 2**64
+
+
+@pytest.mark.skipif(not layout.PYTHON.exists(), reason="there is no AArch64 Python: `make setup` leaves one")
+class TestModel:
+    """The model of the instructions against the machine that the suite runs on."""
+
+    def test_every_form_does_what_the_machine_does(self, request):
+        compared, problems = cosimulation.compare(count=4, seed=request.config.option.seed, most=2)
+        assert problems == []
+        modelled = {
+            instruction.mnemonic
+            for entry in entries().values()
+            for instruction in decode(entry)
+            if model.function(instruction.mnemonic, instruction.operands) is not model.unknown
+        }
+        assert modelled - {sample.mnemonic for sample in compared} == set(cosimulation.LEFT_OUT) - {"nop"}
+
+    def test_a_wrong_model_differs(self, monkeypatch):
+        """A lane more or less, where the sums of an SDOT go."""
+        right = model.VECTOR["sdot"]
+        monkeypatch.setitem(
+            model.VECTOR, "sdot", lambda s, d, n, m: right(s, d, n, m._replace(lane=m.lane and m.lane - 1))
+        )
+        _, problems = cosimulation.compare(count=8, seed=1, only="sdot")
+        assert problems
