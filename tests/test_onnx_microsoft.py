@@ -9,7 +9,7 @@ import onnx
 import pytest
 from support.onnx_graphs import data, model, node
 
-from pyint8dot.onnx import InferenceSession
+from pyint8dot.onnx import InferenceSession, ModelError
 
 pytestmark = [
     pytest.mark.static,
@@ -362,3 +362,84 @@ def test_matmul_nbits(rng, bits, k, block, zeros, level):
     [got], [wanted], _ = both(made, feed)
     # Activations of 8 bits have an error of a 254th of the largest of a block.
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=(0.02 if level else 1e-5) * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "SimplifiedLayerNormalization"])
+def test_normalisation_that_onnx_does_not_know_yet(rng, op):
+    """onnxruntime's optimiser writes it into ONNX's own domain at versions that do not have it."""
+    constants = {"g": rng.standard_normal(8).astype(F32)}
+    if op == "LayerNormalization":
+        constants["b"] = rng.standard_normal(8).astype(F32)
+    feed = {"x": rng.standard_normal((2, 5, 8)).astype(F32)}
+    nodes = [node("Neg", "x", "n"), node(op, " ".join(["n", *constants]), "y", axis=-1, epsilon=1e-5)]
+    made = model(nodes, feed, {"y": F32}, constants, opset=12)
+    [got], [wanted], session = both(made, feed)
+    assert [row.op for row in session.report().rows] == ["Neg", op]
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_quantised_embeddings(rng):
+    shapes = {"word": (20, 8), "place": (12, 8), "segment": (2, 8), "g": (8,), "b": (8,)}
+    constants = {name: codes(rng, np.uint8, *shape) for name, shape in shapes.items()}
+    constants |= {f"s{n}": np.asarray(rng.uniform(0.01, 0.02), F32) for n in shapes}
+    constants |= {f"z{n}": np.asarray(rng.integers(100, 140), np.uint8) for n in shapes}
+    feed = {
+        "ids": rng.integers(0, 20, (2, 6)).astype(np.int32), "types": rng.integers(0, 2, (2, 6)).astype(np.int32),
+        "mask": (np.arange(6) < [[4], [6]]).astype(np.int32),
+    }  # fmt: skip
+    inputs = " ".join(["ids types word place segment g b mask", *(f"s{n}" for n in shapes), *(f"z{n}" for n in shapes)])
+    made = model(
+        [node("QEmbedLayerNormalization", inputs, "y index", **MS)], feed, {"y": F32, "index": np.int32}, constants
+    )
+    (y, index), (y2, index2), _ = both(made, feed)
+    np.testing.assert_allclose(y, y2, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(index, index2)
+
+
+def test_convolution_with_channels_last(rng):
+    constants = {
+        "w": codes(rng, np.int8, 4, 3, 3, 3), "sw": np.asarray(0.01, F32), "zw": np.asarray(0, np.int8),
+        "b": rng.integers(-999, 999, 4).astype(np.int32), **quantisation(rng, np.uint8, "x", "y", low=0.05, high=0.1),
+    }  # fmt: skip
+    feed = {"x": codes(rng, np.uint8, 1, 7, 8, 3)}
+    attrs = {"kernel_shape": [3, 3], "pads": [1, 1, 0, 0], "channels_last": 1}
+    made = model([node("QLinearConv", "x sx zx w sw zw sy zy b", "y", **attrs, **MS)], feed, {"y": np.uint8}, constants)
+    [got], [wanted], _ = both(made, feed)
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_dynamically_quantised_lstm(rng, kind, direction):
+    d, inputs, hidden = 1 + (direction != "forward"), 6, 5
+    constants = {
+        "w": codes(rng, kind, d, inputs, 4 * hidden), "r": codes(rng, kind, d, hidden, 4 * hidden),
+        "b": rng.standard_normal((d, 8 * hidden)).astype(F32),
+        "sw": rng.uniform(0.003, 0.006, d).astype(F32), "sr": rng.uniform(0.003, 0.006, d).astype(F32),
+        "zw": np.full(d, 120 if kind is np.uint8 else 0, kind), "zr": np.full(d, 130 if kind is np.uint8 else 0, kind),
+    }  # fmt: skip
+    feed = {"x": rng.standard_normal((7, 2, inputs)).astype(F32), "n": np.array([7, 4], np.int32)}
+    nodes = [
+        node(
+            "DynamicQuantizeLSTM", "x w r b n - - - sw zw sr zr", "y h c", hidden_size=hidden, direction=direction, **MS
+        )
+    ]
+    got, wanted, _ = both(model(nodes, feed, {"y": F32, "h": F32, "c": F32}, constants), feed)
+    for one, other in zip(got, wanted, strict=True):
+        # A state that lies half between two codes may fall to the other side.
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize("opset", [12, 21])
+def test_what_is_missing_is_named(opset):
+    made = model(
+        [node("PackedQkvAttention", "x", "y", **MS)], {"x": (F32, [1, 2, 12])}, {"y": (F32, [1, 2, 4])}, opset=opset
+    )
+    with pytest.raises(ModelError, match="'num_heads' must be positive"):
+        InferenceSession(data(made))
+
+
+def test_operator_that_nobody_knows():
+    made = model([node("Unheard", "x", "y", **MS)], {"x": (F32, [2])}, {"y": (F32, [2])})
+    with pytest.raises(ModelError, match=r"node 'the Unheard' \(Unheard\).*com.microsoft.*is not known"):
+        InferenceSession(data(made))

@@ -22,7 +22,9 @@ class _Heads:
         for name in ("do_rotary", "past_present_share_buffer"):
             if site.attr(name, 0):
                 raise ModelError(f"{site.node}: attribute {name!r} is not supported")
-        self.count = int(site.attr("num_heads"))
+        self.count = int(site.attr("num_heads", 0))
+        if self.count < 1:
+            raise ModelError(f"{site.node}: attribute 'num_heads' must be positive")
         self.scale = float(site.attr("scale", 0.0) or 0.0)
         self.filter = np.float32(site.attr("mask_filter_value", -10000.0))
         self.causal = bool(site.attr("unidirectional", 0))
