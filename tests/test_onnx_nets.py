@@ -30,8 +30,9 @@ def test_every_form_of_a_net(family):
         assert result.reference_share == 0
         assert 100 * result.int8_share >= LEAST.get((family.name, form), 0)
         # A result that lies half between two codes may fall to the other side, and onnxruntime interpolates codes where the model
-        # says floats; what is not quantised at the end has the errors of float32 alone.
-        assert result.difference < (0.05 if form in STATIC else 2e-5), form
+        # says floats.
+        most = 0.05 if form in STATIC else 0.02 if form.startswith(("dynamic", "4")) else 2e-5
+        assert result.difference < most, form
     if family.name in ("resnet", "mobilenet", "detector"):
         # The picture becomes codes, the result floats.
         assert found["QDQ"].conversions == found["QDQ, optimised"].conversions == 2
