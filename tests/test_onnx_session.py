@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from support.onnx_graphs import data, model, node, reference
 
 from pyint8dot import KernelError, matmul
+from pyint8dot.engine import library
 from pyint8dot.onnx import InferenceSession, InputError, ModelError, NodeError, onnx_ops
 
 F32 = np.float32
@@ -46,7 +47,8 @@ def test_outputs_are_returned_as_asked_for(rng):
     again, same = session.run(["shape", "y"], feed)
     np.testing.assert_array_equal(again, shape)
     np.testing.assert_array_equal(same, y)
-    assert session.run([], feed) == []
+    for names in ([], ()):
+        np.testing.assert_array_equal(session.run(names, feed)[1], shape)
     assert shape.tolist() == [1, 2, 12]
 
 
@@ -92,15 +94,15 @@ def test_feed_need_not_be_of_arrays(rng):
         np.testing.assert_array_equal(session.run(["y"], {"x": value})[0], session.run(["y"], {"x": x.copy()})[0])
 
 
-def test_symbol_has_one_size():
+def test_one_symbol_may_have_two_sizes():
+    """Models as they are found use one name for what is not one size, and onnxruntime does not mind."""
     shapes = {"a": (F32, ["n", 2]), "b": (F32, ["n", 2])}
     session = InferenceSession(data(model([node("Add", "a b", "y")], shapes, {"y": F32})))
-    for _ in range(2):
-        with pytest.raises(InputError, match="'n' is 3 elsewhere"):
-            session.run(None, {"a": np.zeros((3, 2), F32), "b": np.zeros((1, 2), F32)})
-        for n in (3, 1):
-            [y] = session.run(None, {"a": np.zeros((n, 2), F32), "b": np.ones((n, 2), F32)})
-            np.testing.assert_array_equal(y, np.ones((n, 2), F32))
+    for rows in (3, 1, 3):
+        [y] = session.run(None, {"a": np.zeros((3, 2), F32), "b": np.ones((rows, 2), F32)})
+        np.testing.assert_array_equal(y, np.ones((3, 2), F32))
+    with pytest.raises(NodeError, match=r"'the Add'.*'b' is float32 \[2, 2\]"):
+        session.run(None, {"a": np.zeros((3, 2), F32), "b": np.ones((2, 2), F32)})
 
 
 def test_unknown_output(rng):
@@ -128,7 +130,7 @@ def test_the_kernel_is_named_in_the_report(rng, kernel):
     assert session.kernel == report.kernel == kernel
     by = {row.op: row.by for row in report.rows}
     assert by["MatMulFloat"] == kernel
-    assert by["Softmax"] == "numpy"
+    assert by["Softmax"] == ("numpy" if library.status() else "native")
     assert report.runs == 1
     assert 0 < report.by_worker()[kernel][1] < report.seconds
     assert f"kernel {kernel}" in str(report)
@@ -310,7 +312,9 @@ def branches(op):
 def test_inner_graphs_see_the_graph_around_them():
     made = branches("Neg")
     session = InferenceSession(data(made))
-    assert session.report().reference_ops() == ["If"]
+    assert [row.node for row in session.report().rows] == [
+        "the Neg", "the If", "the If/then_branch/the Add", "the If/else_branch/the Sub", "the Add",
+    ]  # fmt: skip
     x = np.arange(3, dtype=F32)
     for choice in (True, False):
         [y] = session.run(None, {"x": x, "c": np.asarray(choice)})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
+from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import Graph, Node
 
 # The modules below enter their operators into the table when they are imported.
@@ -16,6 +15,7 @@ from pyint8dot.onnx.ops import (
     activations,
     attention,
     contrib,
+    control,
     convolutions,
     elementwise,
     indexing,
@@ -29,17 +29,20 @@ from pyint8dot.onnx.ops import (
     reductions,
     resampling,
     shapes,
+    transformer,
     transposed,
     windows,
 )
+from pyint8dot.onnx.program import Program, Step, owning
 from pyint8dot.onnx.reference import lower_by_reference
-from pyint8dot.onnx.registry import OPERATORS, VIEWS, Function, Site
+from pyint8dot.onnx.registry import CONTAINERS, FRESH, OPERATORS, VIEWS, Function, Site
 
-__all__ = ["Program", "Step", "Take", "compile_graph", "lower", "taking"]
+__all__ = ["compile_graph", "lower"]
 _ROOMS = (
     activations,
     attention,
     contrib,
+    control,
     convolutions,
     elementwise,
     indexing,
@@ -53,96 +56,10 @@ _ROOMS = (
     reductions,
     resampling,
     shapes,
+    transformer,
     transposed,
     windows,
 )
-
-# Takes some items of a list, in an order of its own.
-Take: TypeAlias = "Callable[[list[Any]], Sequence[Any]]"
-
-
-def taking(slots: Sequence[int]) -> Take:
-    """Return what takes the values of some slots from a list of all.
-
-    Parameters
-    ----------
-    slots : sequence of int
-        Any number of them.
-
-    Returns
-    -------
-    callable
-        It takes a list and returns a tuple or a list.
-
-    Examples
-    --------
-    >>> taking([2, 0])(["a", "b", "c"]), list(taking([1])(["a", "b", "c"]))
-    (('c', 'a'), ['b'])
-    """
-    if len(slots) > 1:
-        return itemgetter(*slots)
-    # Of one item itemgetter makes no sequence, but it does of a slice.
-    return itemgetter(slice(slots[0], slots[0] + 1) if slots else slice(0))
-
-
-@dataclass
-class Step:
-    """One call of a run.
-
-    Attributes
-    ----------
-    node : Node
-        What it stands for.
-    function : callable
-        Takes the inputs, returns the output, or a tuple where there are several.
-    by : str
-        What does the work.
-    inputs, outputs : tuple of int
-        Slots of the values.
-    frees : tuple of int
-        Slots nobody reads after this step.
-    arguments : callable
-        Takes what `function` is given from the values of all slots.
-    """
-
-    node: Node
-    function: Function
-    by: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    frees: tuple[int, ...]
-    arguments: Take = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.arguments = taking(self.inputs)
-
-
-@dataclass
-class Program:
-    """Everything a run needs.
-
-    Attributes
-    ----------
-    steps : list of Step
-        In running order.
-    values : list
-        The slots as a run finds them: constants in place, the rest None.
-    inputs : list of int
-        Slots of the graph's inputs.
-    outputs : list of (str, int)
-        The graph's outputs and their slots.
-    shared : set of int
-        Slots of outputs that may share memory with a constant or an input.
-    results : list of int
-        Slots that steps write to.
-    """
-
-    steps: list[Step]
-    values: list[Any]
-    inputs: list[int]
-    outputs: list[tuple[str, int]]
-    shared: set[int]
-    results: list[int]
 
 
 def lower(site: Site) -> tuple[Function, str]:
@@ -158,7 +75,7 @@ def lower(site: Site) -> tuple[Function, str]:
     function : callable
         What runs.
     by : str
-        What does the work: `"numpy"`, the kernel, or `"onnx reference"`.
+        What does the work: the kernel, `"native"` for other native code, `"numpy"`, or `"onnx reference"`.
 
     Raises
     ------
@@ -166,15 +83,25 @@ def lower(site: Site) -> tuple[Function, str]:
         If nothing knows the operator.
     """
     own = OPERATORS.get(site.node.key)
-    function = None
-    if own is not None and not site.node.captures:
-        function = own(site)
-    if function is not None:
-        return function, site.by
-    return lower_by_reference(site), "onnx reference"
+    try:
+        function = own(site) if own is not None else None
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{site.node}: {type(error).__name__}: {error}") from error
+    if function is None:
+        return owning(lower_by_reference(site)), "onnx reference"
+    known = site.node.key in VIEWS or site.node.key in CONTAINERS or site.node.key in FRESH
+    return function if known else owning(function), site.by
 
 
-def compile_graph(graph: Graph, kernel: str, num_threads: int | None, max_bytes: int) -> Program:
+def compile_graph(
+    graph: Graph,
+    kernel: str,
+    num_threads: int | None,
+    max_bytes: int,
+    compiler: Callable[[Graph], Program] | None = None,
+) -> Program:
     """Lower every node and plan the life of every tensor.
 
     Parameters
@@ -187,6 +114,8 @@ def compile_graph(graph: Graph, kernel: str, num_threads: int | None, max_bytes:
         How many threads they use.
     max_bytes : int
         The most that one result may take.
+    compiler : callable, optional
+        Makes the programs of inner graphs.
 
     Returns
     -------
@@ -203,6 +132,7 @@ def compile_graph(graph: Graph, kernel: str, num_threads: int | None, max_bytes:
     outputs = [o.name for o in graph.outputs]
     memory = _memory(graph)
     pinned = {memory[name] for name in (*graph.constants, *(i.name for i in graph.inputs))}
+    kept = pinned | {memory[name] for name in outputs}
     last_name, last_memory = _last_uses(graph, memory)
     fixed = {*outputs, *graph.constants}
 
@@ -211,16 +141,16 @@ def compile_graph(graph: Graph, kernel: str, num_threads: int | None, max_bytes:
     unread = len(slots)
     for index, node in enumerate(graph.nodes):
         names = [*node.inputs, *node.captures]
+        read = [memory[name] for name in names if name]
         overwrite = frozenset(
             i
             for i, name in enumerate(names)
             if name
-            and memory[name] not in pinned
+            and memory[name] not in kept
             and last_memory[memory[name]] == index
-            and not any(memory[o] == memory[name] for o in outputs)
-            and sum(bool(n) and memory[n] == memory[name] for n in names) == 1
+            and read.count(memory[name]) == 1
         )
-        site = Site(node, graph, kernel, num_threads, max_bytes, overwrite)
+        site = Site(node, graph, kernel, num_threads, max_bytes, overwrite, compiler=compiler)
         function, by = lower(site)
         # The message would keep the whole model in memory.
         node.proto = None
@@ -234,38 +164,58 @@ def compile_graph(graph: Graph, kernel: str, num_threads: int | None, max_bytes:
                 inputs=tuple(0 if i in site.absorbed else slots[n] for i, n in enumerate(names)),
                 outputs=tuple(slots[n] if n else unread for n in node.outputs),
                 frees=tuple(sorted(frees)),
+                programs=site.programs,
             )
         )
-    values: list[Any] = [None] * (len(slots) + 1)
+    values: list[Any] = [None] * (len(slots) + 2)
     # Constants that every reader has absorbed are let go.
-    read = {slot for step in steps for slot in step.inputs} | {slots[name] for name in outputs}
+    wanted = {slot for step in steps for slot in step.inputs} | {slots[name] for name in outputs}
     for name, array in graph.constants.items():
-        if slots[name] in read:
+        if slots[name] in wanted:
             values[slots[name]] = array
     return Program(
         steps,
         values,
         [slots[i.name] for i in graph.inputs],
         [(name, slots[name]) for name in outputs],
-        {slots[name] for name in outputs if memory[name] in pinned},
+        {slots[name]: memory[name] for name in outputs},
+        pinned,
+        {memory[name] for name in graph.constants},
         sorted({slot for step in steps for slot in step.outputs}),
     )
 
 
 def _memory(graph: Graph) -> dict[str, int]:
     """Number the pieces of memory: tensors that may be views of one another have the same number."""
-    memory: dict[str, int] = {}
+    parents: list[int] = []
+    own: dict[str, int] = {}
+
+    def enter(name: str) -> None:
+        own[name] = len(parents)
+        parents.append(len(parents))
+
+    def root(name: str) -> int:
+        at = own[name]
+        while parents[at] != at:
+            parents[at] = at = parents[parents[at]]
+        return at
+
+    def join(names: Iterable[str]) -> None:
+        first, *rest = [root(name) for name in names if name] or [0]
+        for other in rest:
+            parents[other] = first
+
     for name in (*graph.constants, *(i.name for i in graph.inputs)):
-        memory[name] = len(memory)
-    fresh = len(memory)
+        enter(name)
     for node in graph.nodes:
-        sources = [n for n in node.inputs[:1] if n]
-        shares = sources and node.key in VIEWS
         for name in node.outputs:
             if name:
-                memory[name] = memory[sources[0]] if shares else fresh
-                fresh += 1
-    return memory
+                enter(name)
+        if node.key in VIEWS:
+            join([*node.inputs[:1], *node.outputs])
+        elif node.key in CONTAINERS:
+            join([*node.inputs, *node.outputs])
+    return {name: root(name) for name in own}
 
 
 def _last_uses(graph: Graph, memory: dict[str, int]) -> tuple[dict[str, int], dict[int, int]]:

@@ -9,6 +9,10 @@ class ModelError(Int8DotError, ValueError):
     """A model that cannot be read, is not valid, or asks for more than the session allows."""
 
 
+class MissingFileError(ModelError, FileNotFoundError):
+    """A model file that does not exist."""
+
+
 class NodeError(Int8DotError, RuntimeError):
     """A node of a valid model that failed on the inputs it was given."""
 

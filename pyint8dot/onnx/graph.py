@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pyint8dot.onnx.load import captured, graphs_of, to_array
+from pyint8dot.onnx.errors import ModelError
+from pyint8dot.onnx.structure import captured, describe, graphs_of
+from pyint8dot.onnx.tensors import to_array
 
 # The domain of the fused nodes that only the session makes.
 FUSED = "pyint8dot"
@@ -93,10 +95,44 @@ class Graph:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
         self.opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
-        self.constants: dict[str, np.ndarray] = {t.name: to_array(t) for t in graph.initializer}
-        # An initialiser that is also listed as an input is a default value: it is a constant here, as in ir_version >= 4.
+        self._read(model.graph)
+
+    @classmethod
+    def inner(cls, proto: onnx.GraphProto, around: Graph) -> Graph:
+        """Return the graph of a branch or body.
+
+        What it reads from the graph around it becomes a constant where it is one there, and an input behind its own inputs
+        where it is not.
+
+        Parameters
+        ----------
+        proto : onnx.GraphProto
+            The inner graph.
+        around : Graph
+            The graph it stands in.
+
+        Returns
+        -------
+        Graph
+        """
+        graph = cls.__new__(cls)
+        graph.opsets = around.opsets
+        graph._read(proto)  # noqa: SLF001 - of this class
+        for name in captured(proto):
+            if name in around.constants:
+                graph.constants[name] = around.constants[name]
+                continue
+            info = around.types.get(name) or TensorInfo(name, "unknown", [], None, ranked=False)
+            graph.inputs.append(info)
+            graph.types[name] = info
+            if name in around.protos:
+                graph.protos[name] = around.protos[name]
+        return graph
+
+    def _read(self, graph: onnx.GraphProto) -> None:
+        self.constants: dict[str, np.ndarray] = {t.name: _constant(t) for t in graph.initializer}
+        # An initialiser that is also listed as an input is a default value: a constant unless a feed names it.
         self.inputs = [tensor_info(v) for v in graph.input if v.name not in self.constants]
         self.outputs = [tensor_info(v) for v in graph.output]
         self.protos = {v.name: v for v in (*graph.value_info, *graph.input, *graph.output)}
@@ -151,6 +187,13 @@ class Graph:
         self.constants = {name: a for name, a in self.constants.items() if name in wanted}
 
 
+def _constant(tensor: onnx.TensorProto) -> np.ndarray:
+    try:
+        return to_array(tensor)
+    except Exception as error:
+        raise ModelError(f"initialiser {tensor.name!r}: {type(error).__name__}: {error}") from error
+
+
 def _node(proto: onnx.NodeProto) -> Node:
     inner = [name for graph in graphs_of(proto) for name in captured(graph)]
     return Node(
@@ -159,17 +202,20 @@ def _node(proto: onnx.NodeProto) -> Node:
         name=proto.name or next((o for o in proto.output if o), "?"),
         inputs=list(proto.input),
         outputs=list(proto.output),
-        attrs={a.name: _attribute(a) for a in proto.attribute},
+        attrs={a.name: _attribute(a, proto) for a in proto.attribute},
         proto=proto,
         covers=[proto.op_type],
         captures=list(dict.fromkeys(inner)),
     )
 
 
-def _attribute(attribute: onnx.AttributeProto) -> Any:
-    value = onnx.helper.get_attribute_value(attribute)
-    if isinstance(value, onnx.TensorProto):
-        return to_array(value)
+def _attribute(attribute: onnx.AttributeProto, node: onnx.NodeProto) -> Any:
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, onnx.TensorProto):
+            return to_array(value)
+    except Exception as error:
+        raise ModelError(f"{describe(node)}: attribute {attribute.name!r}: {error}") from error
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, (str, int, float)):
@@ -191,20 +237,52 @@ def tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
     -------
     TensorInfo
     """
-    kind = value.type.WhichOneof("value")
-    if kind != "tensor_type":
-        return TensorInfo(value.name, kind or "unknown", [], None, ranked=False)
-    tensor = value.type.tensor_type
-    ranked = tensor.HasField("shape")
-    shape: list[int | str | None] = [
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
-    ]
+    name, tensor = _type_text(value.type), value.type.tensor_type
+    if value.type.WhichOneof("value") != "tensor_type":
+        inner = value.type.optional_type.elem_type.tensor_type
+        return TensorInfo(value.name, name, _shape(inner), None, ranked=False)
     try:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     except (KeyError, ValueError, TypeError):
         dtype = None
-    name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type else "unknown"
-    return TensorInfo(value.name, f"tensor({name})", shape, dtype, ranked)
+    return TensorInfo(value.name, name, _shape(tensor), dtype, tensor.HasField("shape"))
+
+
+def _shape(tensor: onnx.TypeProto.Tensor) -> list[int | str | None]:
+    return [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
+
+
+def type_name(element: int) -> str:
+    """Return the name of an element type as it stands in the names of types.
+
+    Parameters
+    ----------
+    element : int
+        ONNX's number.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> type_name(1)
+    'float'
+    """
+    return str(onnx.TensorProto.DataType.Name(element)).lower() if element else "unknown"
+
+
+def _type_text(kind: onnx.TypeProto) -> str:
+    which = kind.WhichOneof("value")
+    if which == "tensor_type":
+        return f"tensor({type_name(kind.tensor_type.elem_type)})"
+    if which == "sequence_type":
+        return f"seq({_type_text(kind.sequence_type.elem_type)})"
+    if which == "optional_type":
+        return f"optional({_type_text(kind.optional_type.elem_type)})"
+    if which == "map_type":
+        return f"map({type_name(kind.map_type.key_type)},{_type_text(kind.map_type.value_type)})"
+    return which or "unknown"
 
 
 def scalar(constants: Mapping[str, np.ndarray], name: str) -> float | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,32 +13,40 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 
-from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.contrib.inference import infer, write_out
-from pyint8dot.onnx.errors import ModelError
+from pyint8dot.onnx.errors import MissingFileError, ModelError
+from pyint8dot.onnx.structure import check_graph, graphs_of
+from pyint8dot.onnx.tensors import Files, check_tensors
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
 
-# Element types of a tensor that are stored as plain numpy bytes, with the bits of one element.
-_BITS: dict[int, int] = {
-    onnx.TensorProto.FLOAT: 32, onnx.TensorProto.UINT8: 8, onnx.TensorProto.INT8: 8,
-    onnx.TensorProto.UINT16: 16, onnx.TensorProto.INT16: 16, onnx.TensorProto.INT32: 32,
-    onnx.TensorProto.INT64: 64, onnx.TensorProto.BOOL: 8, onnx.TensorProto.FLOAT16: 16,
-    onnx.TensorProto.DOUBLE: 64, onnx.TensorProto.UINT32: 32, onnx.TensorProto.UINT64: 64,
-    onnx.TensorProto.COMPLEX64: 64, onnx.TensorProto.COMPLEX128: 128,
-    onnx.TensorProto.BFLOAT16: 16, onnx.TensorProto.STRING: 0,
-}  # fmt: skip
-_NARROW = {"FLOAT8E4M3FN": 8, "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8, "FLOAT8E5M2FNUZ": 8,
-           "FLOAT8E8M0": 8, "UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}  # fmt: skip
-_BITS.update({getattr(onnx.TensorProto, k): v for k, v in _NARROW.items() if hasattr(onnx.TensorProto, k)})
-# Functions that call each other twice and twice again grow without bound when they are written out.
+# Functions that call each other twice and twice again grow without bound when they are written out, and the time it takes
+# grows with the square of how deep the calls are.
 _MAX_NODES = 1_000_000
-_EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
-# Where a tensor without raw bytes keeps its values, and how many entries one element takes.
-_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+_MAX_DEPTH = 100
 
 
-def read_model(source: Source, max_bytes: int) -> onnx.ModelProto:
+@dataclass
+class Overrides:
+    """What a caller sets in the place of what the model says.
+
+    Attributes
+    ----------
+    symbols, denotations : mapping of str to int
+        Sizes of dimensions by the name of their symbol, and by their denotation.
+    initializers : mapping of str to ndarray
+        In the place of initialisers of the same type and shape.
+    folder : str or None
+        Where a model that is given as bytes has its external data.
+    """
+
+    symbols: Mapping[str, int] = field(default_factory=dict)
+    denotations: Mapping[str, int] = field(default_factory=dict)
+    initializers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    folder: str | None = None
+
+
+def read_model(source: Source, max_bytes: int, overrides: Overrides | None = None) -> onnx.ModelProto:
     """Read a model and make sure that it is one.
 
     Parameters
@@ -48,6 +55,8 @@ def read_model(source: Source, max_bytes: int) -> onnx.ModelProto:
         File name, or the bytes of the file. External data is read only for a file, and only from its own folder.
     max_bytes : int
         The most that the model's tensors may take together.
+    overrides : Overrides, optional
+        What the caller sets in the place of what the model says.
 
     Returns
     -------
@@ -57,30 +66,63 @@ def read_model(source: Source, max_bytes: int) -> onnx.ModelProto:
     Raises
     ------
     ModelError
-        If the file is not a model, or the model is broken, names what it does not have, or is too large.
-    FileNotFoundError
-        If there is no such file.
+        If the file is not a model, or the model is broken, names what it does not have, or is too large. If there is no such
+        file it is a FileNotFoundError as well.
+    TypeError
+        If `source` is neither a file name nor bytes.
     """
-    model, folder = _parse(source, max_bytes)
-    _check_head(model)
-    _check_tensors(model, folder, max_bytes)
-    _check_graph(model.graph, frozenset(), "graph")
-    model = _inline(model)
-    write_out(model)
-    return _check_types(model)
+    given = Overrides() if overrides is None else overrides
+    model, files = _parse(source, max_bytes)
+    if files is None and given.folder is not None:
+        files = Files(Path(given.folder))
+    try:
+        _check_head(model)
+        _override(model, given)
+        check_tensors(model, files, max_bytes)
+        check_graph(model.graph)
+        model = _inline(model)
+        write_out(model)
+        return _check_types(model)
+    except ModelError:
+        raise
+    except Exception as error:
+        # What onnx's own code says of a model that it cannot work on.
+        raise ModelError(f"not a valid model: {type(error).__name__}: {_first_line(error)}") from error
 
 
-def _parse(source: Source, max_bytes: int) -> tuple[onnx.ModelProto, Path | None]:
+def overridable(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Return the inputs of a model that have an initialiser as their default, which they can have since ir_version 4.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        A model that `read_model` has passed.
+
+    Returns
+    -------
+    list of onnx.ValueInfoProto
+    """
+    names = {tensor.name for tensor in model.graph.initializer} if model.ir_version >= 4 else set()
+    return [value for value in model.graph.input if value.name in names]
+
+
+def _parse(source: Source, max_bytes: int) -> tuple[onnx.ModelProto, Files | None]:
+    files: Files | None
     if isinstance(source, (bytes, bytearray, memoryview)):
-        data, folder, what = bytes(source), None, f"the model of {len(source)} bytes"
+        data, files, what = bytes(source), None, f"the model of {len(source)} bytes"
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no model file {str(path)!r}")
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise ModelError(f"{path}: {size} bytes, more than max_bytes={max_bytes}")
-        data, folder, what = path.read_bytes(), path.parent, str(path)
+        try:
+            if not path.is_file():
+                raise MissingFileError(f"there is no model file {str(path)!r}")
+            size = path.stat().st_size
+            if size > max_bytes:
+                raise ModelError(f"{path}: {size} bytes, more than max_bytes={max_bytes}")
+            data, files, what = path.read_bytes(), Files(path.parent, path), str(path)
+        except (OSError, ValueError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(f"{str(path)!r}: the file cannot be read: {error}") from None
     else:
         raise TypeError(f"the model must be a file name or bytes, not {type(source).__name__}")
     model = onnx.ModelProto()
@@ -90,7 +132,7 @@ def _parse(source: Source, max_bytes: int) -> tuple[onnx.ModelProto, Path | None
         raise ModelError(f"{what}: not an ONNX model, or cut short ({error})") from None
     if not data or not model.HasField("graph"):
         raise ModelError(f"{what}: not an ONNX model: it holds no graph")
-    return model, folder
+    return model, files
 
 
 def _check_head(model: onnx.ModelProto) -> None:
@@ -106,244 +148,66 @@ def _check_head(model: onnx.ModelProto) -> None:
         raise ModelError(f"opset {versions['']} is not known: onnx {onnx.__version__} knows 1 to {newest}")
 
 
-def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graphs in the attributes of a node (the branches of If, the body of Loop).
-
-    Parameters
-    ----------
-    node : onnx.NodeProto
-        Any node.
-
-    Yields
-    ------
-    onnx.GraphProto
-    """
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    for tensor in graph.initializer:
-        yield f"initialiser {tensor.name!r}", tensor
-    for sparse in graph.sparse_initializer:
-        raise ModelError(f"initialiser {sparse.values.name!r}: sparse tensors are not supported")
-    yield from _node_tensors(graph.node)
-
-
-def _node_tensors(nodes: list[onnx.NodeProto]) -> Iterator[tuple[str, onnx.TensorProto]]:
-    for node in nodes:
-        for attribute in node.attribute:
-            for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
-                yield f"{describe(node)}: attribute {attribute.name!r}", tensor
-            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
-                raise ModelError(f"{describe(node)}: sparse tensors are not supported")
-            if node.op_type == "Einsum" and not _EQUATION.fullmatch(attribute.s.decode("latin-1")):
-                # onnx's own inference never comes back from some of these.
-                raise ModelError(f"{describe(node)}: equation {attribute.s!r} is not one")
-        for inner in graphs_of(node):
-            yield from _tensors(inner)
-
-
-def _check_tensors(model: onnx.ModelProto, folder: Path | None, max_bytes: int) -> None:
-    total = 0
-    found = list(_tensors(model.graph))
-    for function in model.functions:
-        found.extend(_node_tensors(list(function.node)))
-    for what, tensor in found:
-        if tensor.data_type not in _BITS:
-            raise ModelError(f"{what}: element type {tensor.data_type} is not known")
-        bits = _BITS[tensor.data_type]
-        check_shape(tensor.dims, max(1, bits // 8), max_bytes, what)
-        count = math.prod(tensor.dims)
-        need = (count * bits + 7) // 8
-        total += need
-        if total > max_bytes:
-            raise ModelError(f"{what}: the model's tensors need {total} bytes so far, more than max_bytes={max_bytes}")
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _read_external(tensor, folder, need, what)
-        _check_payload(tensor, count, need, what)
-
-
-def _check_payload(tensor: onnx.TensorProto, count: int, need: int, what: str) -> None:
-    if tensor.HasField("raw_data"):
-        if tensor.data_type == onnx.TensorProto.STRING:
-            raise ModelError(f"{what}: a string tensor cannot have raw data")
-        if len(tensor.raw_data) != need:
+def _override(model: onnx.ModelProto, given: Overrides) -> None:
+    """Put in what the caller sets, and take out sizes below 0, by which writers mean sizes that are not known."""
+    for values in _values(model.graph):
+        for value in values:
+            for dim in value.type.tensor_type.shape.dim:
+                size = given.symbols.get(dim.dim_param, given.denotations.get(dim.denotation))
+                if size is not None and not dim.HasField("dim_value"):
+                    dim.dim_value = size
+                elif dim.HasField("dim_value") and dim.dim_value < 0:
+                    dim.ClearField("dim_value")
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, array in given.initializers.items():
+        if name not in tensors:
+            raise ModelError(f"the model has no initialiser {name!r} that could be replaced")
+        made, old = onnx.numpy_helper.from_array(array, name), tensors[name]
+        if made.data_type != old.data_type or list(made.dims) != list(old.dims):
             raise ModelError(
-                f"{what}: shape {list(tensor.dims)} needs {need} bytes, the model holds {len(tensor.raw_data)}"
+                f"initialiser {name!r}: what replaces it must have its type and its shape {list(old.dims)}, "
+                f"got {array.dtype} {list(array.shape)}"
             )
-        return
-    stored = sum(len(getattr(tensor, field)) for field in _FIELDS)
-    per_entry = 8 // _BITS[tensor.data_type] if 0 < _BITS[tensor.data_type] < 8 else 1
-    complex_types = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
-    wanted = 2 * count if tensor.data_type in complex_types else -(-count // per_entry)
-    if stored != wanted:
-        raise ModelError(f"{what}: shape {list(tensor.dims)} needs {wanted} values, the model holds {stored}")
+        old.CopyFrom(made)
 
 
-def _read_external(tensor: onnx.TensorProto, folder: Path | None, need: int, what: str) -> None:
-    """Bring external data inside, from a regular file in the model's own folder and nowhere else."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    if folder is None:
-        raise ModelError(
-            f"{what}: its data is in the file {location!r}; a model given as bytes has no folder to read from"
-        )
-    base = folder.resolve()
-    path = (base / location).resolve()
-    if not location or Path(location).is_absolute() or base not in path.parents:
-        raise ModelError(f"{what}: external data {location!r} is outside the model's folder")
-    if not path.is_file():
-        raise ModelError(f"{what}: external data {location!r} is not a file in the model's folder")
-    try:
-        offset = int(entries.get("offset", "0"))
-        length = int(entries.get("length", str(need)))
-    except ValueError:
-        raise ModelError(f"{what}: external data has an offset or length that is no number") from None
-    size = path.stat().st_size
-    if length != need or offset < 0 or offset + length > size:
-        raise ModelError(
-            f"{what}: needs {need} bytes; external data {location!r} of {size} bytes offers {length} at {offset}"
-        )
-    with path.open("rb") as file:
-        file.seek(offset)
-        tensor.raw_data = file.read(length)
-    del tensor.external_data[:]
-    tensor.data_location = onnx.TensorProto.DEFAULT
-
-
-def describe(node: onnx.NodeProto) -> str:
-    """Name a node for a message: its own name, or else what it makes.
-
-    Parameters
-    ----------
-    node : onnx.NodeProto
-        Any node.
-
-    Returns
-    -------
-    str
-    """
-    name = node.name or next((o for o in node.output if o), "?")
-    return f"node {name!r} ({node.op_type})"
-
-
-def captured(graph: onnx.GraphProto) -> list[str]:
-    """Return the names that an inner graph reads from the graph around it.
-
-    Parameters
-    ----------
-    graph : onnx.GraphProto
-        The branch or body.
-
-    Returns
-    -------
-    list of str
-        In the order in which they are read, each once.
-    """
-    known = {i.name for i in graph.input} | {t.name for t in graph.initializer}
-    free: dict[str, None] = {}
+def _values(graph: onnx.GraphProto) -> Iterator[Sequence[onnx.ValueInfoProto]]:
+    yield from (graph.input, graph.output, graph.value_info)
     for node in graph.node:
-        names = list(node.input)
         for inner in graphs_of(node):
-            names.extend(captured(inner))
-        free.update({name: None for name in names if name and name not in known})
-        known.update(node.output)
-    free.update({o.name: None for o in graph.output if o.name not in known})
-    return list(free)
-
-
-def _check_graph(graph: onnx.GraphProto, outer: frozenset[str], where: str) -> None:
-    """Put the nodes in running order; refuse names made twice, read but never made, or made in a circle."""
-    known = set(outer) | {i.name for i in graph.input} | {t.name for t in graph.initializer}
-    maker: dict[str, onnx.NodeProto] = {}
-    for node in graph.node:
-        for name in node.output:
-            if name and (name in maker or name in known):
-                raise ModelError(f"{describe(node)}: tensor {name!r} is made a second time")
-            if name:
-                maker[name] = node
-    waiting = {i: {n for n in _reads(node) if n and n not in known} for i, node in enumerate(graph.node)}
-    readers: dict[str, list[int]] = {}
-    for i, names in waiting.items():
-        for name in names:
-            readers.setdefault(name, []).append(i)
-    order = [i for i, names in waiting.items() if not names]
-    for i in order:
-        for name in graph.node[i].output:
-            known.add(name)
-            for reader in readers.get(name, ()):
-                waiting[reader].discard(name)
-                if not waiting[reader]:
-                    order.append(reader)
-    if len(order) < len(graph.node):
-        done = set(order)
-        _explain_stuck([n for i, n in enumerate(graph.node) if i not in done], known, maker)
-    in_file_order = all(name in before for before, name in _uses_in_file_order(graph, outer))
-    ordered = list(graph.node) if in_file_order else [_copy(graph.node[i]) for i in order]
-    for output in graph.output:
-        if output.name not in known:
-            raise ModelError(f"{where}: nothing makes the output {output.name!r}")
-    for node in ordered:
-        for inner in graphs_of(node):
-            _check_graph(inner, frozenset(known), f"{describe(node)}: inner graph {inner.name!r}")
-    if not in_file_order:
-        del graph.node[:]
-        graph.node.extend(ordered)
-
-
-def _uses_in_file_order(graph: onnx.GraphProto, outer: frozenset[str]) -> Iterator[tuple[set[str], str]]:
-    known = set(outer) | {i.name for i in graph.input} | {t.name for t in graph.initializer}
-    for node in graph.node:
-        yield from ((known, name) for name in _reads(node) if name)
-        known.update(node.output)
-
-
-def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    names = list(node.input)
-    for inner in graphs_of(node):
-        names.extend(captured(inner))
-    return names
-
-
-def _explain_stuck(rest: list[onnx.NodeProto], known: set[str], maker: dict[str, onnx.NodeProto]) -> None:
-    for node in rest:
-        for name in _reads(node):
-            if name and name not in known and name not in maker:
-                raise ModelError(
-                    f"{describe(node)}: nothing makes its input {name!r}: it is no initialiser, graph input or node output"
-                )
-    # Every missing name is made by a node that waits as well: following the makers must come back.
-    node = rest[0]
-    seen: list[onnx.NodeProto] = []
-    while not any(node is n for n in seen):
-        seen.append(node)
-        node = maker[next(n for n in _reads(node) if n and n not in known)]
-    first = next(i for i, n in enumerate(seen) if n is node)
-    raise ModelError("the graph has a cycle: " + " <- ".join(describe(n) for n in [*seen[first:], node]))
+            yield from _values(inner)
 
 
 def _inline(model: onnx.ModelProto) -> onnx.ModelProto:
     """Replace calls of the model's own functions by their nodes, so that these are lowered like any others."""
     if not model.functions:
         return model
-    bodies = {(f.domain, f.name): [(n.domain, n.op_type) for n in f.node] for f in model.functions}
+    bodies = {(f.domain, f.name): list(_calls(f.node)) for f in model.functions}
     sizes: dict[tuple[str, str], int] = {}
-    while len(sizes) < len(bodies):
-        ready = [k for k, body in bodies.items() if k not in sizes and not set(body) & (bodies.keys() - sizes)]
-        if not ready:
-            names = ", ".join(sorted(name for _, name in bodies.keys() - sizes))
-            raise ModelError(f"the model's functions call each other in a circle: {names}")
-        sizes.update({k: sum(sizes.get(call, 1) for call in bodies[k]) for k in ready})
-    total = sum(sizes.get((n.domain, n.op_type), 1) for n in model.graph.node)
+    deep: dict[tuple[str, str], int] = {}
+    readers: dict[tuple[str, str], list[tuple[str, str]]] = {key: [] for key in bodies}
+    waiting = {key: len({call for call in body if call in bodies}) for key, body in bodies.items()}
+    for key, body in bodies.items():
+        for call in {call for call in body if call in bodies}:
+            readers[call].append(key)
+    ready = [key for key, count in waiting.items() if count == 0]
+    for key in ready:
+        sizes[key] = sum(sizes.get(call, 1) for call in bodies[key])
+        deep[key] = 1 + max((deep.get(call, 0) for call in bodies[key]), default=0)
+        for reader in readers[key]:
+            waiting[reader] -= 1
+            if waiting[reader] == 0:
+                ready.append(reader)
+    if len(sizes) < len(bodies):
+        names = sorted(name for _, name in bodies.keys() - sizes)
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        raise ModelError(f"the model's functions call each other in a circle: {', '.join(names[:8])}{more}")
+    deepest = max(deep, key=lambda key: deep[key])
+    if deep[deepest] > _MAX_DEPTH:
+        raise ModelError(
+            f"the model's function {deepest[1]!r} calls others {deep[deepest]} deep, deeper than {_MAX_DEPTH}"
+        )
+    total = sum(sizes.get(call, 1) for call in _calls(model.graph.node))
     if total > _MAX_NODES:
         raise ModelError(f"the model's functions expand to {total} nodes, more than {_MAX_NODES}")
     try:
@@ -352,9 +216,33 @@ def _inline(model: onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(f"the model's functions cannot be inlined: {error}") from None
 
 
-def _check_types(model: onnx.ModelProto) -> onnx.ModelProto:
+def _calls(nodes: Sequence[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
+    """Yield domain and operator of nodes and of all nodes inside them."""
+    for node in nodes:
+        yield node.domain, node.op_type
+        for inner in graphs_of(node):
+            yield from _calls(inner.node)
+
+
+def _check_model(model: onnx.ModelProto) -> None:
+    """Let onnx check it, which wants a shape of each input and output that a model may well leave open."""
+    open_shapes = [
+        value.type.tensor_type
+        for value in (*model.graph.input, *model.graph.output)
+        if value.type.WhichOneof("value") == "tensor_type" and not value.type.tensor_type.HasField("shape")
+    ]
+    for tensor in open_shapes:
+        tensor.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
+    finally:
+        for tensor in open_shapes:
+            tensor.ClearField("shape")
+
+
+def _check_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        _check_model(model)
         return infer(model)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"not a valid model: {_first_line(error)}") from None
@@ -373,21 +261,3 @@ def _check_types(model: onnx.ModelProto) -> onnx.ModelProto:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3]) or type(error).__name__
-
-
-def to_array(tensor: onnx.TensorProto) -> np.ndarray:
-    """Turn a checked tensor into an array of its own, read-only.
-
-    Parameters
-    ----------
-    tensor : onnx.TensorProto
-        A tensor that `read_model` has passed.
-
-    Returns
-    -------
-    ndarray
-    """
-    array = onnx.numpy_helper.to_array(tensor)
-    if array.flags.writeable:
-        array.setflags(write=False)
-    return array

@@ -17,8 +17,8 @@ from pyint8dot.engine import dispatch, threads
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import Graph, Node, TensorInfo
-from pyint8dot.onnx.load import graphs_of
 from pyint8dot.onnx.registry import OPERATORS, Function, Site
+from pyint8dot.onnx.structure import graphs_of
 
 # The operators that are plugged into a ReferenceEvaluator: those whose own implementation there is slow.
 PLUGGED = (
@@ -27,12 +27,6 @@ PLUGGED = (
     "Erf", "Gelu", "Softmax", "LayerNormalization", "MaxPool", "AveragePool", "LRN", "Conv",
 )  # fmt: skip
 
-# Inside the inner graphs of If, Loop and Scan, which the reference runs, these are plugged as well: what they allocate
-# depends on values, or on shapes that do not show before the broadcast.
-_BOUNDED = (
-    "ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Gather", "MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Where",
-    "Resize", "OneHot", "RandomNormal", "RandomUniform", "ConvTranspose", "MaxUnpool", "CenterCropPad", "Col2Im",
-)  # fmt: skip
 # Shapes are worked out from the values of inputs no longer than this: shapes, axes, repeats, pads.
 _SHAPE_VALUES = 64
 # A plugged operator leaves sizes to its evaluator.
@@ -50,7 +44,7 @@ def lower_by_reference(site: Site) -> Function:
     Returns
     -------
     callable
-        Takes the node's inputs, then what its inner graphs read from around them.
+        Takes the node's inputs.
 
     Raises
     ------
@@ -60,12 +54,13 @@ def lower_by_reference(site: Site) -> Function:
     node, graph = site.node, site.graph
     if node.proto is None:
         raise ModelError(f"{node}: a fused node must have a function of its own")
+    if any(True for _ in graphs_of(node.proto)):
+        raise ModelError(f"{node}: operator {node.op!r} with inner graphs is not known")
     model, names = _one_node_model(node, node.proto, graph)
     if not (node.domain in ("", "ai.onnx.ml") or node.domain.startswith("ai.onnx.preview")):
         raise ModelError(f"{node}: operator {node.op!r} of domain {node.domain!r} is not known")
-    inner = [_plug(name, site.kernel, site.num_threads, site.max_bytes) for name in (*PLUGGED, *_BOUNDED)]
     try:
-        evaluator = ReferenceEvaluator(model, new_ops=inner if any(True for _ in graphs_of(node.proto)) else None)
+        evaluator = ReferenceEvaluator(model)
     except Exception as error:  # noqa: BLE001 - the reference raises many kinds
         raise ModelError(
             f"{node}: operator {node.op!r} of domain {node.domain or 'ai.onnx'!r}, version {site.opset}, is not known "
@@ -78,19 +73,13 @@ def lower_by_reference(site: Site) -> Function:
         feed = {name: value for name, value in zip(names, values, strict=True) if name}
         _check_results(model, feed, limit)
         found = dict(zip(outputs, evaluator.run(None, feed), strict=True))
-        # The session may write over a result that nobody reads any more: it must not be an input, or a view of one.
-        for name, result in found.items():
-            if isinstance(result, np.ndarray) and any(
-                isinstance(v, np.ndarray) and np.may_share_memory(result, v) for v in feed.values()
-            ):
-                found[name] = result.copy()
         return tuple(found.get(name) for name in node.outputs)
 
     return run
 
 
 def _one_node_model(node: Node, proto: onnx.NodeProto, graph: Graph) -> tuple[onnx.ModelProto, list[str]]:
-    names = [*node.inputs, *node.captures]
+    names = list(node.inputs)
     # Patterns may have given its tensors other names.
     named = onnx.NodeProto()
     named.CopyFrom(proto)
@@ -124,8 +113,6 @@ def _value(graph: Graph, name: str) -> onnx.ValueInfoProto:
 def _check_results(model: onnx.ModelProto, feed: dict[str, Any], limit: int) -> None:
     """Work out the results' shapes from the values of the inputs, and refuse what is too large."""
     node = model.graph.node[0]
-    if any(True for _ in graphs_of(node)):
-        return
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.input[:]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pyint8dot.engine import dispatch
+from pyint8dot.engine import dispatch, library
 from pyint8dot.onnx.graph import Graph, Node
+
+if TYPE_CHECKING:
+    from pyint8dot.onnx.program import Program
 
 # What runs: arrays in (None for an input left out), one array out, or a tuple where a node has several outputs.
 Function: TypeAlias = "Callable[..., Any]"
@@ -22,22 +25,32 @@ FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 OPERATORS: dict[tuple[str, str], Lower] = {}
 
-# Operators whose result may share memory with their first input.
-VIEWS = {
+# What a result may share memory with is known of every operator in one of four ways: the operator is on one of the three
+# lists below, or its results are looked at after every call and copied where they share. Only memory that is a node's own
+# is ever written over.
+
+# The result may be a view of the first input.
+VIEWS = {("", op) for op in "Reshape Transpose Squeeze Unsqueeze Flatten Identity Slice Split Cast Dropout".split()}
+# Sequences and optional values: what goes in comes out, in no order that is known beforehand.
+CONTAINERS = {
     ("", op)
     for op in (
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Identity",
-        "Slice",
-        "Split",
-        "Cast",
-        "Dropout",
-    )
+        "SequenceConstruct SequenceInsert SequenceErase SequenceAt SequenceEmpty SplitToSequence Optional "
+        "OptionalGetElement OptionalHasElement"
+    ).split()
 }
+# The functions of these make a new array at every call; tests hold them to it.
+FRESH = {
+    *(("", op) for op in (
+        "Abs Add And AveragePool Ceil Clip Concat ConstantOfShape Conv ConvInteger Cos DequantizeLinear Div "
+        "DynamicQuantizeLinear Equal Erf Exp Expand Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater "
+        "GreaterOrEqual LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul MatMulInteger Max MaxPool Min "
+        "Mul Neg Not Or Pad Pow QLinearConv QLinearMatMul QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceMax "
+        "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Round Shape Sigmoid Sin Size Softmax Sqrt Sub Sum "
+        "Tanh Tile Where Xor"
+    ).split()),
+    *(("pyint8dot", op) for op in "AddNormalization Attention ConvFloat Gelu Lookup MatMulFloat MatMulTranspose".split()),
+}  # fmt: skip
 
 
 def operator(*names: str, domain: str = "") -> Callable[[Lower], Lower]:
@@ -86,6 +99,10 @@ class Site:
         What does the work, for the report.
     absorbed : set of int
         Inputs the function keeps in a form of its own, such as packed weights.
+    compiler : callable or None
+        Makes the program of an inner graph.
+    programs : list of (str, Program)
+        What it has made for this node, by the attribute of each, for the report.
     """
 
     node: Node
@@ -96,6 +113,13 @@ class Site:
     overwrite: frozenset[int] = frozenset()
     by: str = "numpy"
     absorbed: set[int] = field(default_factory=set)
+    compiler: Callable[[Graph], Program] | None = None
+    programs: list[tuple[str, Program]] = field(default_factory=list)
+
+    def native(self) -> None:
+        """Say that native code that is no product does the work, where there is a library."""
+        if library.status() is None:
+            self.by = "native"
 
     @property
     def opset(self) -> int:
@@ -115,6 +139,16 @@ class Site:
     def absorb(self, index: int) -> None:
         """Say that the function keeps a constant input in a form of its own and need not be given it."""
         self.absorbed.add(index)
+
+    def program(self, name: str) -> tuple[Graph, Program]:
+        """Return the graph in an attribute, and its program."""
+        if self.node.proto is None or self.compiler is None:
+            raise ValueError(f"{self.node}: inner graphs cannot be compiled here")
+        proto = next(a.g for a in self.node.proto.attribute if a.name == name)
+        graph = Graph.inner(proto, self.graph)
+        program = self.compiler(graph)
+        self.programs.append((name, program))
+        return graph, program
 
     def attr(self, name: str, default: Any = None) -> Any:
         """Return an attribute, or `default` where the node has none of that name."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyint8dot.onnx.compile import Program
+    from pyint8dot.onnx.program import Program
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Row:
     covers : tuple of str
         The model's operators it stands for.
     by : str
-        What runs it: a kernel of this package, `"numpy"`, or `"onnx reference"`.
+        What runs it: a kernel of this package, `"native"` for other native code, `"numpy"`, or `"onnx reference"`.
     seconds : float
         Mean time of one run; 0 before the first.
     """
@@ -48,7 +46,7 @@ class Report:
     runs : int
         How many runs the times are the mean of.
     rows : tuple of Row
-        In running order.
+        In running order; the nodes of inner graphs behind the node they belong to, their names behind its own.
     """
 
     kernel: str
@@ -56,13 +54,9 @@ class Report:
     rows: tuple[Row, ...]
 
     @classmethod
-    def of(cls, program: Program, kernel: str, times: Sequence[float], runs: int) -> Report:
+    def of(cls, program: Program, kernel: str, runs: int) -> Report:
         """Make the report of a program from the time each step has taken."""
-        rows = tuple(
-            Row(step.node.name, step.node.op, tuple(step.node.covers), step.by, total / max(runs, 1))
-            for step, total in zip(program.steps, times, strict=True)
-        )
-        return cls(kernel, runs, rows)
+        return cls(kernel, runs, tuple(_rows(program, max(runs, 1), "")))
 
     @property
     def seconds(self) -> float:
@@ -124,6 +118,16 @@ class Report:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def _rows(program: Program, runs: int, where: str) -> Iterator[Row]:
+    """Yield the rows of a program and of the programs inside; the time inside is no part of that around it."""
+    for step, total in zip(program.steps, program.times, strict=True):
+        inside = sum(sum(inner.times) for _, inner in step.programs)
+        name = where + step.node.name
+        yield Row(name, step.node.op, tuple(step.node.covers), step.by, max(total - inside, 0.0) / runs)
+        for attribute, inner in step.programs:
+            yield from _rows(inner, runs, f"{name}/{attribute}/")
 
 
 def _columns(rows: Iterable[tuple[str, ...]], right: set[int]) -> list[str]:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyint8dot.engine import dispatch, threads
 from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
-from pyint8dot.onnx.compile import Program, Step, Take, compile_graph, taking
-from pyint8dot.onnx.errors import InputError, ModelError, NodeError
-from pyint8dot.onnx.graph import Graph, TensorInfo
-from pyint8dot.onnx.load import Source, read_model
+from pyint8dot.onnx.compile import compile_graph
+from pyint8dot.onnx.errors import InputError
+from pyint8dot.onnx.feed import checked, listing
+from pyint8dot.onnx.graph import Graph, TensorInfo, tensor_info
+from pyint8dot.onnx.load import Overrides, Source, overridable, read_model
+from pyint8dot.onnx.options import PROVIDER, RunOptions, SessionOptions, get_available_providers, normalized_providers
+from pyint8dot.onnx.program import Program, Room, Step, Take, copied, taking
 from pyint8dot.onnx.report import Report
 from pyint8dot.onnx.rewrite.patterns import fuse
+from pyint8dot.onnx.values import IOBinding, ModelMetadata, OrtValue
+
+# What onnxruntime takes beside its documented arguments; none of it changes a result.
+_IGNORED = {"disabled_optimizers", "enable_fallback", "read_config_from_model"}
 
 
 class InferenceSession:
@@ -24,27 +34,37 @@ class InferenceSession:
     The model is read, checked and lowered once: constants are folded, weights packed, quantised patterns fused with what
     follows them. Operators without a function here run by onnx's reference implementation; `report` says which.
 
+    Arguments and methods are onnxruntime's. What changes no result here, such as the level of optimisation, is taken and
+    has no effect; what cannot be done is refused.
+
     Parameters
     ----------
     path_or_bytes : str, path or bytes
         The model. Its external data is read only from files in its own folder.
+    sess_options : SessionOptions, optional
+        Threads, sizes of symbolic dimensions, initialisers that replace those of the model, profiling.
+    providers : sequence of str or (str, dict), optional
+        What onnxruntime would run the model on. Here it is always the processor; other names cause a warning.
+    provider_options : sequence of dict, optional
+        One for each provider.
     kernel : str, optional
         Name of the kernel for integer products; by default the one `pyint8dot.engine.dispatch.select` chooses now.
     num_threads : int, optional
-        How many threads one product uses.
-    max_bytes : int
-        The most memory that the model's tensors, any one result, or all results alive at a time may take.
+        How many threads one product uses; before `intra_op_num_threads` of the options.
+    max_bytes : int, optional
+        The most that the model's tensors, any one result, or all results alive at a time may take; 4 GiB by default.
+    **kwargs
+        What onnxruntime takes beside that: `disabled_optimizers`, `enable_fallback`, `read_config_from_model`.
 
     Raises
     ------
     ModelError
-        If the model is broken, not supported or too large; the message names the node and tensor.
+        If the model is broken, not supported or too large; the message names the node and tensor. If there is no such
+        file it is a FileNotFoundError as well.
     KernelError
         If there is no such kernel here.
     TypeError, ValueError
-        If `kernel` is not a str, or `num_threads` not an int from 1 to 1024.
-    FileNotFoundError
-        If there is no such file.
+        If an argument is not of its kind, or `num_threads` not an int from 1 to 1024.
 
     Examples
     --------
@@ -55,27 +75,53 @@ class InferenceSession:
     def __init__(
         self,
         path_or_bytes: Source,
+        sess_options: SessionOptions | None = None,
+        providers: Sequence[Any] | None = None,
+        provider_options: Sequence[Any] | None = None,
+        *,
         kernel: str | None = None,
         num_threads: int | None = None,
-        *,
-        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_bytes: int | None = None,
+        **kwargs: Any,
     ) -> None:
+        if kwargs.keys() - _IGNORED:
+            raise TypeError(f"InferenceSession has no argument {listing(sorted(kwargs.keys() - _IGNORED))}")
+        if sess_options is not None and not isinstance(sess_options, SessionOptions):
+            raise TypeError(f"sess_options must be SessionOptions, got {type(sess_options).__name__}")
+        self._options = SessionOptions() if sess_options is None else sess_options
+        self._provider_options: dict[str, dict[str, str]] = {}
+        self.set_providers(providers, provider_options)
+        kernel, count, self._max_bytes = _settings(self._options, kernel, num_threads, max_bytes)
+        self._room = Room(self._max_bytes)
         self.kernel = dispatch.select(kernel).name
-        count = None if num_threads is None else threads.checked(num_threads)
-        graph = Graph(read_model(path_or_bytes, max_bytes))
+        self._count = None if count is None else threads.checked(count)
+        self._start = time.time_ns()
+        overrides = Overrides(
+            self._options.symbols, self._options.denotations, self._options.initializers, _entry(self._options, _FOLDER)
+        )
+        model = read_model(path_or_bytes, self._max_bytes, overrides)
+        self._metadata = ModelMetadata(model)
+        self._overridable = [tensor_info(value) for value in overridable(model)]
+        self._lower(Graph(model))
+        # Initialisers that a feed may replace are constants until one does: then the model is lowered again without them.
+        self._model = model if self._overridable else None
+        self._variants: dict[frozenset[str], InferenceSession] = {}
+
+    def _lower(self, graph: Graph) -> None:
         self._inputs = graph.inputs
         self._outputs = graph.outputs
-        fuse(graph, max_bytes)
-        self._max_bytes = max_bytes
-        self._program: Program = compile_graph(graph, self.kernel, count, max_bytes)
+        self._program = self._compile(graph)
         self._slots = dict(self._program.outputs)
         self._all = self._wanted(list(self._slots))
         # Slot, name, type and shape of each input of the last feed that was checked; no array has this shape.
         self._seen: list[tuple[int, str, Any, Any]] = [
             (slot, info.name, info.dtype, None) for slot, info in zip(self._program.inputs, self._inputs, strict=True)
         ]
-        self._times = [0.0] * len(self._program.steps)
         self._runs = 0
+
+    def _compile(self, graph: Graph) -> Program:
+        fuse(graph, self._max_bytes)
+        return compile_graph(graph, self.kernel, self._count, self._max_bytes, self._compile)
 
     def get_inputs(self) -> list[TensorInfo]:
         """Return name, type and shape of each input; a symbolic dimension is its name."""
@@ -85,68 +131,131 @@ class InferenceSession:
         """Return name, type and shape of each output."""
         return list(self._outputs)
 
-    def run(self, output_names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[np.ndarray]:
+    def get_overridable_initializers(self) -> list[TensorInfo]:
+        """Return the initialisers that are inputs as well: a feed may name them, and need not."""
+        return list(self._overridable)
+
+    def get_modelmeta(self) -> ModelMetadata:
+        """Return what the model says of itself."""
+        return self._metadata
+
+    def get_session_options(self) -> SessionOptions:
+        """Return the options the session was made with."""
+        return self._options
+
+    def get_providers(self) -> list[str]:
+        """Return what runs the model: the processor."""
+        return [PROVIDER]
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """Return the options that were given for it."""
+        return {name: dict(options) for name, options in self._provider_options.items()}
+
+    def set_providers(
+        self, providers: Sequence[Any] | None = None, provider_options: Sequence[Any] | None = None
+    ) -> None:
+        """Check names and options; the model runs on the processor all the same."""
+        unknown, self._provider_options = normalized_providers(providers, provider_options)
+        for name in unknown:
+            warnings.warn(
+                f"Specified provider '{name}' is not in available provider names. "
+                f"Available providers: '{', '.join(get_available_providers())}'",
+                stacklevel=3,
+            )
+
+    def enable_fallback(self) -> None:
+        """Do nothing: there is nothing to fall back from."""
+
+    def disable_fallback(self) -> None:
+        """Do nothing: there is nothing to fall back from."""
+
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
+    ) -> list[Any]:
         """Run the model once.
 
         Parameters
         ----------
         output_names : sequence of str or None
-            Which outputs to return; None for all, in the model's order.
-        feed : mapping of str to array_like
-            One array for every input, of exactly its type. Symbolic dimensions may have any size, the same for all
-            inputs that use the same name.
+            Which outputs to return; None or none for all, in the model's order.
+        input_feed : mapping of str to array_like
+            One array for every input, of exactly its type; lists and numbers of Python's own are converted to it, and so
+            are arrays of the other byte order. Symbolic dimensions may have any size. The name of an overridable
+            initialiser may stand here as well.
+        run_options : RunOptions, optional
+            Its `terminate` ends the run.
 
         Returns
         -------
         list of ndarray
-            One for each name asked for.
+            One for each name asked for; a list or another value where the output is no tensor.
 
         Raises
         ------
         InputError
             If the feed does not fit the inputs, or an output does not exist.
         NodeError
-            If a node cannot work on the values it is given.
+            If a node cannot work on the values it is given, or the run is ended.
         ModelError
             If results would be larger than `max_bytes`.
         """
-        take, shared = self._all if output_names is None else self._wanted(list(output_names))
+        take, places = self._wanted(output_names) if output_names else self._all
         values = self._program.values.copy()
-        if not self._fits_as_before(feed, values):
-            for slot, array in zip(self._program.inputs, self._check_feed(feed), strict=True):
+        if not self._fits_as_before(input_feed, values):
+            if self._overridable and isinstance(input_feed, Mapping):
+                names = frozenset(info.name for info in self._overridable if info.name in input_feed)
+                if names:
+                    return self._without(names).run(output_names, input_feed, run_options)
+            for slot, array in zip(self._program.inputs, self._check_feed(input_feed), strict=True):
                 values[slot] = array
-        times, clock, limit = self._times, time.perf_counter, self._max_bytes
-        # Bytes made since the last exact count, nothing taken off for what is freed: never less than what is alive.
-        made = 0
-        before = clock()
-        for index, step in enumerate(self._program.steps):
-            try:
-                result = step.function(*step.arguments(values))
-            except ModelError:
-                raise
-            except Exception as error:
-                given = [values[i] for i in step.inputs]
-                raise NodeError(f"{step.node}: {_first_line(error)}; {_describe(step.node.inputs, given)}") from error
-            if type(result) is tuple:
-                for place, slot in enumerate(step.outputs):
-                    values[slot] = array = result[place]
-                    made += getattr(array, "nbytes", 0)
-            else:
-                values[step.outputs[0]] = result
-                made += getattr(result, "nbytes", 0)
-            if made > limit:
-                made = self._count_live(values, step)
-            for slot in step.frees:
-                values[slot] = None
-            now = clock()
-            times[index] += now - before
-            before = now
+        self._program.run(
+            values, self._room if run_options is None else Room(self._max_bytes, _checked_options(run_options))
+        )
         self._runs += 1
         results = list(take(values))
-        # What the caller gets is the caller's own: constants, inputs and views of them are copied.
-        for place in shared:
-            results[place] = results[place].copy()
+        # What the caller gets is the caller's own: constants, inputs, and views of them or of one another are copied.
+        for place in places:
+            results[place] = copied(results[place])
         return results
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[Any, Any, str], None],
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """Run the model once and hand the results to a function, which is called before this one returns."""
+        results, words = [], ""
+        try:
+            results = self.run(output_names, input_feed, run_options)
+        except Exception as error:  # noqa: BLE001 - the caller is told by the callback, as by onnxruntime
+            words = str(error)
+        callback(results, user_data, words)
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """Run the model once on values, and return values; else as `run`."""
+        feed = {name: value.value() for name, value in input_dict_ort_values.items()}
+        return [OrtValue(result) for result in self.run(output_names, feed, run_options)]
+
+    def io_binding(self) -> IOBinding:
+        """Return inputs and outputs to be bound for `run_with_iobinding`."""
+        return IOBinding(self)
+
+    def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
+        """Run the model once on what is bound; `iobinding` has the results afterwards."""
+        iobinding.run(self, run_options)
+
+    @property
+    def steps(self) -> list[Step]:
+        """What a run calls, in its order; functions may be replaced by others that do the same."""
+        return self._program.steps
 
     def report(self) -> Report:
         """Return what runs each node, and what it has cost since the session was made or `reset_report` was called.
@@ -156,34 +265,74 @@ class InferenceSession:
         Report
             Rows by node; printing it gives a table.
         """
-        return Report.of(self._program, self.kernel, self._times, self._runs)
+        return Report.of(self._program, self.kernel, self._runs)
 
     def reset_report(self) -> None:
         """Forget the times of the runs so far."""
-        self._times[:] = [0.0] * len(self._times)
+        self._program.reset()
         self._runs = 0
+
+    def get_profiling_start_time_ns(self) -> int:
+        """Return when the session was made, in nanoseconds since 1970, if `enable_profiling` was set, else 0."""
+        return self._start if self._options.enable_profiling else 0
+
+    def end_profiling(self) -> str:
+        """Write the mean time of each node, one after the other, in the format of Chrome's tracing.
+
+        Returns
+        -------
+        str
+            The file's name, which `profile_file_prefix` of the options begins; empty where `enable_profiling` was not set.
+        """
+        if not self._options.enable_profiling:
+            return ""
+        events, at = [], 0.0
+        for row in self.report().rows:
+            arguments = {"op_name": row.op, "provider": PROVIDER, "by": row.by, "covers": list(row.covers)}
+            duration = 1e6 * row.seconds
+            head = {"cat": "Node", "ph": "X", "pid": 0, "tid": 0, "name": f"{row.node}_kernel_time"}
+            events.append({**head, "ts": round(at), "dur": round(duration), "args": arguments})
+            at += duration
+        path = Path(f"{self._options.profile_file_prefix}{time.strftime('%Y-%m-%d_%H-%M-%S')}.json")
+        path.write_text(json.dumps(events), encoding="utf-8")
+        return str(path)
+
+    def _without(self, names: frozenset[str]) -> InferenceSession:
+        """Return a session of the same model in which some initialisers are inputs."""
+        found = self._variants.get(names)
+        if found is None and self._model is not None:
+            found = object.__new__(type(self))
+            found.__dict__.update(self.__dict__, _overridable=[])
+            graph = Graph(self._model)
+            for info in self._overridable:
+                if info.name in names:
+                    del graph.constants[info.name]
+                    graph.inputs.append(info)
+            found._lower(graph)
+            self._variants[names] = found
+        assert found is not None  # noqa: S101 - a session with such initialisers keeps its model
+        return found
 
     def _wanted(self, names: Sequence[str]) -> tuple[Take, list[int]]:
         """Return what takes these outputs from all values, and which of them may share memory with what is not the caller's."""
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise InputError(f"output_names must be a list of names or None, got {type(names).__name__}")
         for name in names:
             if name not in self._slots:
-                raise InputError(f"the model has no output {name!r}; it has {_listing(self._slots)}")
+                raise InputError(f"the model has no output {name!r}; it has {listing(self._slots)}")
         slots = [self._slots[name] for name in names]
-        return taking(slots), [place for place, slot in enumerate(slots) if slot in self._program.shared]
-
-    def _count_live(self, values: Sequence[Any], step: Step) -> int:
-        """Return the bytes of all results that are alive, or refuse them; views count like arrays of their own."""
-        live = sum(getattr(values[slot], "nbytes", 0) for slot in self._program.results)
-        if live > self._max_bytes:
-            raise ModelError(
-                f"{step.node}: intermediate results take {live} bytes, more than max_bytes={self._max_bytes}"
-            )
-        return live
+        taken, shared = set(self._program.pinned), []
+        for place, slot in enumerate(slots):
+            memory = self._program.memory[slot]
+            if memory in taken:
+                shared.append(place)
+            taken.add(memory)
+        return taking(slots), shared
 
     def _fits_as_before(self, feed: Mapping[str, Any], values: list[Any]) -> bool:
         """Put the feed into its slots where it is made of plain arrays of the types and shapes that fitted last time."""
         seen = self._seen
-        if len(feed) != len(seen):
+        if type(feed) is not dict or len(feed) != len(seen):
             return False
         for slot, name, dtype, shape in seen:
             array = feed.get(name)
@@ -192,33 +341,8 @@ class InferenceSession:
             values[slot] = array
         return True
 
-    def _check_feed(self, feed: Mapping[str, Any]) -> list[np.ndarray]:
-        unknown = set(feed) - {i.name for i in self._inputs}
-        if unknown:
-            raise InputError(
-                f"the model has no input {_listing(sorted(unknown))}; it has {_listing(i.name for i in self._inputs)}"
-            )
-        arrays, sizes = [], dict[str, int]()
-        for info in self._inputs:
-            if info.name not in feed:
-                raise InputError(f"the feed lacks input {info.name!r}, {info.type} of shape {info.shape}")
-            value = feed[info.name]
-            if info.dtype is None:
-                arrays.append(value)
-                continue
-            array = np.asarray(value)
-            if array.dtype != info.dtype:
-                raise InputError(f"input {info.name!r} must be {info.dtype} ({info.type}), got {array.dtype}")
-            if info.ranked and array.ndim != len(info.shape):
-                raise InputError(f"input {info.name!r} must have shape {info.shape}, got {list(array.shape)}")
-            for wanted, got in zip(info.shape, array.shape, strict=False):
-                size = wanted if isinstance(wanted, int) else sizes.setdefault(wanted, got) if wanted else got
-                if got != size:
-                    raise InputError(
-                        f"input {info.name!r} must have shape {info.shape}, got {list(array.shape)}"
-                        + ("" if isinstance(wanted, int) else f", but {wanted!r} is {size} elsewhere")
-                    )
-            arrays.append(array)
+    def _check_feed(self, feed: Mapping[str, Any]) -> list[Any]:
+        arrays = checked(feed, self._inputs)
         # Replaced as a whole, so that other threads never see a mixture; what has no type here has no shape either.
         self._seen = [
             (slot, info.name, info.dtype, None if info.dtype is None else array.shape)
@@ -227,19 +351,40 @@ class InferenceSession:
         return arrays
 
 
-def _listing(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names) or "none"
+# Where a model that is given as bytes finds its external data.
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _entry(options: SessionOptions, key: str) -> str | None:
+    try:
+        return options.get_session_config_entry(key)
+    except RuntimeError:
+        return None
 
 
-def _describe(names: Sequence[str], values: Sequence[Any]) -> str:
-    parts = []
-    for name, value in zip(names, values, strict=False):
-        if isinstance(value, np.ndarray):
-            parts.append(f"{name!r} is {value.dtype} {list(value.shape)}")
-        elif name and value is not None:
-            parts.append(f"{name!r} is {type(value).__name__}")
-    return "inputs: " + (", ".join(parts) or "none")
+def _settings(
+    options: SessionOptions, kernel: str | None, num_threads: int | None, max_bytes: int | None
+) -> tuple[str | None, int | None, int]:
+    """Return kernel, threads and bound: as given, or else as the options have them."""
+    if kernel is None:
+        kernel = _entry(options, "pyint8dot.kernel")
+    if num_threads is None:
+        text = _entry(options, "pyint8dot.num_threads")
+        num_threads = _number("pyint8dot.num_threads", text) if text else options.intra_op_num_threads
+        num_threads = None if num_threads <= 0 else min(num_threads, threads.MOST)
+    if max_bytes is None:
+        text = _entry(options, "pyint8dot.max_bytes")
+        max_bytes = _number("pyint8dot.max_bytes", text) if text else DEFAULT_MAX_BYTES
+    return kernel, num_threads, max_bytes
+
+
+def _number(key: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"the entry {key!r} must be a number, got {text!r}")
+    return int(text)
+
+
+def _checked_options(options: RunOptions) -> RunOptions:
+    if not isinstance(options, RunOptions):
+        raise TypeError(f"run_options must be RunOptions, got {type(options).__name__}")
+    return options

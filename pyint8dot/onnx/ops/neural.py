@@ -132,6 +132,8 @@ def _softmax(site: Site) -> Function | None:
     old = site.opset < 13
     axis = site.attr("axis", 1 if old else -1)
     over = bool(site.overwrite)
+    if not log and site.dtype(0) == np.float32 and axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1):
+        site.native()
 
     def along(x: np.ndarray, at: int) -> np.ndarray:
         if not log and x.dtype == np.float32 and at in (-1, x.ndim - 1):
@@ -166,6 +168,8 @@ def layer_normalization(site: Site) -> Function | None:
         return None
     axis, epsilon = site.attr("axis", -1), site.attr("epsilon", 1e-5)
     alone = len(site.node.outputs) == 1
+    if alone and site.dtype(0) == np.float32 and axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1):
+        site.native()
 
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None = None) -> Any:
         vectors = all(v is None or v.shape == x.shape[-1:] for v in (scale, bias))

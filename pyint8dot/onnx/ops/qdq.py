@@ -16,6 +16,7 @@ WIDE = (np.dtype(np.int16), np.dtype(np.uint16))
 
 @operator("DynamicQuantizeLinear")
 def _dynamic_quantize_linear(site: Site) -> Function | None:
+    site.native()
     return quantize.dynamic_quantize_arrays if site.dtype(0) == np.float32 else None
 
 
@@ -35,13 +36,15 @@ def quantize_linear(site: Site) -> Function | None:
     axis, block = site.attr("axis", 1), site.attr("block_size", 0)
     scale, zero = site.single(1), site.single(2)
     if site.dtype(0) == scale_type == np.float32 and scale is not None and not block and target is not None:
+        if not site.has(2) or zero is not None:
+            site.native()
         if not site.has(2):
             return _quantize_scalar(np.asarray(scale, np.float32), 0, target)
         if zero is not None:
             return _quantize_scalar(np.asarray(scale, np.float32), int(zero), target)
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
-        return quantize.quantize_linear(x, scale, zero_point, axis=axis, block_size=block, dtype=target)
+        return quantize.quantize_by(x, scale, zero_point, axis=axis, block_size=block, dtype=target)
 
     return run
 
@@ -52,7 +55,7 @@ def _quantize_scalar(scale: np.ndarray, zero: int, target: np.dtype[Any]) -> Fun
 
     def run(x: np.ndarray, *_: Any) -> Any:
         found = elementwise.quantize(x, scale, zero, target)
-        return quantize.quantize_linear(x, scale, zero_point, native=False) if found is None else found
+        return quantize.quantize_by(x, scale, zero_point, native=False) if found is None else found
 
     return run
 
@@ -68,6 +71,7 @@ def dequantize_linear(site: Site) -> Function | None:
     if site.dtype(0) in INT8 and site.dtype(1) == np.float32 and not block:
         scale, zero = site.const(1), site.const(2)
         if scale is not None and scale.size == 1 and (not site.has(2) or (zero is not None and zero.size == 1)):
+            site.native()
             return _dequantize_scalar(scale, zero)
     if site.dtype(0) in WIDE:
         return _dequantize_wide(axis, block)
@@ -125,6 +129,7 @@ def _lookup(site: Site) -> Function | None:
     """Any function of one 8-bit number: a table of its 256 results."""
     table: np.ndarray = site.attr("table")
     results = table.tobytes()
+    site.native()
 
     def run(x: np.ndarray) -> Any:
         found = elementwise.lookup(x, table)

@@ -130,6 +130,6 @@ def _quantiser(scale: np.ndarray, zero_point: np.ndarray) -> Callable[[np.ndarra
 
     def run(x: np.ndarray) -> np.ndarray:
         found = elementwise.quantize(x, scale, zero, kind)
-        return np.asarray(quantize.quantize_linear(x, scale, zero_point, native=False)) if found is None else found
+        return np.asarray(quantize.quantize_by(x, scale, zero_point, native=False)) if found is None else found
 
     return run

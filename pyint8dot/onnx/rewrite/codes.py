@@ -90,7 +90,7 @@ def add_tensor(graph: Graph, name: str, like: str, kind: np.dtype[np.generic] | 
 
 def quantise(graph: Graph, values: np.ndarray, target: Target) -> np.ndarray:
     """Quantise values as a QuantizeLinear with these parameters does."""
-    return np.asarray(quantize.quantize_linear(values, *(graph.constants[n].reshape(()) for n in target)))
+    return np.asarray(quantize.quantize_by(values, *(graph.constants[n].reshape(()) for n in target)))
 
 
 def dequantise(graph: Graph, values: np.ndarray, found: Codes) -> np.ndarray:
