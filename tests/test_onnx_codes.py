@@ -8,8 +8,6 @@ from support.onnx_graphs import data, model, node, reference
 
 from pyint8dot.onnx import InferenceSession
 
-pytestmark = pytest.mark.anywhere
-
 F32 = np.float32
 SCALES = {
     "s": np.asarray(0.05, F32), "z": np.asarray(3, np.int8), "s2": np.asarray(0.07, F32), "z2": np.asarray(-7, np.int8),

@@ -8,8 +8,6 @@ from support.onnx_graphs import data, model, node, reference
 
 from pyint8dot.onnx import InferenceSession
 
-pytestmark = pytest.mark.anywhere
-
 F16 = np.float16
 CASES = [
     ("MatMul", "x w", {}), ("Erf", "x", {}), ("Sigmoid", "x", {}), ("Softmax", "x", {}), ("HardSwish", "x", {}),

@@ -9,8 +9,6 @@ from support.onnx_graphs import data, model, node
 from pyint8dot import dynamic_quantize_linear, quantize_rows
 from pyint8dot.onnx import InferenceSession, NodeError
 
-pytestmark = pytest.mark.anywhere
-
 F32, MS = np.float32, {"domain": "com.microsoft"}
 
 
