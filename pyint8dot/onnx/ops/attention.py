@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from pyint8dot import floats
+from pyint8dot.attention import attention, to_base_2
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.contrib.writer import MICROSOFT
 from pyint8dot.onnx.errors import ModelError
@@ -66,20 +67,18 @@ class _Heads:
         check_shape((batch, heads, queries, keys), 4, self.limit, self.what)
         kind = q.dtype
         q, k, v = (np.asarray(t, np.float32) for t in (q, k, v))
-        scores = np.matmul(q, k.swapaxes(-1, -2))
-        scores *= np.float32(self.scale or 1 / np.sqrt(size))
         added = self.added(mask, queries, keys, batch)
-        if added is not None:
-            scores += added
         if bias is not None:
-            scores += bias
+            added = bias.astype(np.float32) if added is None else added + bias
         if self.causal:
             behind = np.arange(keys) > np.arange(keys - queries, keys)[:, None]
-            scores[..., behind] = _LOWEST
-        with np.errstate(over="ignore"):
-            floats.softmax(scores, out=scores)
-        y = np.empty((batch, queries, heads, v.shape[-1]), np.float32)
-        np.matmul(scores, v, out=y.transpose(0, 2, 1, 3))
+            added = np.where(behind, _LOWEST, np.float32(0) if added is None else added)
+        y = np.zeros((batch, queries, heads, v.shape[-1]), np.float32)
+        if keys:
+            # The softmax is one to the base 2.
+            scale = float(np.float32((self.scale or 1 / math.sqrt(size)) * math.log2(math.e)))
+            seen = None if added is None else to_base_2(np.asarray(added, np.float32))
+            attention(q, k, v, seen, scale=scale, out=y.transpose(0, 2, 1, 3))
         return y.reshape(batch, queries, -1).astype(kind, copy=False)
 
 
@@ -92,6 +91,7 @@ def _lengthened(past: np.ndarray | None, x: np.ndarray) -> np.ndarray:
 def _packed(site: Site) -> Function | None:
     """Inputs: the projection (batch, length, 3 * hidden), mask, past (2, batch, heads, length, size), bias of the scores."""
     heads = _Heads(site)
+    site.native()
     sizes = site.attr("qkv_hidden_sizes")
     want_present = len(site.node.outputs) > 1
 
@@ -112,6 +112,7 @@ def _packed(site: Site) -> Function | None:
 @operator("MultiHeadAttention", domain=MICROSOFT)
 def _multi_head(site: Site) -> Function | None:
     heads = _Heads(site)
+    site.native()
     if len([o for o in site.node.outputs if o]) > 1 and len(site.node.outputs) > 3:
         raise ModelError(f"{site.node}: the scores as an output are not supported")
     wanted = len(site.node.outputs)
