@@ -75,6 +75,11 @@ class Report:
         """Return the operators that run by onnx's reference implementation."""
         return sorted({row.op for row in self.rows if row.by == "onnx reference"})
 
+    def conversions(self) -> dict[str, int]:
+        """Return how many nodes change numbers between codes and floats; fused nodes that do it inside count as none."""
+        names = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+        return {name: count for name, (count, _) in self.by_op().items() if name in names}
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, ready for JSON."""
         return asdict(self)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from models.nets import Family
 
@@ -80,18 +81,59 @@ def optimised(model: onnx.ModelProto, family: Family | None = None, size: int = 
     return _files(model, write)
 
 
-def _nbits(bits: int, level: int) -> Write:
-    def write(model: onnx.ModelProto, family: Family, size: int) -> onnx.ModelProto:
-        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+def _nbits(bits: int, level: int, block: int = 32) -> Write:
+    """MatMulNBits for every product with a constant matrix, symmetric, with a scale for each block of a column.
 
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        with _quietly():
-            tool = MatMulNBitsQuantizer(copy, bits=bits, block_size=32, is_symmetric=True, accuracy_level=level)
-            tool.process()
-        return tool.model.model
+    onnxruntime's own tool for it needs a package that it does not bring along.
+    """
+
+    def write(model: onnx.ModelProto, family: Family, size: int) -> onnx.ModelProto:
+        made = onnx.ModelProto()
+        made.CopyFrom(model)
+        constants = {t.name: t for t in made.graph.initializer}
+        for node in made.graph.node:
+            tensor = constants.get(node.input[1]) if node.op_type == "MatMul" else None
+            if tensor is None or len(tensor.dims) != 2:
+                continue
+            w = numpy_helper.to_array(tensor)
+            packed, scales = _packed(w, bits, block)
+            names = [f"{tensor.name}_{name}" for name in ("codes", "scales")]
+            values = zip((packed, scales), names, strict=True)
+            made.graph.initializer.extend(numpy_helper.from_array(v, name) for v, name in values)
+            attrs = {"K": w.shape[0], "N": w.shape[1], "bits": bits, "block_size": block, "accuracy_level": level}
+            node.CopyFrom(
+                helper.make_node(
+                    "MatMulNBits",
+                    [node.input[0], *names],
+                    list(node.output),
+                    node.name,
+                    domain="com.microsoft",
+                    **attrs,
+                )
+            )
+        read = {name for node in made.graph.node for name in node.input}
+        kept = [t for t in made.graph.initializer if t.name in read]
+        del made.graph.initializer[:]
+        made.graph.initializer.extend(kept)
+        made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        return made
 
     return write
+
+
+def _packed(w: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Quantise the columns of a matrix block by block: codes of shape (n, blocks, bytes), scales (n, blocks)."""
+    k, n = w.shape
+    blocks = -(-k // block)
+    rows = np.zeros((n, blocks * block), np.float32)
+    rows[:, :k] = w.T
+    rows = rows.reshape(n, blocks, block)
+    half = 1 << (bits - 1)
+    scales = np.maximum(np.abs(rows).max(axis=2), np.float32(1e-6)) / np.float32(half - 1)
+    codes = (np.rint(rows / scales[..., None]) + half).astype(np.uint8)
+    if bits == 4:
+        codes = codes[..., ::2] | codes[..., 1::2] << 4
+    return codes, scales
 
 
 def _then_optimised(write: Write) -> Write:

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from pyint8dot.onnx.errors import ModelError
+
 MICROSOFT = "com.microsoft"
 
 
@@ -160,7 +162,13 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def replace(graph: onnx.GraphProto, scope: Scope, rules: Mapping[str, Rule]) -> bool:
-    """Apply rules to the nodes of com.microsoft in a graph, again to what they write; tell whether anything changed."""
+    """Apply rules to the nodes of com.microsoft in a graph, again to what they write; tell whether anything changed.
+
+    Raises
+    ------
+    ModelError
+        If a node lacks what its operator has to have.
+    """
     if not any(n.domain == MICROSOFT and n.op_type in rules for n in graph.node):
         return False
     written: list[onnx.NodeProto] = []
@@ -169,7 +177,11 @@ def replace(graph: onnx.GraphProto, scope: Scope, rules: Mapping[str, Rule]) -> 
         node = waiting.pop()
         apply = rules.get(node.op_type) if node.domain == MICROSOFT else None
         writer = Writer(node, scope)
-        if apply is None or apply(writer) is False:
+        try:
+            stays = apply is None or apply(writer) is False
+        except Exception as error:
+            raise ModelError(f"node {node.name!r} ({node.op_type}): {type(error).__name__}: {error}") from error
+        if stays:
             written.append(node)
         else:
             waiting.extend(writer.nodes[::-1])

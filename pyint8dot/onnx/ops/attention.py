@@ -23,7 +23,9 @@ class _Heads:
         for name in ("do_rotary", "past_present_share_buffer"):
             if site.attr(name, 0):
                 raise ModelError(f"{site.node}: attribute {name!r} is not supported")
-        self.count = int(site.attr("num_heads"))
+        self.count = int(site.attr("num_heads", 0))
+        if self.count < 1:
+            raise ModelError(f"{site.node}: attribute 'num_heads' must be positive")
         self.scale = float(site.attr("scale", 0.0) or 0.0)
         self.filter = np.float32(site.attr("mask_filter_value", -10000.0))
         self.causal = bool(site.attr("unidirectional", 0))
@@ -89,6 +91,7 @@ def _lengthened(past: np.ndarray | None, x: np.ndarray) -> np.ndarray:
 def _packed(site: Site) -> Function | None:
     """Inputs: the projection (batch, length, 3 * hidden), mask, past (2, batch, heads, length, size), bias of the scores."""
     heads = _Heads(site)
+    site.native()
     sizes = site.attr("qkv_hidden_sizes")
     want_present = len(site.node.outputs) > 1
 
@@ -109,6 +112,7 @@ def _packed(site: Site) -> Function | None:
 @operator("MultiHeadAttention", domain=MICROSOFT)
 def _multi_head(site: Site) -> Function | None:
     heads = _Heads(site)
+    site.native()
     if len([o for o in site.node.outputs if o]) > 1 and len(site.node.outputs) > 3:
         raise ModelError(f"{site.node}: the scores as an output are not supported")
     wanted = len(site.node.outputs)

@@ -71,10 +71,10 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ndarray
         Of the operands' type.
     """
-    if a.dtype == b.dtype == np.float16:
-        with np.errstate(over="ignore"):  # what is too large for float16 is infinity
+    with np.errstate(all="ignore"):  # infinity and what is too large are no errors in ONNX
+        if a.dtype == b.dtype == np.float16:
             return np.asarray(np.matmul(a.astype(np.float32), b.astype(np.float32)), np.float16)
-    return np.asarray(np.matmul(a, b))
+        return np.asarray(np.matmul(a, b))
 
 
 @operator("MatMul")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot import epilogue, pack, qlinear
+from pyint8dot import conv, epilogue
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.ops.neural import product
@@ -64,18 +64,10 @@ class _Place:
 
     def image(self, columns: np.ndarray, spatial: Sequence[int]) -> np.ndarray:
         """Add up columns, shape (n, channels, *kernel, *spatial), to an image (n, channels, *out)."""
-        rank = len(self.kernel)
         fulls, outs, cuts = self.lengths(spatial)
         check_shape((*columns.shape[:2], *fulls), columns.itemsize, self.limit, self.what)
         inside: tuple[Any, ...] = (..., *(slice(c, c + o) for c, o in zip(cuts, outs, strict=True)))
-        if self.apart:
-            perm = [0, 1, *itertools.chain(*((2 + rank + i, 2 + i) for i in range(rank)))]
-            whole = columns.transpose(perm).reshape(
-                *columns.shape[:2], *(s * k for s, k in zip(spatial, self.kernel, strict=True))
-            )
-            if list(whole.shape[2:]) == fulls:
-                return np.asarray(whole[inside])
-        image = np.zeros((*columns.shape[:2], *fulls), columns.dtype)
+        image = (np.empty if self.apart else np.zeros)((*columns.shape[:2], *fulls), columns.dtype)
         for tap in itertools.product(*map(range, self.kernel)):
             target: tuple[Any, ...] = (
                 ...,
@@ -85,7 +77,10 @@ class _Place:
                 ),
             )
             source: tuple[Any, ...] = (slice(None), slice(None), *tap)
-            image[target] += columns[source]
+            if self.apart:
+                image[target] = columns[source]
+            else:
+                image[target] += columns[source]
         return np.asarray(image[inside])
 
 
@@ -135,36 +130,42 @@ def _qlinear_conv_transpose(site: Site) -> Function | None:
     site.absorb(3)
     place = _Place(site, w.shape[2:])
     channels, taps = w.shape[1], math.prod(w.shape[2:])
-    packed = pack(w.reshape(w.shape[0], -1), kernel=site.kernel)
-    zeros = zw if zw is None or zw.size == 1 else np.repeat(zw.reshape(-1), taps)
+    # A convolution with windows of one pixel, which has as many channels as all columns together.
+    rows = np.ascontiguousarray(w.reshape(w.shape[0], -1).T)[..., None]
+    packed = conv.pack_conv(rows, kernel=site.kernel)
+
+    def spread(value: np.ndarray | None) -> np.ndarray | None:
+        """Return one value a channel as one for each of its taps."""
+        return value if value is None or value.size == 1 else np.repeat(value.reshape(-1), taps)
+
     assert sx is not None and sw is not None and sy is not None and zy is not None  # noqa: S101, PT018
+    each = spread(sw)
+    assert each is not None  # noqa: S101 - as sw
+    quantization = conv.Quantization(sx, each, sy, zy) if place.apart else None
     factor = np.asarray(sx.reshape(()) * sw.reshape(-1) / sy.reshape(()), np.float32)
     factor = factor.reshape(-1, *[1] * (w.ndim - 2)) if factor.size > 1 else factor.reshape(())
     target, point = zy.dtype, int(zy.reshape(()))
     kernel, count = site.kernel, site.num_threads
-    each_scale = sw if sw.size == 1 else np.repeat(sw.reshape(-1), taps)
-    each_bias = None if bias is None else np.repeat(bias.reshape(-1), taps)
-    zx, zeros = (None if z is None else z.reshape(()) if z.size == 1 else z for z in (zx, zeros))
-    options: dict[str, Any] = {"kernel": kernel, "num_threads": count}
+    # Where nothing overlaps the product is quantised at once, and its codes are what is moved.
+    start = None
+    if place.apart and bias is not None:
+        start = np.repeat(bias.reshape(-1), taps)
+    ready: dict[Any, conv.Convolution] = {}
 
     def run(x: np.ndarray, *_: Any) -> Any:
         _check(x, w, 1)
-        spatial, rank = x.shape[2:], x.ndim - 2
-        n, size = len(x), math.prod(spatial)
-        check_shape((n, size, channels * taps), 4, place.limit, place.what)
-        rows = np.ascontiguousarray(x.reshape(n, x.shape[1], size).swapaxes(1, 2)).reshape(n * size, -1)
-        if place.apart:
-            # The product is quantised at once, and its codes are what is moved.
-            acc = qlinear.qlinear_matmul(rows, sx, zx, packed, each_scale, zeros, sy, zy, bias=each_bias, **options)
-        else:
-            acc = qlinear.matmul_integer(rows, packed, zx, zeros, **options)
-        columns = acc.reshape(n, *spatial, channels, *place.kernel)
-        perm = [0, rank + 1, *range(rank + 2, 2 * rank + 2), *range(1, rank + 1)]
-        y = place.image(columns.transpose(perm), spatial)
+        spatial, n = x.shape[2:], len(x)
+        check_shape((n, *spatial, channels * taps), 4, place.limit, place.what)
+        made = ready.get(x.dtype)
+        if made is None:
+            made = conv.Convolution(packed, x.dtype, zx, spread(zw), bias=start, quantization=quantization)
+            ready[x.dtype] = made
+        columns = made(x.reshape(n, x.shape[1], -1), kernel=kernel, num_threads=count)
+        y = place.image(columns.reshape(n, channels, *place.kernel, *spatial), spatial)
         if place.apart:
             return np.ascontiguousarray(y)
         if bias is not None:
-            y = y + bias.reshape(-1, *[1] * rank)
+            y = y + bias.reshape(-1, *[1] * len(spatial))
         return epilogue.requantize(np.ascontiguousarray(y), factor, point, target)
 
     return run

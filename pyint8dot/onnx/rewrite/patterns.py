@@ -12,6 +12,7 @@ import numpy as np
 
 from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import FUSED, Graph, Node, scalar
+from pyint8dot.onnx.rewrite.codes import add_constant, add_tensor
 from pyint8dot.onnx.rewrite.fold import fold
 from pyint8dot.onnx.rewrite.match import Match, Rewrite
 from pyint8dot.onnx.rewrite.quantized import REWRITES
@@ -192,6 +193,31 @@ def _factor(match: Match, last: Node) -> list[Node] | None:
     return []
 
 
+def _unfused(match: Match, last: Node) -> list[Node] | None:
+    """Take a FusedMatMul of onnxruntime's apart again: turned operands are views, and attention knows its scale."""
+    graph = match.graph
+    rank, alpha = graph.rank(last.outputs[0]), last.attrs.get("alpha", 1.0)
+    kind = graph.dtype(last.outputs[0])
+    if kind != np.float32 or rank is None or any(graph.rank(n) != rank for n in last.inputs):
+        return None
+    if last.attrs.get("transBatchA", 0) or last.attrs.get("transBatchB", 0):
+        return None
+    nodes, names = [], list(last.inputs)
+    for i, side in enumerate("AB"):
+        if last.attrs.get(f"trans{side}", 0):
+            turned = add_tensor(graph, f"{last.outputs[0]} {side} turned", names[i], kind)
+            perm = [*range(rank - 2), rank - 1, rank - 2]
+            nodes.append(Node("Transpose", "", last.name, [names[i]], [turned], {"perm": perm}))
+            names[i] = turned
+    made = last.outputs[0]
+    if alpha != 1.0:
+        made = add_tensor(graph, f"{last.outputs[0]} product", last.outputs[0], kind)
+        factor = add_constant(graph, f"{last.outputs[0]} alpha", np.asarray(alpha, np.float32))
+        scaled = Node("Mul", "", last.name, [made, factor], list(last.outputs))
+    nodes.append(Node("MatMul", "", last.name, names, [made], covers=list(last.covers)))
+    return [*nodes, scaled] if alpha != 1.0 else nodes
+
+
 def _attention(match: Match, last: Node) -> Node | None:
     """Product of queries and keys -> scale or not -> mask or not -> Softmax -> product with the values."""
     graph = match.graph
@@ -295,6 +321,7 @@ def _join_heads(match: Match, last: Node) -> Node | None:
 
 
 _FLOAT: tuple[tuple[str, Rewrite], ...] = (
+    ("FusedMatMul", _unfused),
     ("Mul", _gelu),
     ("Add", _layer_norm),
     ("MatMul", _attention),

@@ -54,6 +54,7 @@ class _Chain:
         self.covers: list[str] = []
         self.nodes: dict[int, Node] = {}
         self._values: dict[str, np.ndarray | None] = {}
+        self._seen = 0
 
     def values(self, name: str) -> np.ndarray | None:
         """Return the values of a tensor that is a function of one tensor of codes, None where it is not."""
@@ -77,8 +78,9 @@ class _Chain:
             self.covers.append("DequantizeLinear")
             return dequantise(self.graph, table, found)
         node = self.match.maker(name, *_POINTWISE)
-        if node is None or len(node.outputs) > 1 or len(self.nodes) > _MOST_NODES:
+        if node is None or len(node.outputs) > 1 or self._seen >= _MOST_NODES:
             return None
+        self._seen += 1
         # What is computed first says how many dimensions there are.
         names = sorted((n for n in node.inputs if n), key=lambda n: n in self.graph.constants)
         if any(self.values(n) is None for n in names):
@@ -157,6 +159,17 @@ def _move(match: Match, last: Node, target: Target) -> list[Node] | None:
     return [*nodes, moved]
 
 
+def _is_constant(match: Match, name: str) -> bool:
+    """Tell whether an input is left out, or a constant, be it one that is still to be dequantised."""
+    graph = match.graph
+    maker = match.maker(name, "DequantizeLinear")
+    return (
+        not name
+        or name in graph.constants
+        or (maker is not None and all(n in graph.constants for n in maker.inputs if n))
+    )
+
+
 def _compute(match: Match, last: Node, target: Target) -> Node | list[Node] | None:
     """An operator in floats whose numbers are all codes or constants: one node, which is given codes and returns them."""
     graph = match.graph
@@ -166,11 +179,13 @@ def _compute(match: Match, last: Node, target: Target) -> Node | list[Node] | No
         return None
     inputs, scales = list(node.inputs), {}
     for index, source in enumerate(node.inputs):
+        if _is_constant(match, source):
+            continue
         found = one_scale(match, source)
         if found is not None:
             inputs[index] = found.name
             scales[index] = tuple(graph.constants[n].reshape(()) for n in (found.scale, found.zero_point))
-        elif source and source not in graph.constants and graph.dtype(source) in (np.float32, None):
+        elif graph.dtype(source) in (np.float32, None):
             return None
     if not scales or graph.dtype(name) != np.float32:
         return None

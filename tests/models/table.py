@@ -1,0 +1,142 @@
+"""How the session does on nets of every family and form: ``cd tests && python -m models.table`` prints it as Markdown.
+
+The last column needs onnxruntime, which makes most of the forms too. Differences are relative to the largest number of a result; beside
+ours stands that of onnxruntime without its optimisations from onnxruntime with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from models.forms import FORMS
+from models.nets import FAMILIES, Family
+from pyint8dot.engine import settings
+from pyint8dot.onnx import InferenceSession
+from pyint8dot.onnx.zoo import minilm
+
+# A family is worth a form where it has what the form changes.
+PRODUCTS_ONLY = {"4 bits", "8 bits"}
+
+
+@dataclass
+class Result:
+    """A net in one form."""
+
+    family: str
+    form: str
+    int8_share: float
+    reference_share: float
+    conversions: int
+    difference: float
+    own_difference: float
+
+
+def macs(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> int:
+    """Count the multiplications of all products of a float model, those of two activations included.
+
+    Depthwise convolutions are left out: they are no products, and have native code of their own.
+    """
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in fixed.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, feed[value.name].shape, strict=True):
+            dim.dim_value = size
+    known = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    shapes = {t.name: list(t.dims) for t in known.initializer}
+    for value in (*known.value_info, *known.input, *known.output):
+        shapes[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    total = 0
+    for node in known.node:
+        if node.op_type in ("MatMul", "Gemm"):
+            total += math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+        elif node.op_type == "Conv" and shapes[node.input[1]][1] > 1:
+            total += math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
+        elif node.op_type == "ConvTranspose":
+            total += math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
+        elif node.op_type == "LSTM":
+            steps, batch, _ = shapes[node.input[0]]
+            total += steps * batch * sum(math.prod(shapes[name]) for name in node.input[1:3])
+    return total
+
+
+def onnxruntime(model: onnx.ModelProto, feed: dict[str, np.ndarray], *, optimised: bool = True) -> list[np.ndarray]:
+    """Run a model by onnxruntime, on one thread, with all its optimisations or with none."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    level = "ORT_ENABLE_ALL" if optimised else "ORT_DISABLE_ALL"
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, feed))
+
+
+def measure(family: Family, form: str, model: onnx.ModelProto, size: int) -> Result:
+    """Run one form of a net both ways."""
+    made = FORMS[form](model, family, size)
+    feed = family.feed(size, 99)
+    session = InferenceSession(made.SerializeToString())
+    session.run(None, feed)
+    session.reset_report()
+    with settings.tally() as counted:
+        got = session.run(None, feed)
+    report = session.report()
+    on_reference = report.by_worker().get("onnx reference", (0, 0.0))[1]
+    wanted, plain = onnxruntime(made, feed), onnxruntime(made, feed, optimised=False)
+    return Result(
+        family.name,
+        form,
+        sum(counted.macs.values()) / macs(model, feed),
+        on_reference / report.seconds,
+        sum(report.conversions().values()),
+        _difference(got, wanted),
+        _difference(plain, wanted),
+    )
+
+
+def _difference(some: list[np.ndarray], others: list[np.ndarray]) -> float:
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(some, others, strict=True))
+
+
+def results(families: list[Family], size: int) -> Iterator[Result]:
+    """Measure every form of some families."""
+    for family in families:
+        model = family.build(size)
+        has_products = any(n.op_type == "MatMul" for n in model.graph.node)
+        for form in FORMS:
+            if has_products or form not in PRODUCTS_ONLY:
+                yield measure(family, form, model, size)
+
+
+def table(found: Iterator[Result]) -> Iterator[str]:
+    """Format results as Markdown."""
+    yield "| net | form | MACs on int8 kernels | on the reference | conversions | from onnxruntime | onnxruntime from itself |"
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for r in found:
+        shares = f"{100 * r.int8_share:.0f} % | {100 * r.reference_share:.1f} %"
+        yield f"| {r.family} | {r.form} | {shares} | {r.conversions} | {r.difference:.1g} | {r.own_difference:.1g} |"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=2, help="how much larger than in the tests the nets are")
+    parser.add_argument("--small", action="store_true", help="leave MiniLM out, which takes minutes to quantise")
+    options: Any = parser.parse_args(arguments)
+    families = list(FAMILIES)
+    if not options.small:
+        families.append(Family("MiniLM", lambda _: minilm.float_model(), lambda _, seed: minilm.token_feed(seed)))
+    for line in table(results(families, options.size)):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
