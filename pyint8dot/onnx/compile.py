@@ -11,13 +11,13 @@ from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import Graph, Node
 
 # The modules below enter their operators into the table when they are imported.
-from pyint8dot.onnx.ops import control, convolutions, elementwise, neural, products, qdq, shapes, windows
+from pyint8dot.onnx.ops import containers, control, convolutions, elementwise, neural, products, qdq, shapes, windows
 from pyint8dot.onnx.program import Program, Step, owning
 from pyint8dot.onnx.reference import lower_by_reference
 from pyint8dot.onnx.registry import CONTAINERS, FRESH, OPERATORS, VIEWS, Function, Site
 
 __all__ = ["compile_graph", "lower"]
-_ROOMS = (control, convolutions, elementwise, neural, products, qdq, shapes, windows)
+_ROOMS = (containers, control, convolutions, elementwise, neural, products, qdq, shapes, windows)
 
 
 def lower(site: Site) -> tuple[Function, str]:
@@ -206,5 +206,5 @@ def constant_results(node: Node, graph: Graph, max_bytes: int) -> list[np.ndarra
     """
     function, _ = lower(Site(node, graph, None, None, max_bytes))
     result = function(*[graph.constants.get(n) for n in (*node.inputs, *node.captures)])
-    found = list(result) if isinstance(result, (tuple, list)) else [result]
+    found = list(result) if isinstance(result, tuple) else [result]
     return found if all(isinstance(f, np.ndarray) for n, f in zip(node.outputs, found, strict=False) if n) else None
