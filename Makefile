@@ -1,6 +1,6 @@
 # Names for the things one does in a checkout; how they are done stands in build.py and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build models test demo bench icount wheels lint clean
+.PHONY: help setup build models test fuzz demo bench icount wheels lint clean
 
 PYTHON ?= python3
 ARM64  := .arm64/bin/python
@@ -25,6 +25,9 @@ models: setup        ## make the ONNX models of demo and tests, once, with this 
 
 test: setup build models  ## prove it: the suite on every CPU model this machine has or can emulate
 	@cd tests && "$(HOST)" -m emulation.run test
+
+fuzz: setup           ## run N mutated ONNX models (100000), and keep those that do what they must not
+	@cd tests && PYTHONPATH="$(CURDIR)" "$(HOST)" -m fuzz $(or $(N),100000)
 
 demo: setup build models  ## embed real sentences with an int8 MiniLM, and compare the kernels on whole models
 	@$(CPU) "$(ARM64)" -m pyint8dot demo

@@ -49,6 +49,7 @@ def worker(seed: int, start: int, count: int) -> int:
         print(f"{index} begins", flush=True)
         whole = case.model_of(models, seed, index)
         told = case.run(whole, case.ending())
+        signal.setitimer(signal.ITIMER_REAL, 0)
         print(f"{index} {told.splitlines()[0].split(':')[0]}", flush=True)
         if told not in ("ran", "refused"):
             keep(seed, index, whole, told)
