@@ -160,6 +160,7 @@ def test_functions_that_call_each_other():
     refused(helper.make_model(graph, functions=[ping, pong], opset_imports=opset), "circle: Ping, Pong")
 
 
+@pytest.mark.static
 def test_a_long_cycle_is_explained_shortly():
     nodes = [node("Neg", f"t{i}", f"t{(i + 1) % 100_000}") for i in range(100_000)]
     graph = helper.make_graph(nodes, "circle", [], [helper.make_tensor_value_info("t0", TensorProto.FLOAT, [2])])
@@ -171,6 +172,7 @@ def test_a_long_cycle_is_explained_shortly():
     assert time.perf_counter() - began < PATIENCE
 
 
+@pytest.mark.static
 def test_many_nodes_out_of_order_are_put_in_order_in_linear_time():
     nodes = [node("Neg", f"t{i}", f"t{i + 1}") for i in range(20_000)][::-1]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("t0", "t20000")]
@@ -179,6 +181,7 @@ def test_many_nodes_out_of_order_are_put_in_order_in_linear_time():
     assert [n.input[0] for n in graph.node[:3]] == ["t0", "t1", "t2"]
 
 
+@pytest.mark.static
 def test_deep_functions_are_refused_at_once():
     opset = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
     functions = [helper.make_function("own", "F0", ["a"], ["b"], [node("Neg", "a", "b")], opset)]
