@@ -1,6 +1,6 @@
 # Names for the things one does in a checkout; how they are done stands in build.py and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build models test fuzz demo bench icount wheels lint clean
+.PHONY: help setup build models test fuzz demo bench icount docs wheels lint clean
 
 PYTHON ?= python3
 ARM64  := .arm64/bin/python
@@ -37,6 +37,10 @@ bench: setup build   ## measure: pytest --benchmark-only on the AArch64 Python
 
 icount: setup build models  ## count the instructions of whole calls under emulation, against the goldens
 	@cd tests && "$(HOST)" -m icount.measure $(if $(UPDATE),--update)
+
+docs:    ## make the site of pages, kernels and functions: .arm64/docs/index.html
+	@cd tests && "$(PYTHON)" -m emulation.setup docs
+	@cd tests && "$(HOST)" -m docs.make
 
 wheels: setup        ## build the wheels of every system and the source into dist/, check and try them
 	@cd tests && "$(HOST)" -m wheels.make

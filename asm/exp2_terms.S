@@ -21,6 +21,7 @@
  * Bound:      none
  */
 #include "asm.h"
+#include "exp2.h"
 
 #define args            x0
 #define x               x1
@@ -40,52 +41,17 @@
 #define rest            s18     /* sum of the row's last columns */
 #define sum_low         v20     /* sums of columns 0-3 and 4-7 of every eight */
 #define sum_high        v21
-#define lowest          v22     /* -127: the power is 0 from here down */
-#define magics          v23     /* added to y it leaves n + 127 in the low bits */
-#define infinities      v29     /* minus infinity; v24-v28 are E from its highest coefficient down */
+#define infinities      v29     /* minus infinity */
 
-/* The constants of floats.py: the lowest exponent, the magic number, and E. */
-constants exp2_constants
-        .word   0xc2fe0000, 0x4b40007f
-        .word   0x3a1d733f, 0x3be3c3c7, 0x3d75fe2b, 0x3eb171fe, 0x3f800000
+define_exp2_constants
 
-        .text
-
-/* One step of a polynomial in v0 and v1: times the argument, plus a coefficient. */
-.macro horner coefficient
-        fmul    v4.4s, v4.4s, v0.4s
-        fmul    v5.4s, v5.4s, v1.4s
-        fadd    v4.4s, v4.4s, v\coefficient\().4s
-        fadd    v5.4s, v5.4s, v\coefficient\().4s
-.endm
-
-/* Eight values in v0 and v1 to their powers in v4 and v5: 2^n * E(y - n)^2, step by step as floats.py has it. */
-.macro power
+/* Eight values in v0 and v1 to the powers of their distance to the greatest, in v4 and v5. */
+.macro power_of_distance
         fsub    v0.4s, v0.4s, greatest.4s
         fsub    v1.4s, v1.4s, greatest.4s
         fmul    v0.4s, v0.4s, scales.4s
         fmul    v1.4s, v1.4s, scales.4s
-        fmax    v0.4s, v0.4s, lowest.4s
-        fmax    v1.4s, v1.4s, lowest.4s
-        fadd    v2.4s, v0.4s, magics.4s
-        fadd    v3.4s, v1.4s, magics.4s
-        fsub    v4.4s, v2.4s, magics.4s
-        fsub    v5.4s, v3.4s, magics.4s
-        fsub    v0.4s, v0.4s, v4.4s
-        fsub    v1.4s, v1.4s, v5.4s
-        fmul    v4.4s, v0.4s, v24.4s
-        fmul    v5.4s, v1.4s, v24.4s
-        fadd    v4.4s, v4.4s, v25.4s
-        fadd    v5.4s, v5.4s, v25.4s
-        horner  26
-        horner  27
-        horner  28
-        fmul    v4.4s, v4.4s, v4.4s
-        fmul    v5.4s, v5.4s, v5.4s
-        shl     v2.4s, v2.4s, #23
-        shl     v3.4s, v3.4s, #23
-        fmul    v4.4s, v4.4s, v2.4s
-        fmul    v5.4s, v5.4s, v3.4s
+        power
 .endm
 
 function exp2_terms
@@ -95,13 +61,8 @@ function exp2_terms
         ldp     scale, sums, [args, #48]
         cbz     rows, L(finished)
         ld1r    {scales.4s}, [scale]
-        address_of x_ptr, exp2_constants
-        ld2r    {v22.4s, v23.4s}, [x_ptr], #8
-        ld4r    {v24.4s, v25.4s, v26.4s, v27.4s}, [x_ptr], #16
-        ld1r    {v28.4s}, [x_ptr]
-        // 0xff800000, minus infinity.
-        movi    infinities.4s, #0xff, lsl #24
-        orr     infinities.4s, #0x80, lsl #16
+        load_exp2_constants x_ptr
+        minus_infinity infinities
 
         // The greatest value of the row; a NaN anywhere in it wins.
 L(next_row):
@@ -139,7 +100,7 @@ L(powers):
         b.lo    L(powers_end)
 L(powers_eight):
         ldp     q0, q1, [x_ptr], #32
-        power
+        power_of_distance
         fadd    sum_low.4s, sum_low.4s, v4.4s
         fadd    sum_high.4s, sum_high.4s, v5.4s
         stp     q4, q5, [y_ptr], #32
@@ -150,7 +111,7 @@ L(powers_end):
         b.eq    L(row_sum)
 L(powers_one):
         ldr     s0, [x_ptr], #4
-        power
+        power_of_distance
         fadd    rest, rest, s4
         str     s4, [y_ptr], #4
         subs    left, left, #1

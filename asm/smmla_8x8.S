@@ -61,6 +61,24 @@
         ld4r    {v\s0\().2d, v\s1\().2d, v\s2\().2d, v\s3\().2d}, [col_start]
 .endm
 
+/* What a row pair starts from where columns have no values: sixteen zeros as they lie, since copying
+ * to lanes takes the cores' vector units, which the multiplies wait for. */
+.macro clear_pair s0, s1, s2, s3
+        ld1     {v\s0\().4s, v\s1\().4s, v\s2\().4s, v\s3\().4s}, [col_start]
+.endm
+
+/* One of the two for so many rows. */
+.macro start_pairs n, how
+        \how    8, 9, 10, 11
+    .if \n >= 4
+        \how    12, 13, 14, 15
+    .endif
+    .if \n == 8
+        \how    16, 17, 18, 19
+        \how    20, 21, 22, 23
+    .endif
+.endm
+
 /* The same where rows have values too: those of two rows are in a register, each twice, and the
  * columns' in v24..v27. */
 .macro start_pair_on rows, s0, s1, s2, s3
@@ -109,14 +127,11 @@
     .endif
         b       L(blocks_started_\n)
 L(columns_alone_\n):
-        start_pair 8, 9, 10, 11
-    .if \n >= 4
-        start_pair 12, 13, 14, 15
-    .endif
-    .if \n == 8
-        start_pair 16, 17, 18, 19
-        start_pair 20, 21, 22, 23
-    .endif
+        cbz     col_step, L(no_values_\n)
+        start_pairs \n, start_pair
+        b       L(blocks_started_\n)
+L(no_values_\n):
+        start_pairs \n, clear_pair
 L(blocks_started_\n):
 .endm
 

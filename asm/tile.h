@@ -46,7 +46,7 @@
 #define columns         x6      /* columns left, this panel's included */
 #define depth           x7      /* packed k */
 #define row_start       x8      /* int32[m] or null */
-#define col_start       x9      /* int32[columns rounded up to 8], or eight zeros */
+#define col_start       x9      /* int32[columns rounded up to 8], or zeros */
 #define a_ptr           x10
 #define b_ptr           x11
 #define counter         x12
@@ -283,8 +283,8 @@ L(finished):
         walk    sum_panels
 .endm
 
-/* What a tile without start values of columns begins with. */
+/* What a tile without start values of columns begins with: a row of it, or as much as one load brings. */
 constants no_columns
-        .skip   32
+        .skip   64
 
 #endif

@@ -41,3 +41,7 @@ __all__ = [
     "set_num_threads",
     "use_kernel",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -5,15 +5,21 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from pyint8dot.version import __version__
+
 COMMANDS = {
     "info": ("pyint8dot.cli.info", "the kernels, which of them run here and why, as JSON"),
+    "check": (
+        "pyint8dot.cli.check",
+        "every kernel of this processor against numpy's 64-bit integers, on extremes, in seconds",
+    ),
     "demo": ("pyint8dot.cli.demo", "sentences embedded by an int8 MiniLM, and the proof that all kernels agree"),
     "bench": (
         "pyint8dot.cli.bench",
         "speed of whole calls on this machine, beside numpy and the libraries that are installed",
     ),
     "run": ("pyint8dot.cli.run", "an ONNX model, with a table of time by operator and kernel"),
-    "embed": ("pyint8dot.cli.embed", "the lines of a text, embedded and saved for `search`"),
+    "embed": ("pyint8dot.cli.embed", "the lines of a text, embedded and saved for the command search"),
     "search": ("pyint8dot.cli.search", "the lines nearest to a query"),
 }
 """Name: module, and what it prints."""
@@ -37,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     if name in ("-h", "--help", "help"):
         print(usage())
         return 0
+    if name in ("-V", "--version"):
+        print(f"pyint8dot {__version__}")
+        return 0
     if name not in COMMANDS:
         print(f"pyint8dot: unknown command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
@@ -51,6 +60,7 @@ def usage() -> str:
     return "\n".join(
         [
             "usage: python -m pyint8dot COMMAND [ARGUMENTS]",
+            "       python -m pyint8dot --version",
             "",
             *(f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()),
         ]

@@ -1,4 +1,4 @@
-"""Checks of the quantised operators' arguments: zero points, scales, bias and `out`."""
+"""Checks of arguments: what is taken for an array, and zero points, scales, bias and `out` of the quantised operators."""
 
 from __future__ import annotations
 
@@ -21,11 +21,66 @@ RANGES: dict[np.dtype[Any], tuple[int, int]] = {
 _INTEGERS = {**RANGES, np.dtype(np.int32): (-(2**31), 2**31 - 1)}
 
 
+#: Devices of DLPack whose memory this processor reads: its own, and its own as CUDA and ROCm lock it.
+_READABLE = frozenset((1, 3, 11))
+
+
+def plain(name: str, value: Any) -> Values:
+    """`value` as an array of class ndarray: what numpy takes, and what other libraries hand over by DLPack, without a copy.
+
+    Raises
+    ------
+    TypeError
+        It is None, a masked array, or lies in the memory of another device.
+    ValueError
+        It is a list of which numpy makes no array.
+    """
+    if type(value) is np.ndarray:
+        return value
+    if value is None:
+        raise TypeError(f"{name} must be an array, got None")
+    if masked(value):
+        raise TypeError(
+            f"{name} must not be a masked array, whose mask would be lost: numpy.ma.filled makes an array of it"
+        )
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__") and not isinstance(value, np.ndarray):
+        return _handed_over(name, value)
+    try:
+        array: Values = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array, got what numpy makes none of: {error}") from None
+    return array
+
+
+def masked(value: object) -> bool:
+    """Whether `value` is a masked array; numpy.ma is not imported to see that an ndarray is none."""
+    return isinstance(value, np.ndarray) and type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray)
+
+
+def _handed_over(name: str, value: Any) -> Values:
+    """What an object of another library hands over by DLPack."""
+    kind = type(value).__name__
+    device = value.__dlpack_device__()
+    if device[0] not in _READABLE:
+        raise TypeError(
+            f"{name} must be in the memory of the processor, got a {kind} on DLPack device {tuple(map(int, device))}"
+        )
+    try:
+        array: Values = np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be of a type that numpy has, got a {kind} that it does not take: {error}"
+        ) from error
+    return array
+
+
 def quantized(name: str, value: npt.ArrayLike) -> Quantized:
     """`value` as an int8 or uint8 array; TypeError for anything else."""
-    array: Values = np.asarray(value)
+    array = plain(name, value)
     if array.dtype not in RANGES:
-        raise TypeError(f"{name} must be int8 or uint8, got {array.dtype}")
+        # A list has no type of its own, and numpy's choice for small integers is never what is wanted here.
+        hint = f"; np.array({name}, np.int8) makes a list int8" if isinstance(value, (list, tuple)) else ""
+        raise TypeError(f"{name} must be int8 or uint8, got {array.dtype}{hint}")
     return array
 
 
@@ -33,12 +88,15 @@ def zero_points(name: str, value: npt.ArrayLike | None, dtype: np.dtype[Any]) ->
     """Zero points of values of type `dtype`, as int32 in the shape given (None is 0); each must fit `dtype`."""
     if value is None:
         return np.zeros((), np.int32)
-    array: Values = np.asarray(value)
+    low, high = _INTEGERS[dtype]
+    if type(value) is int and not low <= value <= high:  # even one that no type of numpy holds
+        raise ValueError(f"{name} must be within {low}..{high}, the range of {dtype}, got {value}")
+    array = plain(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers that fit {dtype}, got {array.dtype}")
-    low, high = _INTEGERS[dtype]
     if array.dtype != dtype and array.size and (array.min() < low or array.max() > high):
-        raise ValueError(f"{name} must be within {low}..{high}, the range of {dtype}, got {array.min()}..{array.max()}")
+        bad = array[(array < low) | (array > high)].flat[0]
+        raise ValueError(f"{name} must be within {low}..{high}, the range of {dtype}, got {bad}")
     return array.astype(np.int32)
 
 
@@ -63,20 +121,33 @@ def small_zero(value: Any, dtype: np.dtype[Any]) -> int | None:
 
 def scales(name: str, value: npt.ArrayLike) -> Values:
     """Scales as float32 in the shape given."""
-    array: Values = np.asarray(value)
+    array = plain(name, value)
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must be floats, got {array.dtype}")
     with np.errstate(over="ignore"):  # what does not fit float32 is reported where scales combine
         return array.astype(np.float32)
 
 
-def product_scale(a: Values, b: Values, y: Values, names: str) -> Values:
-    """``(a * b) / y`` in float32, each step rounded once: the factor from a product to its quantised value."""
+def divisor(name: str, value: Values) -> Values:
+    """Scales that something is divided by; ValueError where one is 0, NaN or infinite."""
+    good = np.isfinite(value) & (value != 0)
+    if not good.all():
+        raise ValueError(f"{name} must be finite and not 0 in {value.dtype}, got {value[~good].flat[0]}")
+    return value
+
+
+def product_scale(a: Values, b: Values, y: Values, names: tuple[str, str, str]) -> Values:
+    """``(a * b) / y`` in float32, each step rounded once: the factor from a product to its quantised value.
+
+    A scale of 0 in `a` or `b` is one: that of values which are all 0.
+    """
+    divisor(names[2], y)
     with np.errstate(all="ignore"):
         factor: Values = np.asarray(a * b / y)
-    if not np.isfinite(factor).all():
-        bad = factor[~np.isfinite(factor)].flat[0]
-        raise ValueError(f"{names} must be finite in float32, got {bad}")
+    both = " * ".join(names[:2])
+    for name, value in ((names[0], a), (names[1], b), (f"{both} / {names[2]}", factor)):
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} must be finite in float32, got {value[~np.isfinite(value)].flat[0]}")
     return factor
 
 
@@ -127,7 +198,7 @@ def bias_vector(name: str, value: npt.ArrayLike | None, n: int, dtype: npt.DType
     """A bias of type `dtype` and shape ``(n,)``, or None."""
     if value is None:
         return None
-    array: Values = np.asarray(value)
+    array = plain(name, value)
     if array.dtype != np.dtype(dtype):
         raise TypeError(f"{name} must be {np.dtype(dtype)}, got {array.dtype}")
     if array.shape != (n,):
@@ -144,7 +215,7 @@ def output_dtype(zero_point: npt.ArrayLike | None, default: np.dtype[Any]) -> np
 
 def check_out(out: Values, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raise as numpy does unless `out` is a writeable array of `shape` and `dtype`."""
-    if not isinstance(out, np.ndarray):
+    if masked(out) or not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an array of {dtype}, got {type(out).__name__}")
     if out.dtype != dtype:
         raise TypeError(f"out must be {dtype}, got {out.dtype}")

@@ -122,7 +122,7 @@ class Convolution:
             scalar("x_scale", scales("x_scale", wanted.x_scale)),
             _per_channel("w_scale", scales("w_scale", wanted.w_scale), channels),
             scalar("y_scale", scales("y_scale", wanted.y_scale)),
-            "x_scale * w_scale / y_scale",
+            ("x_scale", "w_scale", "y_scale"),
         )
         return Rescale(np.ascontiguousarray(np.broadcast_to(factor, channels)), int(zero), dtype)
 
@@ -315,7 +315,8 @@ def qlinear_conv(
     TypeError
         If an argument has another type than those above.
     ValueError
-        If shapes or attributes do not fit, a zero point is out of range, or the scales do not combine to a finite float32.
+        If shapes or attributes do not fit, a zero point is out of range, `y_scale` is 0, or the scales or what they combine to are not
+        finite in float32.
 
     Examples
     --------

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyint8dot.arguments import check_out
-from pyint8dot.engine import library
+from pyint8dot.engine import library, norm
 from pyint8dot.engine.program import Program
 
 FloatArray = npt.NDArray[np.float32]
@@ -272,12 +272,34 @@ def exp2_terms(
     with np.errstate(invalid="ignore"):  # a row of minus infinity alone is NaN, without a warning
         np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=terms)
     np.multiply(terms, factor, out=terms)
-    flat = terms.reshape(-1)
+    exp2(terms)
+    return _finish(result, terms), _sums(terms.reshape(-1, n), 8).reshape(*x.shape[:-1], 1)
+
+
+def exp2(y: FloatArray) -> FloatArray:
+    """Replace the values of a C-contiguous array, at most 0, by their powers of two; return it.
+
+    Parameters
+    ----------
+    y : ndarray of float32
+        Any shape.
+
+    Returns
+    -------
+    ndarray of float32
+        `y`: relative error below 4e-7, and exactly 0 where the power was below -127.
+
+    Examples
+    --------
+    >>> exp2(np.float32([0, -1, -200]))
+    array([1. , 0.5, 0. ], dtype=float32)
+    """
+    flat = y.reshape(-1)
     shifted, power = _scratch(flat.size, 2)
     for start, stop in _blocks(flat.size):
         size = stop - start
         _exp2_block(flat[start:stop], shifted[:size], power[:size])
-    return _finish(result, terms), _sums(terms.reshape(-1, n), 8).reshape(*x.shape[:-1], 1)
+    return y
 
 
 def _exp2_block(y: FloatArray, shifted: FloatArray, power: FloatArray) -> None:
@@ -299,10 +321,11 @@ def layer_norm(
     bias: FloatArray | None,
     *,
     eps: float = 1e-12,
+    residual: FloatArray | None = None,
     out: FloatArray | None = None,
     native: bool = True,
 ) -> FloatArray:
-    """Layer normalisation over the last axis: ``(x - mean) / sqrt(variance + eps) * weight + bias``.
+    """Layer normalisation over the last axis: ``(t - mean) / sqrt(variance + eps) * weight + bias`` with ``t = x + residual``.
 
     Parameters
     ----------
@@ -314,6 +337,8 @@ def layer_norm(
         Is added.
     eps : float
         Added to the variance, which is the mean of the squared deviations.
+    residual : ndarray of float32, optional
+        Is added to `x` first; the shape of `x`.
     out : ndarray of float32, optional
         Where to write; the shape of `x`, and `x` itself is allowed.
     native : bool
@@ -327,9 +352,10 @@ def layer_norm(
     Raises
     ------
     TypeError
-        If `x`, `weight`, `bias` or `out` is not float32.
+        If an array is not float32.
     ValueError
-        If `x` has no axis, `weight` or `bias` has another shape than ``(n,)``, `out` has another shape than `x` or is read-only.
+        If `x` has no axis, `weight` or `bias` has another shape than ``(n,)``, `residual` or `out` has another shape than `x`, or
+        `out` is read-only.
 
     Examples
     --------
@@ -337,21 +363,85 @@ def layer_norm(
     array([[-1., 11.]], dtype=float32)
     """
     result, work = _prepare(x, out, copy=False)
+    if out is not None:
+        x = _readable(x, work)
+        residual = None if residual is None else _readable(residual, work)
+    _normalise(x, weight, bias, eps, residual, work, native=native)
+    return _finish(result, work)
+
+
+def layer_norm_and_scaled(
+    x: FloatArray,
+    weight: FloatArray,
+    bias: FloatArray | None,
+    factor: FloatArray,
+    *,
+    eps: float = 1e-12,
+    residual: FloatArray | None = None,
+    native: bool = True,
+) -> tuple[FloatArray, FloatArray]:
+    """Layer normalisation, and the same times a factor per column, which smoothed models quantise.
+
+    Parameters
+    ----------
+    x, weight, bias, eps, residual, native
+        As for `layer_norm`.
+    factor : ndarray of float32, shape (n,)
+        Multiplies the second result.
+
+    Returns
+    -------
+    (ndarray of float32, ndarray of float32)
+        What `layer_norm` gives, and that times `factor`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `layer_norm`; `factor` as `weight`.
+
+    Examples
+    --------
+    >>> layer_norm_and_scaled(np.float32([[1, 3]]), np.float32([1, 1]), None, np.float32([2, 3]))
+    (array([[-1.,  1.]], dtype=float32), array([[-2.,  3.]], dtype=float32))
+    """
+    result, work = _prepare(x, None, copy=False)
+    scaled = np.empty_like(work)
+    _normalise(x, weight, bias, eps, residual, work, factor, scaled, native=native)
+    return result, scaled
+
+
+def _normalise(
+    x: FloatArray,
+    weight: FloatArray,
+    bias: FloatArray | None,
+    eps: float,
+    residual: FloatArray | None,
+    work: FloatArray,
+    factor: FloatArray | None = None,
+    scaled: FloatArray | None = None,
+    *,
+    native: bool,
+) -> None:
+    """Check the operands and write into `work`, which may be `x` or `residual` but no part of them, and into `scaled`."""
     n = _length(x)
     weight = _vector("weight", weight, n)
     bias = None if bias is None else _vector("bias", bias, n)
-    if work is not x:
-        np.copyto(work, x)
+    factor = None if factor is None else _vector("factor", factor, n)
+    if residual is not None:
+        if residual.dtype != np.float32:
+            raise TypeError(f"residual must be float32, got {residual.dtype}")
+        if residual.shape != x.shape:
+            raise ValueError(f"residual must have the shape of x {x.shape}, got {residual.shape}")
+        residual = _contiguous(residual)
     if work.size == 0:
-        return _finish(result, work)
+        return
+    if native and norm.normalise(_contiguous(x), weight, bias, eps, work, residual, factor, scaled):
+        return
+    if residual is not None:
+        np.add(x, residual, out=work)
+    elif work is not x:
+        np.copyto(work, x)
     rows = work.reshape(-1, n)
-    if native and library.status() is None:
-        added = _zeros(n) if bias is None else bias
-        small = np.full(1, eps, dtype=np.float32)
-        call = Program()
-        call.layer_norm(x=rows, y=rows, ld_x=4 * n, ld_y=4 * n, m=len(rows), n=n, weight=weight, bias=added, eps=small)
-        call.run()
-        return _finish(result, work)
     np.subtract(rows, (_sums(rows, 16) / np.float32(n))[:, None], out=rows)
     variance = _sums(np.square(rows), 16) / np.float32(n)
     inverse = ONE / np.sqrt(variance + np.float32(eps))
@@ -359,7 +449,8 @@ def layer_norm(
     np.multiply(rows, weight, out=rows)
     if bias is not None:
         np.add(rows, bias, out=rows)
-    return _finish(result, work)
+    if factor is not None:
+        np.multiply(work, factor, out=scaled)
 
 
 def _sums(rows: FloatArray, lanes: int) -> FloatArray:
@@ -391,12 +482,17 @@ def _vector(name: str, value: FloatArray, n: int) -> FloatArray:
         raise TypeError(f"{name} must be float32, got {value.dtype}")
     if value.shape != (n,):
         raise ValueError(f"{name} must have shape {(n,)}, got {value.shape}")
-    return np.ascontiguousarray(value)
+    return _contiguous(value)
 
 
-def _zeros(n: int) -> FloatArray:
-    """What is added without a bias: x + -0.0 is x, whatever x is."""
-    return np.full(n, -0.0, dtype=np.float32)
+def _contiguous(x: FloatArray) -> FloatArray:
+    """Return an array that native code can read; a flag is looked at faster than numpy's function is called."""
+    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+
+
+def _readable(x: FloatArray, work: FloatArray) -> FloatArray:
+    """Return an array that a loop over rows can read while it writes to another: the same one, or one apart from it."""
+    return x if x is work or not np.may_share_memory(x, work) else x.copy()
 
 
 def _horner(x: FloatArray, coefficients: tuple[np.float32, ...], out: FloatArray) -> None:

@@ -228,7 +228,7 @@ def qlinear_matmul(
     TypeError
         If an argument has another type than those above.
     ValueError
-        If shapes do not fit, a zero point is out of range, or the scales do not combine to a finite float32.
+        If shapes do not fit, a zero point is out of range, `y_scale` is 0, or the scales or what they combine to are not finite in float32.
 
     Examples
     --------
@@ -315,7 +315,7 @@ def _checked(
     sy = scalar("y_scale", scales("y_scale", y_scale))
     down = sa[..., None] if sa.ndim else sa
     across = sb[..., None, :] if sb.ndim else sb
-    factor = product_scale(down, across, sy, "a_scale * b_scale / y_scale")
+    factor = product_scale(down, across, sy, ("a_scale", "b_scale", "y_scale"))
     start = bias_vector("bias", bias, 1 if both.n is None else both.n, np.int32)
     return _Checked(za, zb, zy, factor, start, dtype)
 

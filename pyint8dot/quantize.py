@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot.arguments import RANGES, Quantized, Values, output_dtype, zero_points
+from pyint8dot.arguments import RANGES, Quantized, Values, divisor, output_dtype, plain, zero_points
 from pyint8dot.engine import elementwise
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def quantize_linear(
     x : array_like of float16, float32, float64 or int32
         Any shape.
     y_scale : array_like of float
-        A scalar, one value along `axis`, or with `block_size` one per block. Its type is the precision of the division.
+        A scalar, one value along `axis`, or with `block_size` one per block; finite and not 0. Its type is the precision of the
+        division.
     y_zero_point : array_like of int8 or uint8, optional
         A scalar or the shape of `y_scale`. Its type is the type of the result.
     axis : int
@@ -59,29 +60,41 @@ def quantize_linear(
     TypeError
         If an argument has another type than those above.
     ValueError
-        If shapes do not fit, `axis` is out of range or a zero point does not fit the type.
+        If shapes do not fit, a scale is 0 or not finite, `axis` is out of range or a zero point does not fit the type.
 
     Examples
     --------
     >>> quantize_linear(np.float32([-1, 0.25, 0.75, 300]), np.float32(0.5), np.uint8(10))
     array([  8,  10,  12, 255], dtype=uint8)
     """
-    values: Values = np.asarray(x)
+    divisor("y_scale", _floats("y_scale", y_scale))
+    return quantize_by(x, y_scale, y_zero_point, axis=axis, block_size=block_size, dtype=dtype, native=native)
+
+
+def quantize_by(
+    x: npt.ArrayLike,
+    y_scale: npt.ArrayLike,
+    y_zero_point: npt.ArrayLike | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    dtype: npt.DTypeLike | None = None,
+    native: bool = True,
+) -> Quantized:
+    """`quantize_linear` by any scale, as a graph may compute one: what is divided by 0 is infinity or NaN."""
+    values = plain("x", x)
     if values.dtype not in (*FLOATS, np.dtype(np.int32)):
         raise TypeError(f"x must be float16, float32, float64 or int32, got {values.dtype}")
     kind = _target_dtype(y_zero_point, dtype)
     low, high = RANGES[kind]
-    divisor: Values = np.asarray(y_scale)
-    if divisor.dtype.kind != "f":
-        raise TypeError(f"y_scale must be floats, got {divisor.dtype}")
-    divisor = _along_axis("y_scale", divisor, values.shape, axis, block_size)
-    zero = _along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
-    if native and values.dtype == divisor.dtype == FLOAT32 and divisor.ndim == zero.ndim == 0:
-        found = elementwise.quantize(values, divisor, int(zero), kind)
+    scale = along_axis("y_scale", _floats("y_scale", y_scale), values.shape, axis, block_size)
+    zero = along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
+    if native and values.dtype == scale.dtype == FLOAT32 and scale.ndim == zero.ndim == 0:
+        found = elementwise.quantize(values, scale, int(zero), kind)
         if found is not None:
             return found
     with np.errstate(all="ignore"):  # a zero scale, infinity and NaN have the results documented above
-        y: Values = np.asarray(values.astype(divisor.dtype) / divisor)
+        y: Values = np.asarray(values.astype(scale.dtype) / scale)
     np.rint(y, out=y)
     shift = zero.astype(y.dtype)
     y = np.asarray(np.clip(y, y.dtype.type(low) - shift, y.dtype.type(high) - shift))
@@ -132,15 +145,13 @@ def dequantize_linear(
     >>> dequantize_linear(np.uint8([8, 10, 255]), np.float32(0.5), np.uint8(10))
     array([ -1. ,   0. , 122.5], dtype=float32)
     """
-    values: Values = np.asarray(x)
+    values = plain("x", x)
     if values.dtype not in (*RANGES, np.dtype(np.int32)):
         raise TypeError(f"x must be int8, uint8 or int32, got {values.dtype}")
-    factor: Values = np.asarray(x_scale)
-    if factor.dtype.kind != "f":
-        raise TypeError(f"x_scale must be floats, got {factor.dtype}")
+    factor = _floats("x_scale", x_scale)
     zero = zero_points("x_zero_point", x_zero_point, values.dtype)
-    zero = _along_axis("x_zero_point", zero, values.shape, axis, block_size)
-    factor = _along_axis("x_scale", factor, values.shape, axis, block_size)
+    zero = along_axis("x_zero_point", zero, values.shape, axis, block_size)
+    factor = along_axis("x_scale", factor, values.shape, axis, block_size)
     if native and factor.dtype == FLOAT32 and factor.ndim == zero.ndim == 0 and values.dtype in RANGES:
         found = elementwise.dequantize(values, factor, int(zero))
         if found is not None:
@@ -308,9 +319,17 @@ class DynamicallyQuantized:
 
 def float32(name: str, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """`value` as a float32 array; TypeError for any other type."""
-    array: Values = np.asarray(value)
+    array = plain(name, value)
     if array.dtype != FLOAT32:
         raise TypeError(f"{name} must be float32, got {array.dtype}")
+    return array
+
+
+def _floats(name: str, value: npt.ArrayLike) -> Values:
+    """Scales in the type they have."""
+    array = plain(name, value)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name} must be floats, got {array.dtype}")
     return array
 
 
@@ -327,7 +346,7 @@ def _target_dtype(zero_point: npt.ArrayLike | None, dtype: npt.DTypeLike | None)
     return kind
 
 
-def _along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
+def along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
     """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
     if value.size == 1 and not block_size:
         return value.reshape(())

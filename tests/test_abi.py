@@ -39,7 +39,7 @@ from pyint8dot.engine import dispatch, kernels, library
 from pyint8dot.engine.kernels import Kernel
 from pyint8dot.engine.program import MAX_POOLS
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.each_processor]
 
 
 class Prepared(Protocol):
@@ -132,9 +132,17 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
         block(rng)[0].astype(np.uint8), np.float32(0.1), np.uint8(3)
     ),
     "lookup": lambda rng: float_call.lookup(block(rng).reshape(-1).astype(np.uint8), np.arange(256, dtype=np.uint8)),
+    "attention": lambda rng: float_call.Attention(
+        *(floats(rng, 2 * m * 5).reshape(2, m, 5) for m in (3, 7, 7)), floats(rng, 14).reshape(2, 1, 7), 0.3
+    ),
     "exp2_terms": lambda rng: float_call.Exp2Terms(floats(rng, 63).reshape(3, 21), np.float32(1)),
-    "layer_norm": lambda rng: float_call.layer_norm(
-        floats(rng, 63).reshape(3, 21), floats(rng, 21), floats(rng, 21), 1e-5
+    "layer_norm": lambda rng: float_call.LayerNorm(
+        floats(rng, 63).reshape(3, 21),
+        floats(rng, 21),
+        floats(rng, 21),
+        1e-5,
+        floats(rng, 63).reshape(3, 21),
+        floats(rng, 21),
     ),
     "copy_planes": lambda rng: planes.Call(rng, 2, 3, 37, 2, 0x80),
     **{stem: (lambda rng, stem=stem: channel(stem, rng)) for stem in depthwise.STEMS},

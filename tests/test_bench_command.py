@@ -354,12 +354,38 @@ def test_plot_shows_every_exact_result(tmp_path):
         "sdot_8x8, 2 threads",
         "numpy_float32, BLAS's threads",
         "16x8x8",
-        "1.02",
-        "2.05",
+        "1.02 G",
+        "2.05 G",
     ):
         assert f"<!-- {words} -->" in text
     assert "onnxruntime" not in text
     assert "EMULATED. Wall-clock under emulation proves nothing" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.0, "0"),
+        (7.0, "7"),
+        (999.4, "999"),
+        (999.6, "1 k"),
+        (512e6, "512 M"),
+        (1.024e9, "1.02 G"),
+        (98765e9, "98.8 T"),
+    ],
+)
+def test_numbers_have_prefixes(value, words):
+    assert plot.si(value) == words
+
+
+@pytest.mark.parametrize(("load", "processors"), [(0.6, 1), (1.01, 2), (3.2, 4)])
+def test_a_busy_machine_is_told(load, processors):
+    assert machine.busy(load - 0.2, processors + 1) is None
+    told = machine.busy(load, processors)
+    assert told.startswith(f"a load of {load} on {processors} processor")
+    [line] = [line for line in machine.lines(machine.describe() | {"busy": told}) if line.startswith("BUSY")]
+    assert told in line
+    assert not [line for line in machine.lines(machine.describe() | {"busy": None}) if line.startswith("BUSY")]
 
 
 def test_plot_of_nothing(tmp_path):

@@ -20,6 +20,8 @@ from pyint8dot import matmul, pack
 from pyint8dot.engine import builtin, native
 from pyint8dot.engine.plan import Zeros
 
+pytestmark = pytest.mark.each_processor
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.anywhere
 TESTS = Path(__file__).parent
 # What chromadb looks for before it would download them.
 BESIDE = ("config.json", "special_tokens_map.json", "tokenizer_config.json", "vocab.txt")

@@ -10,7 +10,7 @@ from hypothesis import given
 from support import child, float_call
 
 from pyint8dot.engine import builtin, elementwise, library
-from pyint8dot.quantize import dequantize_linear, quantize_linear
+from pyint8dot.quantize import dequantize_linear, quantize_by, quantize_linear
 
 LENGTHS = (*range(37), 64, 200)
 CODES = np.arange(256, dtype=np.uint8)
@@ -100,7 +100,7 @@ FLOATS = st.one_of(st.floats(width=32), st.floats(-300, 300, width=32))
 def test_quantize_both_ways(x, scale, zero, dtype):
     zero = np.array(zero, np.int8).view(dtype)[()]
     for values in (x, x.T, x[..., ::-2] if x.ndim else x):
-        found, wanted = (quantize_linear(values, np.float32(scale), zero, native=native) for native in (True, False))
+        found, wanted = (quantize_by(values, np.float32(scale), zero, native=native) for native in (True, False))
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape) == (dtype, values.shape)
         np.testing.assert_array_equal(found, wanted)
 

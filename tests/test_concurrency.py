@@ -17,6 +17,8 @@ from support import views
 from pyint8dot import linear, matmul, num_threads, pack, qlinear_matmul, use_kernel
 from pyint8dot.engine import blocks, dispatch, settings, threads
 
+pytestmark = pytest.mark.each_processor
+
 WORKERS = 8
 ROUNDS = 6
 

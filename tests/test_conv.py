@@ -12,6 +12,8 @@ from support.quantized import KINDS, many, operand
 from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
 from pyint8dot.engine import cpu
 
+pytestmark = pytest.mark.each_processor
+
 
 def test_conv_integer_random(kernel, rng):
     for _ in range(many(1000)):

@@ -18,6 +18,8 @@ from pyint8dot.convolution import im2col, program
 from pyint8dot.engine import dispatch, kernels, settings
 from pyint8dot.errors import KernelError
 
+pytestmark = pytest.mark.each_processor
+
 
 def test_constants_once_images_often(kernel, rng):
     """One `Convolution` for images of many sizes, layouts and zero points."""
@@ -283,8 +285,10 @@ def test_qlinear_errors():
         call(sw=np.ones(4))
     with pytest.raises(TypeError, match="y_scale must be floats, got int64"):
         call(sy=np.int64(1))
-    with pytest.raises(ValueError, match=r"x_scale \* w_scale / y_scale must be finite in float32, got inf"):
+    with pytest.raises(ValueError, match="y_scale must be finite and not 0 in float32, got 0"):
         call(sy=0.0)
+    with pytest.raises(ValueError, match=r"x_scale \* w_scale / y_scale must be finite in float32, got inf"):
+        call(sy=1e-45)
     with pytest.raises(ValueError, match=r"y_zero_point must be within -128\.\.127"):
         call(zy=300)
     with pytest.raises(TypeError, match="bias must be int32, got int64"):

@@ -13,6 +13,8 @@ import pytest
 
 from pyint8dot import conv
 
+pytestmark = pytest.mark.each_processor
+
 I8, U8 = np.int8, np.uint8
 
 

@@ -11,7 +11,7 @@ import pytest
 from support import rows
 
 from pyint8dot import __main__ as command_line
-from pyint8dot import kernel_info
+from pyint8dot import kernel_info, version
 from pyint8dot.cli import compare_models, demo, tables
 from pyint8dot.engine import dispatch
 
@@ -106,6 +106,8 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]):
         assert command_line.main(arguments) == 0
         printed = capsys.readouterr().out
         assert "usage: python -m pyint8dot COMMAND" in printed
+        assert "--version" in printed
+        assert "`" not in printed
         for name, (_, summary) in command_line.COMMANDS.items():
             assert f"  {name} " in printed
             assert summary in printed
@@ -116,7 +118,16 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as left:
         command_line.main([name, "--help"])
     assert left.value.code == 0
-    assert f"python -m pyint8dot {name}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"python -m pyint8dot {name}" in printed
+    # A terminal shows no markup.
+    assert "`" not in printed
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version(option: str, capsys: pytest.CaptureFixture[str]):
+    assert command_line.main([option]) == 0
+    assert capsys.readouterr().out == f"pyint8dot {version.__version__}\n"
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]):

@@ -15,6 +15,8 @@ from pyint8dot.engine import cpu, dispatch, library, packing
 from pyint8dot.engine.kernels import KERNELS
 from pyint8dot.errors import Int8DotError, KernelError, listing
 
+pytestmark = pytest.mark.each_processor
+
 WEAK = frozenset({"asimd"})
 STRONG = frozenset({"asimd", "dotprod"})
 FULL = STRONG | {"i8mm"}

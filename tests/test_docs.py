@@ -1,4 +1,4 @@
-"""README.md, asm/README.md and the docstrings say what the code does: examples run, tables are compared, pictures are made again."""
+"""The documents say what the code does: examples run, tables are compared, pictures are made again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from icount import picture
 from icount import tables as counts
 from support import entry
 
@@ -25,6 +26,14 @@ from pyint8dot.engine.packing import PackedFormat, PackedI8K4
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ASM_README = (ROOT / "asm" / "README.md").read_text(encoding="utf-8")
+#: What is read beside the page of the assembly: the README and its pages, by path.
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in counts.DOCUMENTS
+    if path.relative_to(ROOT).as_posix() != "asm/README.md"
+}
+DOCUMENTS = {**PAGES, "asm/README.md": ASM_README}
+TEXT = "\n\n".join(PAGES.values())
 GOLDENS = json.loads(counts.GOLDENS.read_text())
 
 static = pytest.mark.static
@@ -41,13 +50,13 @@ def tables(text: str) -> dict[str, list[list[str]]]:
     return found
 
 
-TABLES = tables(README)
+TABLES = tables(TEXT)
 
 
 def table(*start: str) -> list[list[str]]:
-    """The rows of the one table of the README whose heading begins so."""
+    """The rows of the one table of README and pages whose heading begins so."""
     found = [rows for name, rows in TABLES.items() if f"{name}|".startswith("|".join(start) + "|")]
-    assert len(found) == 1, f"{len(found)} tables of the README begin with the columns {start}"
+    assert len(found) == 1, f"{len(found)} tables begin with the columns {start}"
     return found[0]
 
 
@@ -66,9 +75,14 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-# The code of the README.
+# The code of the pages.
 
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+def blocks_of(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = {path: blocks for path, text in PAGES.items() if (blocks := blocks_of(text))}
 # What a block imports, and the distribution that this needs beside numpy.
 EXTRAS = {"pyint8dot.models": "tokenizers", "pyint8dot.onnx": "onnx"}
 
@@ -98,35 +112,25 @@ def promises(source: str) -> int:
     return len(re.findall(r"^\s*print\(.*\)  # (?!for example)", source, re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
-def names(tmp_path_factory) -> dict:
-    """The names that the blocks without extras leave, each tried in the order of the README."""
-    left: dict = {}
-    # Some write files.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("readme"))
-        for block in BLOCKS:
-            if not extra(block):
-                seen = run(block, left)
-                assert [printed for printed, _ in seen] == [promised for _, promised in seen]
-                assert len(seen) == promises(block)
-    return left
-
-
-def test_the_code_runs_and_prints_what_it_says(names):
-    assert "matmul" in names
-    assert len([block for block in BLOCKS if not extra(block)]) >= 4
-
-
-@pytest.mark.parametrize("module", sorted(EXTRAS))
-def test_the_code_that_needs_an_extra_runs(module, names):
-    blocks = [block for block in BLOCKS if extra(block) == EXTRAS[module]]
-    assert blocks
-    pytest.importorskip(EXTRAS[module])
-    for block in blocks:
-        seen = run(block, dict(names))
+@pytest.mark.parametrize("path", BLOCKS)
+def test_the_code_runs_and_prints_what_it_says(path, tmp_path, monkeypatch):
+    """A page's blocks run one after the other, those that need an extra where it is installed."""
+    names: dict = {}
+    monkeypatch.chdir(tmp_path)  # some write files
+    for block in BLOCKS[path]:
+        if extra(block):
+            pytest.importorskip(extra(block))
+        seen = run(block, names)
         assert [printed for printed, _ in seen] == [promised for _, promised in seen]
-        assert len(seen) == promises(block) > 0
+        assert len(seen) == promises(block)
+
+
+def test_most_pages_have_code():
+    assert "README.md" in BLOCKS
+    assert len(BLOCKS) >= 6
+    assert {extra(block) for blocks in BLOCKS.values() for block in blocks} == {"", *EXTRAS.values()}
+    # The README runs without any extra.
+    assert not any(map(extra, BLOCKS["README.md"]))
 
 
 def test_a_wrong_promise_is_noticed():
@@ -134,12 +138,38 @@ def test_a_wrong_promise_is_noticed():
 
 
 @static
-def test_code_stands_before_prose():
-    assert re.match(r"# pyint8dot\n\n```python\n", README)
-    assert len(BLOCKS[0].splitlines()) <= 12
+def test_code_stands_on_the_first_screen():
+    before, _, _ = README.partition("```python\n")
+    assert before.startswith("# pyint8dot\n\n")
+    assert len(before.splitlines()) <= 8
+    assert len(BLOCKS["README.md"][0].splitlines()) <= 12
 
 
-# The tables of the README.
+@static
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 250
+
+
+@static
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_links_lead_to_files_and_headings(path):
+    """Links between documents, and those to a heading by the name that GitHub and the site give it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", DOCUMENTS[path]):
+        file, _, heading = target.partition("#")
+        found = ((ROOT / path).parent / file).resolve()
+        assert found.is_file(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings], target
+
+
+@static
+def test_every_page_is_linked_from_the_readme():
+    linked = set(re.findall(r"\]\(([^)#\s]+)", README))
+    assert {path for path in DOCUMENTS if path != "README.md"} <= linked
+
+
+# The tables.
 
 
 @static
@@ -154,6 +184,13 @@ def test_every_kernel_has_its_line():
         for row in kernels.KERNELS.values()
     ]
     assert [row[:4] for row in table("kernel", "needs")] == rows
+
+
+@static
+def test_the_processors_of_the_readme_have_kernels_of_the_table():
+    named = [code(row[1]) for row in table("processor", "kernel")]
+    asked_for = {code(row[0]) for row in table("kernel", "needs") if row[4].startswith("request")}
+    assert sorted(named) == sorted(set(kernels.KERNELS) - asked_for)
 
 
 @static
@@ -174,8 +211,9 @@ def test_every_companion_has_its_line():
 
 @static
 def test_the_first_changes_are_those_of_the_next_version():
-    """The entry for what is not released yet stands before that of the version this is."""
-    entries = re.findall(r"^(?:Unreleased \()?(\d+(?:\.\d+)+)\)?: ?", README.split("## Changes")[1], re.MULTILINE)
+    """The entry for what is not released yet stands before that of the version this is, and the README has its summary."""
+    entries = re.findall(r"^(?:Unreleased \()?(\d+(?:\.\d+)+)\)?: ?", PAGES["asm/docs/changes.md"], re.MULTILINE)
+    assert entries[0] in README.split("## Changes")[1].split("\n## ")[0]
     assert pyint8dot.__version__ in entries[:2]
     parts = [tuple(map(int, entry.split("."))) for entry in entries]
     assert parts == sorted(parts, reverse=True)
@@ -240,8 +278,9 @@ def test_every_command_is_listed():
 @static
 def test_every_extra_is_listed():
     extras = project()["optional-dependencies"]
-    assert sorted(code(row[0]) for row in table("extra")) == sorted(extras)
-    commands = re.findall(r"^pip install (?:--no-deps )?(.*)$", README, re.MULTILINE)
+    listed = [name for row in table("extra") for name in re.findall(r"`([^`]+)`", row[0])]
+    assert sorted(listed) == sorted(extras)
+    commands = re.findall(r"^pip install (?:--no-deps )?(.*)$", TEXT, re.MULTILINE)
     named = " ".join(line for line in commands if line != ".").split()
     assert sorted(named) == sorted([".", *(re.split(r"[<>=]", wanted)[0] for wanted in extras["models"])])
 
@@ -251,7 +290,7 @@ def test_make_targets_are_those_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^([a-z]+):", makefile, re.MULTILINE)
     assert [code(row[0]) for row in table("command", "what it does")] == [f"make {target}" for target in targets]
-    assert set(re.findall(r"\bmake ([a-z]+)", " ".join(re.findall(r"`[^`\n]+`", README)))) <= set(targets)
+    assert set(re.findall(r"\bmake ([a-z]+)", " ".join(re.findall(r"`[^`\n]+`", TEXT)))) <= set(targets)
     assert {line for line in README.splitlines() if line.startswith("make ")} <= {
         f"make {target}" for target in targets
     }
@@ -282,10 +321,9 @@ def test_bounds_are_the_largest_exact_k():
 
 
 @static
-@pytest.mark.parametrize("text", [README, ASM_README], ids=["README.md", "asm/README.md"])
-def test_files_that_are_named_exist(text):
-    named = re.findall(r"`((?:asm|tests|pyint8dot)/[\w/.]+\.\w+)`", text)
-    assert named
+def test_files_that_are_named_exist():
+    named = re.findall(r"`((?:asm|tests|pyint8dot)/[\w/.]+\.\w+)`", "\n".join(DOCUMENTS.values()))
+    assert len(named) > 9
     assert [name for name in named if not (ROOT / name).exists() and "<" not in name] == []
 
 
@@ -295,18 +333,36 @@ def test_files_that_are_named_exist(text):
 @static
 def test_counts_are_the_goldens():
     """How the tables are made is tested with the other tools of counting."""
-    assert counts.differences(README + ASM_README, GOLDENS) == []
+    assert counts.differences("\n\n".join(DOCUMENTS.values()), GOLDENS) == []
 
 
 @static
-def test_the_readme_compares_with_other_libraries_and_has_every_form():
-    for piece in (counts.beside, counts.smaller, counts.models, counts.forms):
-        assert piece(GOLDENS) in README
+def test_the_counts_have_a_page_and_a_picture():
+    for piece in (counts.beside, counts.smaller, counts.models, counts.forms, counts.searches):
+        assert piece(GOLDENS) in PAGES["asm/docs/counts.md"]
+    assert picture.svg(GOLDENS) == counts.PICTURE.read_text(encoding="utf-8")
+    assert "](asm/docs/counts.svg)" in README
+
+
+@static
+def test_the_picture_has_every_bar():
+    bars = picture.rows(GOLDENS)
+    assert list(bars) == list(counts.COMPARED)
+    drawn = picture.svg(GOLDENS)
+    for call, found in bars.items():
+        # The cells of the table in the column of the shape.
+        column = counts.calls.SHAPES.index(picture.SHAPE) + 1
+        rows = [line.split("|") for line in counts.beside(GOLDENS).splitlines()]
+        [ours] = [row for row in rows if f"`{call}`" in row[1] and "**" in row[1]]
+        assert found[0] == ("pyint8dot", float(ours[column + 1]))
+        for name, count in found:
+            assert f">{name}</text>" in drawn
+            assert f">{count:.4f}</text>" in drawn
 
 
 # Memory.
 
-CONSTANT = 16 * 1024  # bytes, as the README says
+CONSTANT = 16 * 1024  # bytes, as the documents say
 
 
 def peak(call) -> int:
@@ -345,7 +401,7 @@ def test_memory_of_a_call(native_kernel):
 def test_memory_of_a_packed_matrix(k, n, percent, kernel):
     packed = pyint8dot.pack(np.zeros((k, n), np.int8), kernel=kernel)
     assert f"{100 * (packed.nbytes / (k * n) - 1):.1f}" == percent
-    assert f"{percent} % for {k} x {n}" in " ".join(README.split())
+    assert f"{percent} % for {k} x {n}" in " ".join(TEXT.split())
 
 
 # The assembly's README.

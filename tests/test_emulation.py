@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from emulation import control, layout, run, setup
+from emulation import control, layout, run, setup, slim
 
 from pyint8dot.engine import kernels
+
+pytestmark = pytest.mark.static
 
 
 def test_a_step_is_done_once_for_a_key(tmp_path):
@@ -125,8 +127,9 @@ def test_every_kernel_has_a_run_that_goes_through_it():
     """On a processor that runs it, with the builtin and with calls of single entries."""
     planned = [one for one in run.runs("emulated") if one.cpu and not one.image and one.builtin and one.entries]
     for row in kernels.KERNELS.values():
-        [own] = [one for one in planned if row.features <= one.features and row.name not in one.elsewhere]
-        assert own.chooses not in own.elsewhere
+        able = [one for one in planned if row.features <= one.features]
+        [own] = [one for one in able if one.shown is None or not row.features <= one.shown]
+        assert own.shown is None or not kernels.KERNELS[own.chooses].features <= own.shown
 
 
 def test_what_no_run_carried_out_is_found(planned):
@@ -247,7 +250,6 @@ def test_the_emulated_interpreter_may_lie_in_any_folder(tmp_path, monkeypatch):
         assert said(qemu)[-1][1:] == ["-L", f"{folder}/cpu/{root}", f"{folder}/python3", "-s", "-c", "1 + 1"]
 
 
-@pytest.mark.static
 def test_the_makefile_quotes_every_path():
     text = (layout.CHECKOUT / "Makefile").read_text()
     paths = re.findall(r"^(\w+) *\??:?= *(?:\$\(CURDIR\)/|\.arm64/|python3$)", text, re.MULTILINE)
@@ -258,7 +260,6 @@ def test_the_makefile_quotes_every_path():
         assert all(match[0] == match[-1] == '"' for match in used), (name, used)
 
 
-@pytest.mark.static
 @pytest.mark.optional
 def test_every_target_works_in_a_folder_with_spaces(tmp_path):
     if shutil.which("make") is None:
@@ -278,3 +279,43 @@ def test_every_target_works_in_a_folder_with_spaces(tmp_path):
     assert said(python) == [[tests, "-m", "emulation.setup"], [str(folder), "build.py", "--tests"]]
     assert said(arm64) == [[str(folder), "-m", "pyint8dot", "demo"]]
     assert [words[0] for words in said(host)] == [str(folder), *[tests] * 4, *[str(folder)] * 3]
+
+
+# What set-up leaves out.
+
+
+def test_what_nothing_reads_is_dropped(tmp_path):
+    for name in (
+        "usr/bin/qemu-aarch64",
+        "usr/bin/qemu-aarch64_be",
+        "usr/bin/qemu-arm",
+        "usr/bin/qemu-x86_64",
+        "usr/bin/as",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "usr" / "share" / "doc").mkdir(parents=True)
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "usr" / "share" / "link").symlink_to(tmp_path / "elsewhere")
+    slim.drop(tmp_path, slim.TOOLS)
+    assert sorted(path.name for path in (tmp_path / "usr" / "bin").iterdir()) == ["as", "qemu-aarch64"]
+    assert list((tmp_path / "usr" / "share").iterdir()) == []
+    assert (tmp_path / "elsewhere").read_text() == "kept"
+
+
+def test_what_two_packages_have_is_kept_once(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    contents = {"model": b"m" * slim.LEAST, "code": b"c" * slim.LEAST, "small": b"s", "own": b"o" * slim.LEAST}
+    for folder in (one, other):
+        (folder / "package").mkdir(parents=True)
+        for name, content in contents.items():
+            (folder / "package" / name).write_bytes(content)
+    (one / "package" / "code").write_bytes(b"C" * slim.LEAST)
+    (other / "package" / "own").unlink()
+    for _ in range(2):  # a second time changes nothing
+        slim.share(one, other)
+        shared = [name for name in contents if (one / "package" / name).stat().st_nlink == 2]
+        assert shared == ["model"]
+        assert (one / "package" / "code").read_bytes() == b"C" * slim.LEAST
+        assert (one / "package" / "model").samefile(other / "package" / "model")
+    assert sorted(path.name for path in one.rglob("*") if path.is_file()) == sorted(contents)

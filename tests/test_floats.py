@@ -201,6 +201,12 @@ def test_operands_that_do_not_fit(native: bool):
             layer_norm(bad, ones)
         with pytest.raises(TypeError, match=f"bias must be float32, got {bad.dtype}"):
             layer_norm(ones, bad)
+    with pytest.raises(ValueError, match=re.escape("residual must have the shape of x (2, 3), got (3,)")):
+        floats.layer_norm(x, ones, ones, residual=ones, native=native)
+    with pytest.raises(TypeError, match="residual must be float32, got float64"):
+        floats.layer_norm(x, ones, ones, residual=np.ones((2, 3)), native=native)
+    with pytest.raises(ValueError, match=re.escape("factor must have shape (3,), got (2,)")):
+        floats.layer_norm_and_scaled(x, ones, ones, ones[:2], native=native)
     one = np.float32(1).reshape(())
     for function in (lambda: floats.layer_norm(one, ones, ones), lambda: floats.exp2_terms(one, native=native)):
         with pytest.raises(ValueError, match="x must have at least one dimension, got a 0-d array"):

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from emulation import layout
-from icount import calls, forms, measure, tables
+from icount import calls, forms, measure, picture, tables
 from support import rows
 
 import pyint8dot
@@ -225,6 +225,7 @@ def documents(monkeypatch, tmp_path):
     other.write_text("\n\n".join([*rest, ""]))
     goldens.write_text(json.dumps(GOLDENS))
     monkeypatch.setattr(tables, "DOCUMENTS", [one, other])
+    monkeypatch.setattr(tables, "PICTURE", tmp_path / "picture.svg")
     monkeypatch.setattr(tables, "GOLDENS", goldens)
     monkeypatch.setattr(measure, "GOLDENS", goldens)
     return one, other, goldens
@@ -256,6 +257,7 @@ def test_the_tables_are_printed_or_written(documents, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["tables", "--write"])
     assert tables.main() == 0
     assert tables.differences(one.read_text() + other.read_text(), new) == []
+    assert tables.PICTURE.read_text() == picture.svg(new)
 
 
 def test_a_table_that_no_document_has_is_an_error(documents):

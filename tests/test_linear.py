@@ -9,6 +9,8 @@ from support.quantized import KINDS, RANGE, operand, requantized
 from pyint8dot import epilogue, floats, linear, quantize
 from pyint8dot.engine import packing, settings
 
+pytestmark = pytest.mark.each_processor
+
 W8 = np.zeros((3, 4), np.int8)
 
 

@@ -12,6 +12,8 @@ from support import views
 from pyint8dot import KernelError, matmul, pack
 from pyint8dot.engine import blocks, dispatch, kernels, settings
 
+pytestmark = pytest.mark.each_processor
+
 TYPES = (np.int8, np.uint8)
 MIXES = [(a, b) for a in TYPES for b in TYPES]
 MIX_IDS = [f"{a.__name__}-{b.__name__}" for a, b in MIXES]

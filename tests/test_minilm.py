@@ -68,6 +68,7 @@ def float_model() -> MiniLM:
     return MiniLM.load(precision="float32")
 
 
+@pytest.mark.static  # every processor gets the same bits from the int8 model
 def test_cosine_against_float32(model: MiniLM, float_model: MiniLM):
     assert len(VARIED) >= 30
     ours, reference = model.encode(VARIED), float_model.encode(VARIED)

@@ -32,6 +32,8 @@ from pyint8dot.fuse import (
 )
 from pyint8dot.mmm import mmm
 
+pytestmark = pytest.mark.each_processor
+
 # A property test may use the `kernel` fixture: the name does not change from one example to the next.
 shared_kernel = settings(
     suppress_health_check=[*settings.default.suppress_health_check, HealthCheck.function_scoped_fixture]

@@ -61,12 +61,16 @@ def test_exp2_terms_of_special_values(checker):
 
 
 @pytest.mark.native
-def test_layer_norm(checker, rng):
+@pytest.mark.parametrize("with_factor", [False, True])
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_layer_norm(checker, rng, with_residual, with_factor):
     def body(note):
         for (m, n), (place, padding) in itertools.product(SHAPES, PLACES):
             note(f"({m}, {n}) {place}")
             x, weight, bias = rows(rng, m, n) + np.float32(3), rows(rng, 1, n)[0], rows(rng, 1, n)[0]
-            float_call.layer_norm(x, weight, bias, 1e-5, place=place, padding=padding).check(checker)
+            residual = rows(rng, m, n) if with_residual else None
+            factor = rows(rng, 1, n)[0] if with_factor else None
+            float_call.LayerNorm(x, weight, bias, 1e-5, residual, factor, place=place, padding=padding).check(checker)
 
     child.check(body)
 
@@ -76,6 +80,16 @@ def test_both_ways_give_the_same_bits(rng, n):
     x, weight, bias = rows(rng, 6, n), rows(rng, 1, n)[0], rows(rng, 1, n)[0]
     strided, ones = np.asfortranarray(x), np.ones(6, np.float32)
 
+    def in_place(native):
+        """Over the rows, over the residual, and over rows that are one further in the same memory."""
+        memory = np.concatenate([x, x[:1]])
+        y, z = x.copy(), x.copy()
+        floats.layer_norm(y, weight, bias, residual=x, out=y, native=native)
+        floats.layer_norm(x, weight, bias, residual=z, out=z, native=native)
+        floats.layer_norm(memory[:-1], weight, bias, residual=x, out=memory[1:], native=native)
+        floats.layer_norm(x, weight, bias, residual=memory[1:], out=memory[:-1], native=native)
+        return y, z, memory
+
     def everything(native):
         return [
             *floats.exp2_terms(x, native=native),
@@ -84,6 +98,10 @@ def test_both_ways_give_the_same_bits(rng, n):
             floats.layer_norm(x, weight, None, native=native),
             floats.layer_norm(strided, weight[::-1], bias, native=native),
             floats.layer_norm(x.T, ones, None, native=native),
+            floats.layer_norm(x, weight, bias, residual=strided, native=native),
+            *floats.layer_norm_and_scaled(strided, weight, None, bias, residual=x, native=native),
+            *floats.layer_norm_and_scaled(x, weight, bias, weight[::-1], native=native),
+            *in_place(native),
         ]
 
     for one, other in zip(everything(True), everything(False), strict=True):

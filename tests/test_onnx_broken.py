@@ -19,7 +19,6 @@ from pyint8dot import Int8DotError
 from pyint8dot.onnx import InferenceSession, ModelError, NodeError
 from pyint8dot.onnx.structure import check_graph
 
-pytestmark = pytest.mark.anywhere
 F32 = np.float32
 # Seconds for what takes less than one; emulated, or beside other work, it takes longer.
 PATIENCE = 30 if "QEMU_CPU" in os.environ else 3

@@ -10,7 +10,6 @@ from support.onnx_graphs import data, model, node
 
 from pyint8dot.onnx import InferenceSession, ModelError, NodeError
 
-pytestmark = pytest.mark.anywhere
 F32 = np.float32
 
 

@@ -12,7 +12,6 @@ from support.onnx_graphs import data, node
 
 from pyint8dot.onnx import InferenceSession, SessionOptions
 
-pytestmark = pytest.mark.anywhere
 F32 = np.float32
 
 

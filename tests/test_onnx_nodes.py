@@ -55,7 +55,12 @@ INTEGER_MODULES = (
 ).split()
 FLOAT_MODULES = (
     "globalaveragepool averagepool lppool lrn softmax logsoftmax layernormalization erf gelu concat gather slice transpose clip "
-    "reducel2 reducemax conv gemm matmul rangeop expand split"
+    "reducel2 reducemax conv gemm matmul rangeop expand split "
+    "resize upsample convtranspose hardsigmoid hardswish prelu elu selu celu softplus softsign mish swish thresholdedrelu "
+    "shrink sigmoid reducesum reducemean reduceprod reducemin reducel1 reducesumsquare reduce_log_sum reduce_log_sum_exp "
+    "argmax argmin cumsum topk gatherelements gathernd scatterelements scatternd onehot nonzero compress trilu "
+    "depthtospace spacetodepth instance_normalization groupnormalization lpnormalization rmsnormalization einsum lstm gru "
+    "rnn sign pow div mod"
 ).split()
 
 
@@ -123,9 +128,11 @@ def test_plugged_into_the_reference_evaluator(integer_cases, name, kernel):
 @pytest.mark.static
 def test_no_valid_node_is_refused(node_cases):
     """Whatever ONNX tests of these operators, of any type, loads, and gives the right answer by one way or the other."""
-    wrong = []
+    wrong, by_reference = [], set()
     for name, case in node_cases.items():
         session = InferenceSession(case.model.SerializeToString())
+        if not {"bfloat16", "expanded"} & set(name.split("_")):
+            by_reference.update(session.report().reference_ops())
         for feed, outputs in pairs(case):
             for got, wanted in zip(session.run(None, feed), outputs, strict=True):
                 same = got.dtype == wanted.dtype and got.shape == wanted.shape
@@ -134,5 +141,9 @@ def test_no_valid_node_is_refused(node_cases):
                 ):
                     wrong.append(name)
     # The reference stacks what a Loop collects with one dimension too many, so these fail there as well.
-    assert not [name for name in wrong if not (name.startswith("range_") and name.endswith("_expanded"))]
-    assert len(node_cases) > 150
+    wrong = [name for name in wrong if not (name.startswith("range_") and name.endswith("_expanded"))]
+    # Corners are aligned to those of the whole result, as in onnxruntime; ONNX's own take a length that is no integer.
+    assert wrong == [f"resize_downsample_scales_{mode}_align_corners" for mode in ("linear", "cubic")]
+    # Of types narrower than 8 bits, with indices as a second result, and with a wider filter for what becomes smaller.
+    assert by_reference <= {"DequantizeLinear", "QuantizeLinear", "MaxPool", "Resize"}
+    assert len(node_cases) > 500

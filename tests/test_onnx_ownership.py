@@ -14,7 +14,6 @@ from pyint8dot.onnx.load import read_model
 from pyint8dot.onnx.program import owning
 from pyint8dot.onnx.registry import CONTAINERS, FRESH, OPERATORS, VIEWS, Site
 
-pytestmark = pytest.mark.anywhere
 F32 = np.float32
 
 

@@ -442,6 +442,102 @@ def test_product_written_in_the_order_of_its_transpose(rng):
     assert got.flags.c_contiguous
 
 
+@pytest.mark.parametrize(
+    ("residual", "factor", "bias"),
+    [
+        ((2, 5, 24), (24,), "bias"),
+        ((2, 5, 24), None, "-"),
+        ((5, 24), (24,), "bias"),
+        ((2, 5, 24), (1,), "bias"),
+        ((1, 24), None, "bias"),
+    ],
+)
+def test_normalisation_of_a_sum(rng, residual, factor, bias):
+    """The sum, and the result times a row for whatever quantises it, at once; what broadcasts step by step."""
+    feed = {"x": rng.standard_normal((2, 5, 24)).astype(F32), "r": rng.standard_normal(residual).astype(F32)}
+    constants = {"scale": rng.standard_normal(24).astype(F32), "bias": rng.standard_normal(24).astype(F32)}
+    nodes = [node("Add", "r x", "sum"), node("LayerNormalization", f"sum scale {bias}", "y", epsilon=1e-3)]
+    if factor:
+        constants["factor"] = rng.standard_normal(factor).astype(F32)
+        nodes.append(node("Mul", "y factor", "z"))
+    made = model(nodes, feed, {"y": F32, **({"z": F32} if factor else {})}, constants)
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["AddNormalization"]
+    for got, want in zip(session.run(None, feed), reference(made, feed), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sum_that_others_read_stays(rng):
+    feed = {"x": rng.standard_normal((2, 8)).astype(F32), "r": rng.standard_normal((2, 8)).astype(F32)}
+    nodes = [node("Add", "r x", "sum"), node("LayerNormalization", "sum scale", "y")]
+    made = model(nodes, feed, {"y": F32, "sum": F32}, {"scale": np.ones(8, F32)})
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["Add", "LayerNormalization"]
+    for got, want in zip(session.run(None, feed), reference(made, feed), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def attention_nodes(scale, masked, turned):
+    """Scores, their scale and mask or not, softmax, values, and a Transpose or not, as exporters of BERT write them."""
+    nodes = [node("MatMul", "q k", "s0" if scale else "s1")]
+    if scale:
+        nodes.append(node(scale, "s0 number" if scale == "Div" else "number s0", "s1"))
+    if masked:
+        nodes.append(node("Add", masked, "s2"))
+    nodes += [node("Softmax", "s2" if masked else "s1", "p", axis=-1)]
+    nodes += [node("MatMul", "p v", "c" if turned else "y")]
+    return [*nodes, *([node("Transpose", "c", "y", perm=turned)] if turned else [])]
+
+
+ATTENTIONS = {
+    "bert": ("Div", "s1 mask", [0, 2, 1, 3], (2, 3, 5, 8), (2, 3, 8, 7), (2, 3, 7, 4), (2, 1, 1, 7)),
+    "own mask first": ("Mul", "mask s1", None, (2, 3, 5, 8), (2, 3, 8, 7), (2, 3, 7, 4), (5, 7)),
+    "no mask": ("Mul", None, [0, 2, 1, 3], (1, 3, 1, 8), (1, 3, 8, 1), (1, 3, 1, 4), ()),
+    "no scale": (None, "s1 mask", None, (3, 5, 8), (3, 8, 7), (3, 7, 4), (3, 1, 7)),
+    "three dimensions": ("Mul", "s1 mask", [1, 0, 2], (3, 5, 8), (3, 8, 7), (3, 7, 4), (7,)),
+    "shared keys": ("Mul", "s1 mask", None, (2, 3, 5, 8), (2, 1, 8, 7), (3, 7, 4), (2, 1, 5, 1)),
+    "wide mask": ("Mul", "s1 mask", None, (1, 1, 1, 8), (1, 1, 8, 1), (1, 1, 7, 4), (2, 3, 5, 7)),
+    "no keys": ("Mul", "s1 mask", None, (2, 3, 5, 8), (2, 3, 8, 0), (2, 3, 0, 4), (1,)),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention(rng, name):
+    scale, masked, turned, *shapes = ATTENTIONS[name]
+    *operands, mask = (rng.standard_normal(shape).astype(F32) for shape in shapes)
+    mask = np.where(rng.random(mask.shape) < 0.3, np.finfo(F32).min, mask)
+    feed = dict(zip("qkv", operands, strict=True)) | ({"mask": mask} if masked else {})
+    constants = {"number": F32(3 if scale == "Div" else 0.4)} if scale else {}
+    symbols = {key: (F32, [f"{key}{i}" for i in range(x.ndim)]) for key, x in feed.items()}
+    made = model(attention_nodes(scale, masked, turned), symbols, {"y": F32}, constants)
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["Attention"]
+    [got] = session.run(None, feed)
+    want = np.zeros(got.shape) if name == "no keys" else reference(made, feed)[0]
+    assert got.shape == want.shape
+    assert got.flags.c_contiguous
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+
+
+def test_what_is_no_attention(rng):
+    """Scores that somebody else reads, a softmax along another axis, a scale that is no constant."""
+    q, k, v = (rng.standard_normal(shape).astype(F32) for shape in ((2, 3, 4, 5), (2, 3, 5, 4), (2, 3, 4, 5)))
+    feed = {"q": q, "k": k, "v": v}
+    plain = attention_nodes("Mul", None, None)
+    along = [node("Softmax", "s1", "p", axis=2) if each.op_type == "Softmax" else each for each in plain]
+    number = {"number": F32(0.4)}
+    for made in (
+        model(plain, feed, {"y": F32, "p": F32}, number),
+        model(along, feed, {"y": F32}, number),
+        model(plain, feed | {"number": np.ones((2, 1, 4, 4), F32)}, {"y": F32}),
+    ):
+        inputs = feed if len(made.graph.input) == 3 else feed | {"number": np.ones((2, 1, 4, 4), F32)}
+        session = InferenceSession(data(made))
+        assert "Attention" not in ops_of(session)
+        for got, want in zip(session.run(None, inputs), reference(made, inputs), strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+
+
 def test_dequantised_table_is_not_made_whole(rng):
     """Rows are picked before they are made floats: the table of an embedding stays 8 bits wide."""
     constants = {

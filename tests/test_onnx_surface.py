@@ -21,7 +21,6 @@ from support.onnx_graphs import data, model, node
 from pyint8dot import onnx as ours
 from pyint8dot.onnx import InputError, MissingFileError, ModelError, NodeError, as_onnxruntime, standin
 
-pytestmark = pytest.mark.anywhere
 F32 = np.float32
 
 # What clients use of it; the rest is about devices, plugins and formats that are not here.

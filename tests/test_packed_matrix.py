@@ -22,6 +22,8 @@ from pyint8dot.engine.kernels import KERNELS
 from pyint8dot.engine.packing import PackedMatrix, RowMajor, pack
 from pyint8dot.errors import KernelError
 
+pytestmark = pytest.mark.each_processor
+
 LAYOUTS = [*rows.PACKED, RowMajor()]
 
 # Layouts that no kernel reads.

@@ -16,6 +16,8 @@ from pyint8dot.engine import blocks as cut
 from pyint8dot.engine import dispatch, kernels, native, operand, packing, recipe, settings
 from pyint8dot.fuse import BinOp, BinScalar, RoundingPolicy, Scaler
 
+pytestmark = pytest.mark.each_processor
+
 # The function of this name hides it.
 linear_module = importlib.import_module("pyint8dot.linear")
 

@@ -11,7 +11,7 @@ from support.program import Program, Record
 
 from pyint8dot.engine import kernels, library
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.each_processor]
 
 
 def run(checker, prepared):

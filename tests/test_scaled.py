@@ -13,6 +13,8 @@ from pyint8dot.engine import blocks, kernels
 from pyint8dot.epilogue import dequantize
 from pyint8dot.linear import ScaledProduct
 
+pytestmark = pytest.mark.each_processor
+
 F32 = np.dtype(np.float32)
 
 

@@ -82,6 +82,7 @@ def sentences(count):
     return [" ".join(rng.choice(words, rng.integers(3, 12))) for _ in range(count)]
 
 
+@pytest.mark.static  # every processor gets the same bits
 def test_recall_on_embeddings():
     """Made-up sentences lie closer together than real ones do, which makes it harder."""
     vectors = MiniLM.load().encode(sentences(260))

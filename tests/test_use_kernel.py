@@ -105,6 +105,7 @@ MODELS = {"cortex-a72": frozenset({"asimd"}), "neoverse-n1": frozenset({"asimd",
 INFO = "import json; from pyint8dot.engine import dispatch; print(json.dumps(dispatch.kernel_info()))"
 
 
+@pytest.mark.each_processor
 def test_a_child_process_chooses_the_best():
     done = child(INFO)
     assert done.returncode == 0, done.stderr
@@ -116,6 +117,7 @@ def test_a_child_process_chooses_the_best():
         assert info["chosen"] == rows.best(MODELS[model]).name
 
 
+@pytest.mark.each_processor
 def test_a_child_process_obeys_both_variables():
     baseline = [name for name in dispatch.supported() if KERNELS[name].features <= {"asimd"}]
     done = child(

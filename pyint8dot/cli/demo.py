@@ -250,7 +250,10 @@ def main(arguments: list[str]) -> int:
     int
         Exit code: 1 if something differs or the extra is not installed.
     """
-    parser = argparse.ArgumentParser(prog="python -m pyint8dot demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pyint8dot demo",
+        description="Embed real sentences by an int8 MiniLM, and run two whole ONNX models, on every kernel that this machine runs.",
+    )
     parser.add_argument(
         "--length", type=int, default=LENGTH, help="tokens a sentence is padded to (default %(default)s)"
     )

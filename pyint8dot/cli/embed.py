@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     found = argparse.ArgumentParser(
         prog="python -m pyint8dot embed",
-        description="Embed the lines of a text by an int8 MiniLM and save an index of them, for `search`.",
+        description="Embed the lines of a text by an int8 MiniLM and save an index of them, for the command search.",
         epilog="Needs the extra: pip install 'pyint8dot[models]'. Empty lines are left out.",
     )
     found.add_argument("text", metavar="FILE.txt", help="UTF-8; - is the standard input")

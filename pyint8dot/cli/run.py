@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyint8dot.cli.bench import machine
+from pyint8dot.cli.bench.command import plot_file, write_whole
+from pyint8dot.cli.bench.plot import require
 from pyint8dot.cli.command import carried_out
+from pyint8dot.engine import trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyint8dot.engine.trace import Recorder
     from pyint8dot.onnx import InferenceSession, TensorInfo
 
 SEED = 0
@@ -38,7 +44,14 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--repeat", type=int, default=1, metavar="N", help="runs, after one that is not counted if above 1"
     )
-    found.add_argument("--profile", action="store_true", help="print time by operator and kernel, and each node")
+    found.add_argument(
+        "--profile",
+        action="store_true",
+        help="print where the time goes, by operator and node, and into products, packing, epilogues and the rest, on one thread",
+    )
+    found.add_argument(
+        "--plot", metavar="FILE.png", type=plot_file, help="draw the profile by operator (png, svg or pdf)"
+    )
     return found
 
 
@@ -59,6 +72,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    profiled = arguments.profile or arguments.plot is not None
+    if arguments.plot is not None:
+        require()
+    if profiled and (arguments.threads or 1) != 1:
+        raise ValueError(f"--profile is of one thread, got --threads {arguments.threads}")
+    with trace.recording() if profiled else contextlib.nullcontext() as recorder:
+        _run_model(arguments, recorder)
+
+
+def _run_model(arguments: argparse.Namespace, recorder: Recorder | None) -> None:
+    """Run the model, and profile it where there is a recorder."""
     # Only this command needs the onnx package.
     from pyint8dot.onnx import InferenceSession  # noqa: PLC0415
 
@@ -66,7 +90,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--repeat must be at least 1, got {arguments.repeat}")
     files, targets = _pairs("--input", arguments.input), _pairs("--output", arguments.output)
     dims = {name: int(size) for name, size in _pairs("--dim", arguments.dim).items()}
-    session = InferenceSession(arguments.model, kernel=arguments.kernel, num_threads=arguments.threads)
+    count = arguments.threads if recorder is None else 1
+    session = InferenceSession(arguments.model, kernel=arguments.kernel, num_threads=count)
     known = {info.name for info in session.get_inputs()}
     if unknown := set(files) - known:
         raise ValueError(f"the model has no input {min(unknown)!r}; it has {', '.join(sorted(known))}")
@@ -86,7 +111,25 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"output {name}: {_summary(value)}")
         if name in targets:
             np.save(Path(targets[name]), value)
-    _print_report(session, arguments.profile)
+    _print_report(session, recorder is not None)
+    if recorder is not None:
+        _profile(session, feed, recorder, arguments)
+
+
+def _profile(
+    session: InferenceSession, feed: dict[str, np.ndarray], recorder: Recorder, arguments: argparse.Namespace
+) -> None:
+    from pyint8dot.cli.run_plot import draw  # noqa: PLC0415 - it needs the onnx package
+    from pyint8dot.onnx.profile import measure  # noqa: PLC0415
+
+    profile = measure(session, feed, arguments.repeat, recorder)
+    print(f"\n{profile}")
+    if arguments.plot is not None:
+        title = f"{Path(arguments.model).name} on {session.kernel}"
+        if machine.describe()["emulated"]:
+            title = f"EMULATED. {machine.NOTHING_PROVED}\n{title}"
+        form = arguments.plot.suffix[1:].lower()
+        write_whole(arguments.plot, lambda part: draw(part, form, profile, title))
 
 
 def _print_report(session: InferenceSession, profile: bool) -> None:

@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m pyint8dot search", description="Find the lines of an embedded text that are nearest to a query."
     )
-    found.add_argument("folder", metavar="FOLDER", help="what `embed` has made")
+    found.add_argument("folder", metavar="FOLDER", help="what the command embed has made")
     found.add_argument("query", nargs="+", metavar="QUERY", help="one or more, each in quotes")
     found.add_argument("-k", type=int, default=5, metavar="N", help="lines to show (5)")
     found.add_argument("--threads", type=int, metavar="N", help="threads of a search")

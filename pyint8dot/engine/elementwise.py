@@ -18,7 +18,7 @@ from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["dequantize", "dynamic_quantize", "lookup", "quantize", "quantize_rows"]
+__all__ = ["dequantize", "dynamic_quantize", "forget", "lookup", "quantize", "quantize_rows"]
 
 #: Values that may be divided while the interpreter's lock is held: ten microseconds at most on the usual cores.
 HELD_VALUES = 1 << 12
@@ -158,3 +158,9 @@ def _quantize_rows(k: int) -> bytes | None:
     program = Program()
     program.quantize_rows(x=LEFT, q=RESULT, ld_x=4 * k, ld_q=k, m=ROWS, k=k, scale=FIRST, status=STATUS)
     return program.tail(EXTENDED)
+
+
+def forget() -> None:
+    """Drop all programs, which hold a way to call native code."""
+    for programs in (_dynamic_quantize, _quantize, _dequantize, _lookup, _quantize_rows):
+        programs.cache_clear()

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyint8dot.arguments import quantized
 from pyint8dot.engine import dispatch, kernels, layouts
 from pyint8dot.engine.immutable import Immutable
 from pyint8dot.engine.layouts import Layout, PackedFormat, PackedI8K4, RowMajor, Writer, moved_to_int8, pack_into
 from pyint8dot.engine.operand import Operand, Store
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from numpy.typing import ArrayLike, NDArray
 
     from pyint8dot.engine.kernels import Kernel
@@ -70,6 +72,13 @@ class PackedMatrix(Immutable):
     >>> b = PackedMatrix(np.eye(3, dtype=np.int8))
     >>> b.shape, b.column_sums
     ((3, 3), array([1, 1, 1], dtype=int32))
+
+    The operator of numpy's arrays takes it, and ``np.asarray`` makes the matrix again.
+
+    >>> np.full((1, 3), -5, np.int8) @ b
+    array([[-5, -5, -5]], dtype=int32)
+    >>> np.asarray(b)[0]
+    array([1, 0, 0], dtype=int8)
     """
 
     __slots__ = ("_operands", "_store", "here")
@@ -81,9 +90,7 @@ class PackedMatrix(Immutable):
     here: Operand | None
 
     def __init__(self, b: ArrayLike, layout: str | None = None) -> None:
-        array = np.asarray(b)
-        if array.dtype not in (np.int8, np.uint8):
-            raise TypeError(f"b must be int8 or uint8, got {array.dtype}")
+        array = quantized("b", b)
         if array.ndim != 2:
             raise ValueError(f"b must be two-dimensional to be packed, got {array.ndim} dimension(s)")
         chosen = dispatch.select().for_columns(array.shape[1]).right if layout is None else layouts.layout(layout)
@@ -140,6 +147,32 @@ class PackedMatrix(Immutable):
         """Return the original matrix: shape (k, n), the original dtype, C order, a new array."""
         return _moved_back(self._store.values(), self.dtype)
 
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """The original matrix for ``np.asarray``, always a new array."""
+        if copy is False:
+            raise ValueError("a PackedMatrix has no array that could be had without a copy")
+        return self.unpack().astype(dtype or self.dtype, copy=False)
+
+    def __rmatmul__(self, a: ArrayLike) -> NDArray[np.int32]:
+        return _matmul(a, self)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """``a @ packed`` of an array, which numpy asks for here; no other function of numpy takes a packed matrix as it is."""
+        if ufunc is not np.matmul or method != "__call__" or set(kwargs) - {"out"}:
+            return NotImplemented
+        [out] = kwargs.get("out", (None,))
+        return _matmul(inputs[0], inputs[1], out)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """``np.dot(a, packed)``; others would make products that wrap in int8, or an array at each call."""
+        if func is np.dot:
+            return _matmul(*args, **kwargs)
+        if func in (np.shape, np.ndim):
+            return getattr(self, func.__name__)
+        raise TypeError(
+            f"numpy.{func.__name__} does not take a PackedMatrix: numpy.asarray makes the matrix of it again"
+        )
+
     def __copy__(self) -> PackedMatrix:
         return self
 
@@ -151,6 +184,12 @@ class PackedMatrix(Immutable):
 
     def __repr__(self) -> str:
         return f"PackedMatrix(shape={self.shape}, dtype={self.dtype}, layout={self.layout!r}, nbytes={self.nbytes})"
+
+
+def _matmul(a: ArrayLike, b: ArrayLike | PackedMatrix, out: NDArray[np.int32] | None = None) -> NDArray[np.int32]:
+    from pyint8dot.matmul import matmul  # noqa: PLC0415 - which imports this module
+
+    return matmul(a, b, out=out)
 
 
 def _restore(shape: tuple[int, int], dtype: str, layout: str, data: NDArray[np.int8]) -> PackedMatrix:

@@ -312,6 +312,13 @@ class Program:
 
     # Functions of float32 rows.
 
+    def attention(
+        self, *, q: Argument, k: Argument, v: Argument, y: Argument, mask: Argument, scale: Argument, geometry: Argument,
+        scratch: Argument,
+    ) -> None:  # fmt: skip
+        """Softmax to the base 2 of products of queries and keys, times the values, head by head."""
+        self._add("attention", q, k, v, y, mask, scale, geometry, scratch)
+
     def exp2_terms(
         self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, scale: Argument,
         sums: Argument,
@@ -321,17 +328,20 @@ class Program:
 
     def layer_norm(
         self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, weight: Argument,
-        bias: Argument, eps: Argument,
+        bias: Argument, eps: Argument, residual: Argument = None, ld_residual: Argument = 0, factor: Argument = None,
+        z: Argument = None, ld_z: Argument = 0,
     ) -> None:  # fmt: skip
-        """Layer normalisation."""
-        self._add("layer_norm", x, y, ld_x, ld_y, m, n, weight, bias, eps)
+        """Layer normalisation, of a sum with a residual where there is one; the same times a factor where there is one."""
+        self._add(
+            "layer_norm", x, y, ld_x, ld_y, m, n, weight, bias, eps, residual, ld_residual, factor, z, ld_z
+        )  # fmt: skip
 
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "depthwise", "depthwise_sdot", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
-    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "keep_above", "exp2_terms",
-    "layer_norm",
+    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "keep_above", "attention",
+    "exp2_terms", "layer_norm",
 )  # fmt: skip
 #: Maxima of windows, by type.
 MAX_POOLS = {np.dtype(np.int8): "max_pool_i8", np.dtype(np.uint8): "max_pool_u8", np.dtype(np.float32): "max_pool_f32"}

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyint8dot import floats
+from pyint8dot.attention import attention as attend
 from pyint8dot.engine.packing import pack
 from pyint8dot.linear import linear
 from pyint8dot.matmul import matmul
@@ -142,8 +143,7 @@ def joined(maps: Sequence[Affine]) -> Affine:
 
 def add_norm(y: FloatArray, residual: FloatArray, norm: Norm) -> FloatArray:
     """Layer normalisation of ``y + residual``, in `y`."""
-    np.add(y, residual, out=y)
-    return floats.layer_norm(y, norm.weight, norm.bias, eps=EPS, out=y)
+    return floats.layer_norm(y, norm.weight, norm.bias, eps=EPS, residual=residual, out=y)
 
 
 def attention(projected: FloatArray, spans: Sequence[Span]) -> FloatArray:
@@ -165,13 +165,9 @@ def attention(projected: FloatArray, spans: Sequence[Span]) -> FloatArray:
     result: FloatArray = np.empty((rows, width // 3), dtype=np.float32)
     heads = result.reshape(rows, HEADS, -1)
     for span in spans:
-        # Views with the heads in front: the strided matrices go to the float product as they are.
-        queries = parts[span.rows, 0].transpose(1, 0, 2)
-        keys = parts[span.keys, 1].transpose(1, 2, 0)
-        values = parts[span.keys, 2].transpose(1, 0, 2)
-        scores: FloatArray = np.matmul(queries, keys)
-        terms, sums = floats.exp2_terms(scores, out=scores)
-        target = heads[span.rows].transpose(1, 0, 2)
-        np.matmul(terms, values, out=target)
-        np.divide(target, sums, out=target)
+        # Views with the heads in front, which attention takes as they lie.
+        queries, keys, values = (
+            parts[rows, i].transpose(1, 0, 2)[None] for i, rows in enumerate((span.rows, span.keys, span.keys))
+        )
+        attend(queries, keys, values, out=heads[span.rows].transpose(1, 0, 2)[None])
     return result

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot import floats
 from pyint8dot.models import checkpoint as files
-from pyint8dot.models.layers import EPS, EncoderLayer, FloatLinear, Int8Linear, Span
+from pyint8dot.models.layers import EncoderLayer, FloatLinear, Int8Linear, Span, add_norm
 from pyint8dot.models.text import Ids, Tokenizer
 
 if TYPE_CHECKING:
@@ -263,8 +262,7 @@ class MiniLM:
     def _hidden(self, ids: Ids, positions: Ids, spans: Sequence[Span]) -> FloatArray:
         """Last hidden state, shape (rows, 384), of flat rows."""
         x = self._words.lookup(ids)
-        np.add(x, self._positions[positions], out=x)
-        floats.layer_norm(x, self._norm.weight, self._norm.bias, eps=EPS, out=x)
+        add_norm(x, self._positions[positions], self._norm)
         special = np.unique(np.concatenate([span.ends() for span in spans]))
         for layer in self.layers:
             x = layer(x, spans, special)

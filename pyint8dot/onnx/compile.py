@@ -11,13 +11,57 @@ from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import Graph, Node
 
 # The modules below enter their operators into the table when they are imported.
-from pyint8dot.onnx.ops import containers, control, convolutions, elementwise, neural, products, qdq, shapes, windows
+from pyint8dot.onnx.ops import (
+    activations,
+    attention,
+    containers,
+    contrib,
+    control,
+    convolutions,
+    elementwise,
+    indexing,
+    nbits,
+    neural,
+    normalisation,
+    products,
+    qdq,
+    quantised,
+    recurrent,
+    reductions,
+    resampling,
+    shapes,
+    transformer,
+    transposed,
+    windows,
+)
 from pyint8dot.onnx.program import Program, Step, owning
 from pyint8dot.onnx.reference import lower_by_reference
 from pyint8dot.onnx.registry import CONTAINERS, FRESH, OPERATORS, VIEWS, Function, Site
 
 __all__ = ["compile_graph", "lower"]
-_ROOMS = (containers, control, convolutions, elementwise, neural, products, qdq, shapes, windows)
+_ROOMS = (
+    activations,
+    attention,
+    containers,
+    contrib,
+    control,
+    convolutions,
+    elementwise,
+    indexing,
+    nbits,
+    neural,
+    normalisation,
+    products,
+    qdq,
+    quantised,
+    recurrent,
+    reductions,
+    resampling,
+    shapes,
+    transformer,
+    transposed,
+    windows,
+)
 
 
 def lower(site: Site) -> tuple[Function, str]:
@@ -33,7 +77,7 @@ def lower(site: Site) -> tuple[Function, str]:
     function : callable
         What runs.
     by : str
-        What does the work: `"numpy"`, the kernel, or `"onnx reference"`.
+        What does the work: the kernel, `"native"` for other native code, `"numpy"`, or `"onnx reference"`.
 
     Raises
     ------

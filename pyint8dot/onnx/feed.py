@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pyint8dot.arguments import plain
 from pyint8dot.onnx.errors import InputError
 from pyint8dot.onnx.graph import TensorInfo
 
@@ -62,9 +63,9 @@ def _container(info: TensorInfo, value: Any) -> Any:
 
 def _plain(info: TensorInfo, value: Any) -> np.ndarray:
     try:
-        array = np.asarray(value)
+        array = plain(f"input {info.name!r}", value)
     except Exception as error:  # noqa: BLE001 - whatever an object does when it is made an array
-        raise InputError(f"input {info.name!r} must be {info.type}: {error}") from None
+        raise InputError(f"{error}; it must be {info.type}") from None
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

@@ -13,6 +13,7 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 
+from pyint8dot.onnx.contrib.inference import infer, write_out
 from pyint8dot.onnx.errors import MissingFileError, ModelError
 from pyint8dot.onnx.structure import check_graph, graphs_of
 from pyint8dot.onnx.tensors import Files, check_tensors
@@ -80,6 +81,7 @@ def read_model(source: Source, max_bytes: int, overrides: Overrides | None = Non
         check_tensors(model, files, max_bytes)
         check_graph(model.graph)
         model = _inline(model)
+        write_out(model)
         return _check_types(model)
     except ModelError:
         raise
@@ -241,13 +243,13 @@ def _check_model(model: onnx.ModelProto) -> None:
 def _check_types(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         _check_model(model)
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        return infer(model)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"not a valid model: {_first_line(error)}") from None
     except onnx.shape_inference.InferenceError as error:
         # Nested, it is about the body that onnx itself gives an operator, some of which do not pass: no fault of the model.
         if str(error).count("Inference error(s)") > 1:
-            return onnx.shape_inference.infer_shapes(model, check_type=True)
+            return infer(model, strict=False)
         raise ModelError(f"types or shapes do not fit: {_first_line(error)}") from None
     except ValueError as error:
         # Protobuf cannot write more than 2 GiB, which these checks would need; the checks above have been made.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pyint8dot.engine import dispatch
+from pyint8dot.engine import dispatch, library
 from pyint8dot.onnx.graph import Graph, Node
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ FRESH = {
         "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Round Shape Sigmoid Sin Size Softmax Sqrt Sub Sum "
         "Tanh Tile Where Xor"
     ).split()),
-    *(("pyint8dot", op) for op in "ConvFloat Gelu Lookup MatMulFloat MatMulTranspose".split()),
+    *(("pyint8dot", op) for op in "AddNormalization Attention ConvFloat Gelu Lookup MatMulFloat MatMulTranspose".split()),
 }  # fmt: skip
 
 
@@ -115,6 +115,11 @@ class Site:
     absorbed: set[int] = field(default_factory=set)
     compiler: Callable[[Graph], Program] | None = None
     programs: list[tuple[str, Program]] = field(default_factory=list)
+
+    def native(self) -> None:
+        """Say that native code that is no product does the work, where there is a library."""
+        if library.status() is None:
+            self.by = "native"
 
     @property
     def opset(self) -> int:

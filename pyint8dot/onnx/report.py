@@ -23,7 +23,7 @@ class Row:
     covers : tuple of str
         The model's operators it stands for.
     by : str
-        What runs it: a kernel of this package, `"numpy"`, or `"onnx reference"`.
+        What runs it: a kernel of this package, `"native"` for other native code, `"numpy"`, or `"onnx reference"`.
     seconds : float
         Mean time of one run; 0 before the first.
     """

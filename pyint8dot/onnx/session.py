@@ -20,7 +20,7 @@ from pyint8dot.onnx.feed import checked, listing
 from pyint8dot.onnx.graph import Graph, TensorInfo, tensor_info
 from pyint8dot.onnx.load import Overrides, Source, overridable, read_model
 from pyint8dot.onnx.options import PROVIDER, RunOptions, SessionOptions, get_available_providers, normalized_providers
-from pyint8dot.onnx.program import Program, Room, Take, copied, taking
+from pyint8dot.onnx.program import Program, Room, Step, Take, copied, taking
 from pyint8dot.onnx.report import Report
 from pyint8dot.onnx.rewrite.patterns import fuse
 from pyint8dot.onnx.values import IOBinding, ModelMetadata, OrtValue
@@ -257,6 +257,11 @@ class InferenceSession:
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
         """Run the model once on what is bound; `iobinding` has the results afterwards."""
         iobinding.run(self, run_options)
+
+    @property
+    def steps(self) -> list[Step]:
+        """What a run calls, in its order; functions may be replaced by others that do the same."""
+        return self._program.steps
 
     def report(self) -> Report:
         """Return what runs each node, and what it has cost since the session was made or `reset_report` was called.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pyint8dot.arguments import plain
 from pyint8dot.search.arguments import as_ids, positive
 from pyint8dot.search.part import Part, native_layout
 from pyint8dot.search.scan import Corpus
@@ -59,7 +60,7 @@ class Vectors:
             self._dim = positive("dim", dim)
             coded("vectors", np.empty((0, self._dim), np.float32), self._dim, metric)
             return
-        first = np.asarray(vectors)
+        first = plain("vectors", vectors)
         self._dim = positive("dim", dim) if dim is not None else first.shape[-1] if first.ndim else 0
         self.add(first, ids, scales=scales)
 
@@ -123,7 +124,7 @@ class Vectors:
             A shape is wrong, a value is not finite or beyond 2**50, an id is negative or in use, or the index rescores and `vectors`
             are int8, of which there is nothing more to keep.
         """
-        array = np.asarray(vectors)
+        array = plain("vectors", vectors)
         array = array[None] if array.ndim == 1 else array
         made = coded("vectors", array, self._dim, self._metric, scales)
         if self._keep is not None and made.values is None:

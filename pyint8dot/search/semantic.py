@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pyint8dot.arguments import plain
 from pyint8dot.search.index import Index
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def semantic_search(
     if isinstance(corpus_embeddings, Index):
         index = corpus_embeddings
     else:
-        corpus = np.asarray(corpus_embeddings)
+        corpus = plain("corpus_embeddings", corpus_embeddings)
         index = Index(corpus, metric=metric, keep="float32" if corpus.dtype.kind == "f" else None)
     scores, ids = index.search(query_embeddings, top_k, rescore=index.keep is not None, num_threads=num_threads)
     return [

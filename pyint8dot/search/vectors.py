@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from pyint8dot.arguments import plain
 from pyint8dot.arguments import scales as float_scales
 from pyint8dot.engine import elementwise
 from pyint8dot.engine.kernels import EXACT_K
@@ -69,7 +70,7 @@ def coded(
     ValueError
         They are not finite or too large, or have another dimension than `dim`.
     """
-    array: Array = np.asarray(vectors)
+    array: Array = plain(name, vectors)
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2:

@@ -17,6 +17,7 @@ ROOT = HOME / "root"  # the AArch64 userland, unpacked, never installed
 SITE = HOME / "site"  # the AArch64 wheels
 CPUS = HOME / "cpu"  # one `qemu -L` folder a CPU model
 TOOLS = HOME / "tools"  # programs of this machine that the system has not
+SPHINX = HOME / "sphinx"  # what `make docs` needs beside HOST
 HOST_PYTHON = HOST / "bin" / "python"
 
 

@@ -23,7 +23,6 @@ from emulation import control, layout
 from support import rows
 
 import build
-from pyint8dot.engine import kernels
 
 REPORTS = layout.HOME / "reports"
 # The targets of other systems, whose libraries the loader of the tests maps.
@@ -32,7 +31,7 @@ FOREIGN = sorted(set(build.TARGETS) - {"linux-aarch64"})
 # placements of buffers does, the code being the same.
 ENTRY_TESTS = ("abi", "run", "gather", "native_floats", "packing", "kernels")
 LESS = "not -start] and not one_hot"
-BEAT = 30  # seconds between two lines of progress
+FIRST_BEAT, BEAT = 5, 30  # seconds to the first line of progress, and between two
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,8 @@ class Run:
     builtin: bool = True
     #: Whether single entries of the library are called in it.
     entries: bool = True
-    #: Whether it does what no kernel has a part in: one AArch64 processor is enough for that, beside this machine's own.
-    anywhere: bool = False
-    #: The kernels whose tests other runs carry out: the code of a kernel is the same on every processor that runs it.
-    elsewhere: frozenset[str] = frozenset()
+    #: The features of processors whose runs carry out the tests that need no more: code is the same on all that run it.
+    shown: frozenset[str] | None = None
     #: The target whose library takes the place of this machine's, of another system; only the entries are tested then.
     image: str | None = None
 
@@ -100,24 +97,20 @@ class Run:
 def runs(kind: str) -> list[Run]:
     """Return the runs of a machine of this kind, the longest first."""
     if kind != "emulated":
-        return [Run("host", layout.HOST_PYTHON, anywhere=True)]
-    *models, last = layout.MODELS
-    able = models[-1]
+        return [Run("host", layout.HOST_PYTHON)]
     emulated = []
-    known: frozenset[str] = frozenset()
-    for model in models:
-        emulated.append(
-            Run(model.name, layout.PYTHON, model.cpu, model.features, anywhere=model is able, elsewhere=known)
-        )
-        known |= {row.name for row in kernels.KERNELS.values() if row.features <= model.features}
-    # The last has what the one before it has, and SVE, which only numpy uses. So it goes without the builtin, and without
-    # the calls of single entries: neither has a part in those.
-    but_best = known - {rows.best(last.features).name}
+    shown: list[frozenset[str] | None] = [None]
+    for model in layout.MODELS[:-1]:
+        emulated.append(Run(model.name, layout.PYTHON, model.cpu, model.features, shown=shown[-1]))
+        shown.append(model.features)
+    # The last has what the one before it has, and SVE, which only numpy uses. So it goes through the same tests, without the
+    # builtin, and without the calls of single entries: neither has a part in those.
+    last, able = layout.MODELS[-1], layout.MODELS[-2]
     emulated.append(
-        Run(last.name, layout.PYTHON, last.cpu, last.features, builtin=False, entries=False, elsewhere=but_best)
+        Run(last.name, layout.PYTHON, last.cpu, last.features, builtin=False, entries=False, shown=shown[-2])
     )
     images = [Run(target, layout.PYTHON, able.cpu, able.features, image=target) for target in FOREIGN]
-    return [*emulated, *images, Run("host", layout.HOST_PYTHON, None, frozenset(), anywhere=True)]
+    return [*emulated, *images, Run("host", layout.HOST_PYTHON, None, frozenset())]
 
 
 def clock(began: float) -> str:
@@ -129,8 +122,7 @@ def pytest(run: Run, arguments: list[str]) -> int:
     """Run pytest once, its output in the run's log, and return its exit status."""
     command = [str(run.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.emulation.record"]
     command += [] if run.entries else ["--no-entries"]
-    command += [] if run.anywhere else ["--no-anywhere"]
-    command += [f"--elsewhere={','.join(sorted(run.elsewhere))}"] if run.elsewhere else []
+    command += [] if run.shown is None else [f"--shown={','.join(sorted(run.shown))}"]
     run.record.unlink(missing_ok=True)
     with run.log.open("w") as log:
         return subprocess.run(
@@ -174,7 +166,9 @@ def suite(planned: list[Run], arguments: list[str]) -> dict[str, int]:
         return status
 
     def beat() -> None:
-        while not done.wait(BEAT):
+        pause = FIRST_BEAT
+        while not done.wait(pause):
+            pause = BEAT
             print(f"[{clock(began)}] " + ", ".join(f"{run.name} {progress(run)}" for run in list(busy)), flush=True)
 
     threading.Thread(target=beat, daemon=True).start()
@@ -218,6 +212,7 @@ def test(arguments: list[str]) -> int:
     kind = layout.kind()
     planned = runs(kind)
     REPORTS.mkdir(parents=True, exist_ok=True)
+    print(f"test: {len(planned)} runs, two at a time: {', '.join(run.name for run in planned)}", flush=True)
     for run in planned:
         if run.image and build.build(build.PRODUCT, run.image) is None:
             raise SystemExit(build.no_toolchain(run.image))

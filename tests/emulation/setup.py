@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from emulation import layout
+from emulation import layout, slim
 from emulation.fetch import SetupError, packages, run
 
 # Declares all of PyTorch, while only the model files inside it are read.
@@ -123,10 +123,22 @@ def host_environment(kind: str) -> None:
         run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
         pip_install([], wanted, interpreter=folder / "bin" / "python")
         for site in folder.glob("lib/python*/site-packages"):
+            slim.drop(site, slim.PACKAGES)
             write(site / "pyint8dot_checkout.pth", f"{layout.CHECKOUT}\n")
 
     what = "virtual environment" if kind == "native" else "virtual environment of this machine"
     step(what, layout.HOST, [sys.version, layout.CHECKOUT, wanted, 1], make, moves=False)
+
+
+def sphinx() -> None:
+    """Install what only `make docs` needs, away from the environment of the tests."""
+    # numpy is there already.
+    wanted = [each for each in requirements("docs") if not each.startswith("numpy")]
+
+    def make(folder: Path) -> None:
+        pip_install(["--target", str(folder)], wanted, interpreter=layout.HOST_PYTHON)
+
+    step("Sphinx", layout.SPHINX, [sys.version, wanted], make)
 
 
 def host_tools() -> None:
@@ -141,6 +153,7 @@ def host_tools() -> None:
         # Its own libc stays out: these programs start with the system's loader, which needs the system's libc.
         skip = ("libc6", "libc-bin", "libc6-dev-arm64-cross")
         packages(layout.HOME, "amd64", sorted(missing.values()), folder / "root", skip)
+        slim.drop(folder / "root", slim.TOOLS)
         folders = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
         libraries = ":".join(str(layout.TOOLS / "root" / place) for place in folders)
         for program in sorted((folder / "root" / "usr" / "bin").glob("*aarch64*")):
@@ -157,12 +170,12 @@ def userland() -> Path:
     """Unpack an AArch64 CPython and return the path of its interpreter."""
     wanted = ["python3", "libstdc++6", "libgomp1", "musl"]  # the last for `make wheels`
     release = Path("/etc/os-release").read_text()
-    step(
-        "AArch64 Python",
-        layout.ROOT,
-        [wanted, release],
-        lambda folder: packages(layout.HOME, "arm64", wanted, folder),
-    )
+
+    def make(folder: Path) -> None:
+        packages(layout.HOME, "arm64", wanted, folder)
+        slim.drop(folder, slim.USERLAND)
+
+    step("AArch64 Python", layout.ROOT, [wanted, release], make)
     found = [p for p in (layout.ROOT / "usr" / "bin").glob("python3.*") if re.fullmatch(r"python3\.\d+", p.name)]
     if len(found) != 1:
         raise SetupError(f"no python3 among the unpacked AArch64 packages in {layout.ROOT}")
@@ -181,6 +194,9 @@ def wheels(interpreter: Path) -> None:
         for platform in (*(f"manylinux_{glibc}_aarch64" for glibc in GLIBCS), "manylinux2014_aarch64", "any"):
             arguments += ["--platform", platform]
         pip_install(arguments, wanted)
+        slim.drop(folder, slim.PACKAGES)
+        for site in layout.HOST.glob("lib/python*/site-packages"):
+            slim.share(folder, site)
 
     step("AArch64 wheels", layout.SITE, [version, wanted, layout.WHEEL_REVISION], make)
 
@@ -274,12 +290,14 @@ def setup() -> None:
 
 
 def main() -> int:
-    """Run set-up alone: a second one started meanwhile waits for the first."""
+    """Run set-up alone, with what the argument ``docs`` asks for; a second one started meanwhile waits for the first."""
     layout.HOME.mkdir(exist_ok=True)
     with (layout.HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             setup()
+            if "docs" in sys.argv[1:]:
+                sphinx()
         except SetupError as error:
             print(f"setup: {error}", file=sys.stderr)
             return 1

@@ -189,7 +189,7 @@ def _shapes(rng):
     constants = {
         "two": np.int64([2]), "zero": np.asarray(0), "three": np.asarray(3), "one": np.asarray(1), "depth": np.asarray(4),
         "values": F32([0, 1]), "scales": F32([1, 1, 2, 2]), "start": np.int64([0]), "stop": np.int64([1]), "cond": np.asarray(True),
-        "axis": np.asarray(0), "idx": np.zeros((2, 3), np.int64), "n": np.asarray(5), "two0": np.int64([0]),
+        "axis": np.asarray(0), "idx": np.zeros((2, 2), np.int64), "n": np.asarray(5), "two0": np.int64([0]),
         "img": np.ones((1, 1, 2, 2), F32),
     }  # fmt: skip
     return model(

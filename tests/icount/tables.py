@@ -1,6 +1,6 @@
 """The tables of counts in the documentation: made from the goldens, compared with it, and written into it.
 
-``python -m icount.tables --write`` writes the tables anew, each in the place it has. What other
+``python -m icount.tables --write`` writes the tables anew, each in the place it has, and the picture of the README. What other
 libraries take was counted once and stands in `peers.json`, in the units of the tables.
 """
 
@@ -17,8 +17,10 @@ from icount import calls
 
 HERE = Path(__file__).resolve().parent
 GOLDENS = HERE / "goldens.json"
+PAGES = layout.CHECKOUT / "asm" / "docs"
 #: What has the tables: each stands in one of these.
-DOCUMENTS = [layout.CHECKOUT / "README.md", layout.CHECKOUT / "asm" / "README.md"]
+DOCUMENTS = [layout.CHECKOUT / "README.md", layout.CHECKOUT / "asm" / "README.md", *sorted(PAGES.glob("*.md"))]
+PICTURE = PAGES / "counts.svg"
 #: By call, the name of what is compared with it, and its cells.
 PEERS: dict[str, dict[str, list[str]]] = json.loads((HERE / "peers.json").read_text())
 #: The calls that are compared with other libraries, on all of `calls.SHAPES`, and what they make.
@@ -194,16 +196,19 @@ def rewritten(text: str, goldens: Goldens) -> str:
 
 
 def write(goldens: Goldens) -> None:
-    """Write the tables into the documents.
+    """Write the tables into the documents, and the picture.
 
     Raises
     ------
     LookupError
         A table is in none of them, or there twice. The others have been written.
     """
+    from icount import picture  # which draws what this module knows
+
     texts = [rewritten(path.read_text(encoding="utf-8"), goldens) for path in DOCUMENTS]
     for path, text in zip(DOCUMENTS, texts, strict=True):
         path.write_text(text, encoding="utf-8")
+    PICTURE.write_text(picture.svg(goldens), encoding="utf-8")
     if missing := differences("".join(texts), goldens):
         raise LookupError(f"no document has the table that begins with {missing[0][2:]!r}")
 

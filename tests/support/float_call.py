@@ -6,9 +6,9 @@ import numpy as np
 from support.checked import Checker
 from support.entry import Entry
 from support.epilogue import Array, Call, same_bits
-from support.guard import Guarded, Rectangle, guarded_input
+from support.guard import Guarded, Rectangle, guarded_input, guarded_rows
 
-from pyint8dot import floats, lrn, quantize
+from pyint8dot import attention, floats, lrn, quantize
 
 
 class Exp2Terms(Call):
@@ -25,9 +25,81 @@ class Exp2Terms(Call):
         assert self.sums.damage() == []
 
 
-def layer_norm(x: Array, weight: Array, bias: Array, eps: float, *, place: str = "end", padding: int = 0) -> Call:
-    want = floats.layer_norm(x, weight, bias, eps=eps, native=False)
-    return Call("layer_norm", x, want, [weight, bias, np.float32([eps])], place, padding)
+class LayerNorm(Call):
+    """layer_norm, which may have a residual, and a second result where there is a factor."""
+
+    def __init__(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        eps: float,
+        residual: Array | None = None,
+        factor: Array | None = None,
+        *,
+        place: str = "end",
+        padding: int = 0,
+    ) -> None:
+        want, self.want_scaled = floats.layer_norm_and_scaled(
+            x, weight, bias, weight if factor is None else factor, eps=eps, residual=residual, native=False
+        )
+        self.z = None if factor is None else Rectangle(*x.shape, x.shape[1] + padding, place, np.float32)
+        added, step = (0, 0) if residual is None else guarded_rows(residual, padding, place)
+        z, ld_z = (0, 0) if self.z is None else (self.z.address, 4 * self.z.stride)
+        rest = [weight, bias, np.float32([eps]), added, step, 0 if factor is None else factor, z, ld_z]
+        super().__init__("layer_norm", x, want, rest, place, padding)
+
+    def check(self, checker: Checker) -> None:
+        super().check(checker)
+        if self.z is not None:
+            assert same_bits(self.z.values, self.want_scaled) + self.z.damage() == []
+
+
+class Attention:
+    """One call of attention on arrays of (heads, rows, columns); a mask of one row a head is that of every query."""
+
+    def __init__(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        mask: Array | None,
+        scale: float,
+        *,
+        place: str = "end",
+        padding: int = 0,
+    ) -> None:
+        heads, m, d = q.shape
+        n, width = v.shape[1:]
+        want = attention.attention(q[None], k[None], v[None], mask, scale=scale, native=False)
+        self.want = want.reshape(heads * m, width)
+        self.y = Rectangle(heads * m, width, width + padding, place, np.float32)
+        self.scratch = Guarded(32 * (d + (n + 7) // 8 * 8), place)
+        self._kept = [guarded_input(np.float32([scale]), place)]
+        sources = [self._rows(x, padding, place) for x in (q, k, v)]
+        sources.append((self.y.address, 4 * self.y.stride, 4 * self.y.stride * m))
+        hidden, row, head = (0, 0, 0) if mask is None else self._rows(mask, padding, place)
+        sources.append((hidden, 0 if mask is None or mask.shape[1] < m else row, head))
+        words = [heads, m, n, d, width, *(row for _, row, _ in sources), *(head for *_, head in sources)]
+        self._kept.append(guarded_input(np.array(words, np.int64), place))
+        addresses = [address for address, *_ in sources]
+        scale_at, geometry = (each.address for each in (self._kept[0], self._kept[-1]))
+        fields = np.array([*addresses, scale_at, geometry, self.scratch.address], np.int64)
+        self._kept.append(guarded_input(fields, place))
+        self.argument = self._kept[-1].address
+
+    def _rows(self, x: Array, padding: int, place: str) -> tuple[int, int, int]:
+        """Where the rows of all heads lie, and the bytes from a row and from a head to the next."""
+        memory, stride = guarded_rows(x.reshape(len(x) * x.shape[1], x.shape[2]), padding, place)
+        self._kept.append(memory)
+        return memory.address, stride, stride * x.shape[1]
+
+    def check(self, checker: Checker) -> None:
+        """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
+        problems = Entry("attention").call(checker, self.argument) + self.y.damage()
+        problems += [f"the scratch was overrun {side} at {at}" for side, at in self.scratch.damage()]
+        problems += same_bits(self.y.values, self.want)
+        assert not problems, "\n".join(["attention", *problems])
 
 
 class Flat:

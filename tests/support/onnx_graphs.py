@@ -45,7 +45,8 @@ def model(
     graph = helper.make_graph(
         nodes, "test", described, results, [numpy_helper.from_array(v, k) for k, v in (constants or {}).items()]
     )
-    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(f.domain, 1) for f in functions or [])]
+    domains = {n.domain for n in nodes} | {f.domain for f in functions or []}
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(name, 1) for name in sorted(domains - {""}))]
     made = helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=functions or [])
     # A result needs some shape for the checker; inference fills it in.
     return onnx.shape_inference.infer_shapes(made)

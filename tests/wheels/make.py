@@ -28,6 +28,7 @@ DIST = layout.CHECKOUT / "dist"
 TESTS = layout.CHECKOUT / "tests"
 SMOKE = TESTS / "wheels" / "smoke.py"
 MUSL = layout.ROOT / "lib" / "ld-musl-aarch64.so.1"
+DEPTH = 16  # K of the products in opened.c
 # What runs here with which system's library: where the loaders of macOS and Windows are missing, that of the tests serves.
 SYSTEMS = {"linux-aarch64": "linux", "macos-arm64": "darwin", "windows-arm64": "win32"}
 
@@ -136,7 +137,7 @@ def smoke(target: str, place: Path) -> Iterator[str]:
         expected = "portable" if target == build.PORTABLE else "native"
         yield run([sys.executable, SMOKE, expected], place, PYTHONPATH=str(place))
     elif layout.PYTHON.exists() and (layout.kind() == "emulated" or native == "linux-aarch64"):
-        for model in layout.MODELS if layout.kind() == "emulated" else [""]:
+        for model in [each.cpu for each in layout.MODELS] if layout.kind() == "emulated" else [""]:
             environment = {"QEMU_CPU": model, "PYTHONPATH": f"{place}{os.pathsep}{TESTS}"}
             environment["PYINT8DOT_IMAGE"] = str(place / "pyint8dot" / "lib" / library_name(target))
             own = SYSTEMS[target] == sys.platform
@@ -154,7 +155,8 @@ def musl(place: Path, folder: Path) -> str:
     program = folder / "opened"
     compiler = [*build.ZIG, "cc", "-target", "aarch64-linux-musl", "-O2", "-fno-sanitize=all", "-s", "-dynamic"]
     run([*compiler, TESTS / "wheels" / "opened.c", "-o", program])
-    kernels = [f"{row.name}:{row.mr}:{row.nr}" for row in rows.NATIVE]
+    # A kernel of complemented operands takes the upper half of K off.
+    kernels = [f"{row.name}:{row.mr}:{row.nr}:{0 if row.complement else DEPTH}" for row in rows.NATIVE]
     library = place / "pyint8dot" / "lib" / library_name("linux-aarch64")
     others = sorted(set(entry.sources()) - {row.name for row in rows.NATIVE})
     words = run(

@@ -1,4 +1,4 @@
-/* A program of musl that opens the library: argv[1] is its path, then come kernels as name:rows:columns, then other entries. */
+/* A program of musl that opens the library: argv[1] is its path, then come kernels as name:rows:columns:sum, then other entries. */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,16 +21,16 @@ int main(int count, char **words)
             return printf("%s\n", dlerror()), 1;
         if (!rows)
             continue;
-        /* A tile of ones by ones, which are packed alike in every layout. */
+        /* A tile of ones by ones, which are packed alike in every layout; where half of an operand is complemented they are others. */
         static int8_t ones[MOST];
         static int32_t product[MOST];
-        int64_t m = atoi(rows + 1), n = atoi(columns + 1);
+        int64_t m = atoi(rows + 1), n = atoi(columns + 1), sum = atoi(strchr(columns + 1, ':') + 1);
         memset(ones, 1, sizeof ones);
         int64_t arguments[] = {(intptr_t)ones, (intptr_t)ones, (intptr_t)product, 4 * n, m, n, DEPTH, 0, 0};
-        memset(product, 0, sizeof product);
+        memset(product, 0x55, sizeof product);
         entry(arguments);
         for (int64_t j = 0; j < m * n; j++)
-            if (product[j] != DEPTH)
+            if (product[j] != sum)
                 return printf("%s is wrong\n", name), 1;
     }
     printf("%d entries found, hwcap %#lx\n", count - 2, getauxval(AT_HWCAP));

@@ -96,7 +96,7 @@ def parser() -> Parser:
         "--seconds", type=_seconds, default=SECONDS, metavar="S", help="time for each line (default %(default)s)"
     )
     found.add_argument("--json", metavar="FILE", type=_json_file, help="write JSON; - prints it instead of the tables")
-    found.add_argument("--plot", metavar="FILE.png", type=_plot_file, help="draw a picture (png, svg or pdf)")
+    found.add_argument("--plot", metavar="FILE.png", type=plot_file, help="draw a picture (png, svg or pdf)")
     return found
 
 
@@ -308,7 +308,8 @@ def _json_file(text: str) -> Path | str:
     return text if text == "-" else _writable(text)
 
 
-def _plot_file(text: str) -> Path:
+def plot_file(text: str) -> Path:
+    """Return the name of a picture, or refuse what could not be drawn there before anything is measured."""
     path = _writable(text)
     if path.suffix.lower() not in plot.SUFFIXES:
         raise argparse.ArgumentTypeError(f"the name must end in {', '.join(plot.SUFFIXES)}, got {text!r}")

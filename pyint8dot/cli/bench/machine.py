@@ -73,6 +73,7 @@ def describe() -> dict[str, Any]:
     cpuinfo = read_cpuinfo()
     info = dispatch.kernel_info()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
     return {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
@@ -80,7 +81,8 @@ def describe() -> dict[str, Any]:
         "features": info["features"],
         "caches": info["caches"],
         "processors": usable,
-        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "load": load,
+        "busy": None if load is None else busy(load[0], usable or 1),
         "emulated": emulation(os.environ, cpuinfo, cpu.is_aarch64()),
         "python": platform.python_version(),
         "pyint8dot": pyint8dot.__version__,
@@ -90,6 +92,30 @@ def describe() -> dict[str, Any]:
         "chosen": info["chosen"],
         "kernels": {name: row["why"] for name, row in info["kernels"].items()},
     }
+
+
+def busy(load: float, processors: int) -> str | None:
+    """Say that other programs leave no processor free, or None where they do.
+
+    Parameters
+    ----------
+    load : float
+        Programs that wanted to run in the last minute, on average.
+    processors : int
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> busy(3.5, 4)
+    'a load of 3.5 on 4 processors leaves none free'
+    """
+    # A single processor always has some load; half of it is still free.
+    if load <= max(processors - 1, 0.5):
+        return None
+    return f"a load of {load} on {processors} processor{'s' * (processors > 1)} leaves none free"
 
 
 def lines(machine: Mapping[str, Any]) -> list[str]:
@@ -105,6 +131,10 @@ def lines(machine: Mapping[str, Any]) -> list[str]:
         f"Threads: {', '.join(set_threads) or 'no environment variable sets them'}",
     ]
     text += [f"Kernel {name}: {why}" for name, why in machine["kernels"].items()]
+    if machine["busy"]:
+        text.append(
+            f"BUSY: {machine['busy']}. The figures are lower than those of an idle machine; look at the best calls."
+        )
     if machine["emulated"]:
         text.append(f"EMULATED: {machine['emulated']}. {NOTHING_PROVED}")
     return text

@@ -70,6 +70,16 @@ def draw(path: Path, form: str, found: Sequence[Result], machine: Mapping[str, A
     figure.savefig(path, format=form)
 
 
+def si(value: float) -> str:
+    """A number of three digits with the prefix of its thousands, as in ``"12.3 G"``."""
+    for prefix in ("", "k", "M", "G"):
+        # What rounds to four digits has the next prefix.
+        if value < 999.5:
+            return f"{value:.3g} {prefix}".rstrip()
+        value /= 1000
+    return f"{value:.3g} T"
+
+
 def _label(one: Result) -> str:
     if one.threads is None:
         return f"{one.contender}, BLAS's threads"
@@ -102,18 +112,17 @@ def _panel(axes: Any, rows: Sequence[Result], styles: Mapping[str, tuple[str, st
         labels.append("x".join(map(str, shape)))
         for one in group:
             colour, hatch = styles[_label(one)]
-            speed = one.gops(one.best)
+            speed = 1e9 * one.gops(one.best)
             axes.barh(place, speed, height=0.9, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
-            axes.annotate(
-                f"{speed:.3g}", (speed, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7
-            )
+            axes.annotate(si(speed), (speed, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7)
             place += 1
         place += 0.8
     axes.set_yticks(ticks, labels)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)
-    axes.set_xlabel("GOP/s in the best call (2·m·k·n operations); longer is better")
+    axes.xaxis.set_major_formatter(lambda value, _: si(value))
+    axes.set_xlabel("operations a second in the best call, 2·m·k·n each; longer is better")
     axes.set_ylabel("m x k x n")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)

@@ -1,16 +1,15 @@
-"""Elementwise operators and reductions, in numpy, writing over an input nobody needs any more."""
+"""Elementwise operators, in numpy, writing over an input nobody needs any more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 
-from pyint8dot import floats
 from pyint8dot.onnx.bounds import check_broadcast
-from pyint8dot.onnx.registry import Function, Site, operator
+from pyint8dot.onnx.ops.activations import in_float32, wide
+from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 
 _BINARY: dict[str, np.ufunc] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide,
@@ -41,8 +40,8 @@ def _binary(site: Site) -> Function | None:
     op = site.node.op
     if site.attr("axis") is not None or site.attr("broadcast"):
         return None  # the broadcasting of opset 6 and before
-    if op == "Div" and not is_float(site):
-        return None  # integers divide towards zero in ONNX, and numpy has no such ufunc
+    if op == "Div" and site.dtype(0) not in FLOATS:
+        return _integer_division if site.dtype(0) in _PLAIN else None
     if op in ("Equal", "Greater", "Less") and site.dtype(0) is None:
         return None
     apply, limit, what = _BINARY[op], site.max_bytes, site.what
@@ -71,11 +70,21 @@ def _binary(site: Site) -> Function | None:
     return run
 
 
+def _integer_division(a: np.ndarray, b: np.ndarray) -> Any:
+    """Divide integers towards zero, for which numpy has no ufunc."""
+    with np.errstate(all="ignore"):
+        y = np.asarray(a // b)
+        return np.asarray(y + ((y < 0) & (y * b != a)), a.dtype)
+
+
 @operator(*_UNARY)
 def _unary(site: Site) -> Function | None:
-    if site.node.op not in ("Abs", "Neg", "Not") and not is_float(site):
-        return None
     apply = _UNARY[site.node.op]
+    if site.node.op not in ("Abs", "Neg", "Not"):
+        if site.dtype(0) not in FLOATS:
+            return None
+        if not is_float(site) or site.node.op in ("Log", "Sqrt", "Exp"):
+            return in_float32(apply)
     if site.overwrite and site.node.op != "Not":
         return lambda x: apply(x, out=x) if x.ndim else np.asarray(apply(x))
     return lambda x: np.asarray(apply(x))
@@ -127,54 +136,30 @@ def _clip(site: Site) -> Function | None:
     return run
 
 
-@operator("Sigmoid")
-def _sigmoid(site: Site) -> Function | None:
-    def run(x: np.ndarray) -> Any:
-        # exp of a negative number never overflows; tanh(x / 2) / 2 + 1 / 2 is the same function.
-        half = x.dtype.type(0.5)
-        y = np.asarray(np.tanh(x * half))
-        y *= half
-        y += half
-        return y
-
-    return run if is_float(site) else None
-
-
 @operator("Reciprocal")
 def _reciprocal(site: Site) -> Function | None:
-    return (lambda x: np.asarray(x.dtype.type(1) / x)) if is_float(site) else None
+    return in_float32(lambda x: np.asarray(x.dtype.type(1) / x)) if site.dtype(0) in FLOATS else None
 
 
 @operator("Pow")
 def _pow(site: Site) -> Function | None:
-    exponent = site.const(1)
-    if not is_float(site) or exponent is None or exponent.size != 1:
-        return None
-    power = float(exponent.reshape(()))
-    if exponent.ndim:
-        return None
-    if power == 2:
+    """Of the type of the base, whatever that of the exponent."""
+    exponent, limit, what = site.single(1), site.max_bytes, site.what
+    if is_float(site) and exponent == 2 and site.const(1).ndim == 0:  # type: ignore[union-attr]
         return lambda x, _: np.square(x)
-    return lambda x, _: np.asarray(np.power(x, x.dtype.type(power)))
-
-
-@operator("Erf")
-def _erf(site: Site) -> Function | None:
-    return floats.erf if site.dtype(0) == np.float32 else None
-
-
-@operator("Gelu")
-def _gelu_op(site: Site) -> Function | None:
-    if site.attr("approximate", "none") != "none" or site.dtype(0) != np.float32:
+    if site.dtype(0) not in _PLAIN or site.dtype(1) not in _PLAIN:
         return None
-    return _gelu(site)
 
+    def run(x: np.ndarray, power: np.ndarray) -> Any:
+        check_broadcast((x, power), limit, what)
+        with np.errstate(all="ignore"):
+            if x.dtype.kind == "f":
+                return np.asarray(np.power(wide(x), power.astype(wide(x).dtype)), x.dtype)
+            # Integers to a negative power, which numpy refuses, by way of floats.
+            exact = power.dtype.kind in "iu" and not (power < 0).any()
+            return np.asarray(np.power(x, power) if exact else np.power(x.astype(np.float64), power)).astype(x.dtype)
 
-@operator("Gelu", domain="pyint8dot")
-def _gelu(site: Site) -> Function | None:
-    if 0 in site.overwrite:
-        return lambda x: floats.gelu(x, out=x)
-    return floats.gelu
+    return run
 
 
 @operator("Cast")
@@ -197,6 +182,45 @@ def _cast(site: Site) -> Function | None:
     return lambda x: x.astype(target, copy=False)
 
 
+@operator("CastLike")
+def _cast_like(site: Site) -> Function | None:
+    target = site.dtype(1)
+    if site.dtype(0) not in _PLAIN or target not in _PLAIN:
+        return None
+
+    def run(x: np.ndarray, _: np.ndarray) -> Any:
+        with np.errstate(all="ignore"):  # as for Cast
+            return x.astype(target)
+
+    return run
+
+
+@operator("Mean")
+def _mean(site: Site) -> Function | None:
+    limit, what = site.max_bytes, site.what
+
+    def run(first: np.ndarray, *rest: np.ndarray) -> Any:
+        total = wide(first).copy()
+        for other in rest:
+            check_broadcast((total, other), limit, what)
+            total = np.asarray(total + other)
+        return (total / (1 + len(rest))).astype(first.dtype)
+
+    return run if site.dtype(0) in FLOATS else None
+
+
+@operator("Mod")
+def _mod(site: Site) -> Function | None:
+    apply, limit, what = (np.fmod if site.attr("fmod", 0) else np.mod), site.max_bytes, site.what
+
+    def run(a: np.ndarray, b: np.ndarray) -> Any:
+        check_broadcast((a, b), limit, what)
+        with np.errstate(all="ignore"):
+            return np.asarray(apply(a, b))
+
+    return run if site.dtype(0) in _PLAIN else None
+
+
 @operator("Where")
 def _where(site: Site) -> Function | None:
     limit, what = site.max_bytes, site.what
@@ -204,34 +228,5 @@ def _where(site: Site) -> Function | None:
     def run(condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> Any:
         check_broadcast((condition, x, y), limit, what)
         return np.where(condition, x, y)
-
-    return run
-
-
-_REDUCE: dict[str, Callable[..., Any]] = {
-    "ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceProd": np.prod,
-    "ReduceMax": np.max, "ReduceMin": np.min,
-    "ReduceL2": lambda x, **k: np.sqrt(np.sum(np.square(x), **k)),
-    "ReduceL1": lambda x, **k: np.sum(np.abs(x), **k),
-    "ReduceSumSquare": lambda x, **k: np.sum(np.square(x), **k),
-}  # fmt: skip
-
-
-@operator(*_REDUCE)
-def _reduce(site: Site) -> Function | None:
-    if not is_float(site):
-        return None
-    apply, keepdims = _REDUCE[site.node.op], bool(site.attr("keepdims", 1))
-    noop = bool(site.attr("noop_with_empty_axes", 0))
-    fixed = site.attr("axes")
-    empty = {"ReduceMax": -np.inf, "ReduceMin": np.inf}.get(site.node.op)
-    if noop:
-        return None
-
-    def run(x: np.ndarray, axes: np.ndarray | None = None) -> Any:
-        chosen = fixed if axes is None else axes.tolist()
-        options = {"initial": empty} if empty and x.size == 0 else {}
-        y = apply(x, axis=tuple(chosen) if chosen else None, keepdims=keepdims, **options)
-        return np.asarray(y, x.dtype)
 
     return run

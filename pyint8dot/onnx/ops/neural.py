@@ -10,7 +10,7 @@ import numpy as np
 from pyint8dot import floats
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.graph import FUSED
-from pyint8dot.onnx.registry import Function, Site, operator
+from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 
 
 def check_matmul(a: np.ndarray, b: Any, itemsize: int, limit: int, what: str) -> None:
@@ -58,13 +58,32 @@ def most_elements(shape: tuple[int, ...], itemsize: int, limit: int) -> int:
     return limit * k // (itemsize * max(n, 1)) if k else -1
 
 
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`numpy.matmul`, that of float16 by way of float32, for which there is a fast product.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        The operands.
+
+    Returns
+    -------
+    ndarray
+        Of the operands' type.
+    """
+    if a.dtype == b.dtype == np.float16:
+        with np.errstate(over="ignore"):  # what is too large for float16 is infinity
+            return np.asarray(np.matmul(a.astype(np.float32), b.astype(np.float32)), np.float16)
+    return np.asarray(np.matmul(a, b))
+
+
 @operator("MatMul")
 def _matmul(site: Site) -> Function | None:
     limit, what = site.max_bytes, site.what
 
     def run(a: np.ndarray, b: np.ndarray) -> Any:
         check_matmul(a, b, a.itemsize, limit, what)
-        return np.asarray(np.matmul(a, b))
+        return product(a, b)
 
     return run
 
@@ -97,7 +116,7 @@ def _gemm(site: Site) -> Function | None:
     def run(a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None) -> Any:
         a, b = (a.T if trans_a else a), (b.T if trans_b else b)
         check_matmul(a, b, a.itemsize, limit, what)
-        y = np.matmul(a, b)
+        y = product(a, b)
         if alpha != 1.0:
             y = (y * alpha).astype(a.dtype)
         if c is not None:
@@ -113,18 +132,23 @@ def _softmax(site: Site) -> Function | None:
     old = site.opset < 13
     axis = site.attr("axis", 1 if old else -1)
     over = bool(site.overwrite)
+    if not log and site.dtype(0) == np.float32 and axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1):
+        site.native()
 
     def along(x: np.ndarray, at: int) -> np.ndarray:
         if not log and x.dtype == np.float32 and at in (-1, x.ndim - 1):
             with np.errstate(over="ignore"):  # a mask of the lowest float runs over to minus infinity, as it should
                 return floats.softmax(x, out=x if over else None)
-        y = x - x.max(axis=at, keepdims=True, initial=-np.inf)
+        kind = x.dtype
+        x = x.astype(np.float32) if kind == np.float16 else x
+        with np.errstate(over="ignore"):
+            y = x - x.max(axis=at, keepdims=True, initial=-np.inf)
         if log:
             y -= np.log(np.sum(np.exp(y), axis=at, keepdims=True))
-            return np.asarray(y)
+            return np.asarray(y, kind)
         np.exp(y, out=y)
         y /= np.sum(y, axis=at, keepdims=True)
-        return np.asarray(y)
+        return np.asarray(y, kind)
 
     def run(x: np.ndarray) -> Any:
         if not old:
@@ -134,29 +158,33 @@ def _softmax(site: Site) -> Function | None:
         rows = int(np.prod(x.shape[:at], dtype=np.int64))
         return along(x.reshape(rows, x.size // rows if rows else 0), 1).reshape(x.shape)
 
-    return run if site.dtype(0) in (np.float32, np.float64) else None
+    return run if site.dtype(0) in FLOATS else None
 
 
 @operator("LayerNormalization")
-def _layer_normalization(site: Site) -> Function | None:
-    if site.dtype(0) != np.float32 or site.attr("stash_type", 1) != 1:
+def layer_normalization(site: Site) -> Function | None:
+    """Also of the operator that onnxruntime has had before ONNX. Anything but float64 is computed in float32."""
+    if site.attr("stash_type", 1) != 1:
         return None
     axis, epsilon = site.attr("axis", -1), site.attr("epsilon", 1e-5)
     alone = len(site.node.outputs) == 1
+    if alone and site.dtype(0) == np.float32 and axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1):
+        site.native()
 
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None = None) -> Any:
         vectors = all(v is None or v.shape == x.shape[-1:] for v in (scale, bias))
-        if alone and axis in (-1, x.ndim - 1) and vectors:
+        if alone and axis in (-1, x.ndim - 1) and vectors and x.dtype == np.float32:
             return floats.layer_norm(x, scale, bias, eps=epsilon)
         axes = tuple(range(axis % x.ndim, x.ndim))
-        mean = x.mean(axis=axes, keepdims=True)
-        y = x - mean
+        wide = np.asarray(x, np.promote_types(x.dtype, np.float32))
+        mean = wide.mean(axis=axes, keepdims=True)
+        y = wide - mean
         inverse = 1 / np.sqrt(np.mean(np.square(y), axis=axes, keepdims=True) + np.float32(epsilon))
         y *= inverse
-        y = y * scale
+        y = y.astype(x.dtype, copy=False) * scale
         if bias is not None:
             y = y + bias
-        return y if alone else (y, mean, inverse)
+        return y if alone else (y, mean, inverse)[: len(site.node.outputs)]
 
     return run
 

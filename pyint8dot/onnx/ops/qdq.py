@@ -11,16 +11,22 @@ from pyint8dot.engine import elementwise
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.registry import FLOATS, INT8, Function, Site, operator
 
+WIDE = (np.dtype(np.int16), np.dtype(np.uint16))
+
 
 @operator("DynamicQuantizeLinear")
 def _dynamic_quantize_linear(site: Site) -> Function | None:
+    site.native()
     return quantize.dynamic_quantize_arrays if site.dtype(0) == np.float32 else None
 
 
 @operator("QuantizeLinear")
-def _quantize_linear(site: Site) -> Function | None:
+def quantize_linear(site: Site) -> Function | None:
+    """Lower QuantizeLinear, of ONNX or of com.microsoft."""
     target = site.dtype(2) if site.has(2) else np.dtype(np.uint8)
     scale_type = site.dtype(1)
+    if target in WIDE and scale_type in FLOATS and not site.attr("precision", 0):
+        return _quantize_wide(site, target)
     if target not in INT8 or scale_type not in FLOATS or site.attr("output_dtype", 0) not in (0, 2, 3):
         return None
     if site.dtype(0) not in (*FLOATS, np.dtype(np.int32)) or site.attr("precision", 0):
@@ -30,13 +36,15 @@ def _quantize_linear(site: Site) -> Function | None:
     axis, block = site.attr("axis", 1), site.attr("block_size", 0)
     scale, zero = site.single(1), site.single(2)
     if site.dtype(0) == scale_type == np.float32 and scale is not None and not block and target is not None:
+        if not site.has(2) or zero is not None:
+            site.native()
         if not site.has(2):
             return _quantize_scalar(np.asarray(scale, np.float32), 0, target)
         if zero is not None:
             return _quantize_scalar(np.asarray(scale, np.float32), int(zero), target)
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
-        return quantize.quantize_linear(x, scale, zero_point, axis=axis, block_size=block, dtype=target)
+        return quantize.quantize_by(x, scale, zero_point, axis=axis, block_size=block, dtype=target)
 
     return run
 
@@ -47,14 +55,15 @@ def _quantize_scalar(scale: np.ndarray, zero: int, target: np.dtype[Any]) -> Fun
 
     def run(x: np.ndarray, *_: Any) -> Any:
         found = elementwise.quantize(x, scale, zero, target)
-        return quantize.quantize_linear(x, scale, zero_point, native=False) if found is None else found
+        return quantize.quantize_by(x, scale, zero_point, native=False) if found is None else found
 
     return run
 
 
 @operator("DequantizeLinear")
-def _dequantize_linear(site: Site) -> Function | None:
-    if site.dtype(0) not in (*INT8, np.dtype(np.int32)) or site.dtype(1) not in FLOATS:
+def dequantize_linear(site: Site) -> Function | None:
+    """Lower DequantizeLinear, of ONNX or of com.microsoft."""
+    if site.dtype(0) not in (*INT8, *WIDE, np.dtype(np.int32)) or site.dtype(1) not in FLOATS:
         return None
     if site.attr("output_dtype", 0):
         return None
@@ -62,7 +71,10 @@ def _dequantize_linear(site: Site) -> Function | None:
     if site.dtype(0) in INT8 and site.dtype(1) == np.float32 and not block:
         scale, zero = site.const(1), site.const(2)
         if scale is not None and scale.size == 1 and (not site.has(2) or (zero is not None and zero.size == 1)):
+            site.native()
             return _dequantize_scalar(scale, zero)
+    if site.dtype(0) in WIDE:
+        return _dequantize_wide(axis, block)
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
         return np.asarray(quantize.dequantize_linear(x, scale, zero_point, axis=axis, block_size=block))
@@ -82,11 +94,42 @@ def _dequantize_scalar(scale: np.ndarray, zero_point: np.ndarray | None) -> Func
     return run
 
 
+def _quantize_wide(site: Site, target: np.dtype[Any]) -> Function:
+    """QuantizeLinear to 16 bits."""
+    axis, block = site.attr("axis", 1), site.attr("block_size", 0)
+    bounds = np.iinfo(target)
+
+    def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> Any:
+        divisor = quantize.along_axis("y_scale", scale, x.shape, axis, block)
+        zero = quantize.along_axis("y_zero_point", zero_point, x.shape, axis, block)
+        # float64 holds every sum of a rounded float32 within these bounds and a zero point.
+        with np.errstate(all="ignore"):
+            y = np.rint(x.astype(divisor.dtype) / divisor).astype(np.float64) + zero
+            return np.clip(np.nan_to_num(y), bounds.min, bounds.max).astype(target)
+
+    return run
+
+
+def _dequantize_wide(axis: int, block: int) -> Function:
+    """DequantizeLinear of 16 bits."""
+
+    def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
+        factor = quantize.along_axis("x_scale", scale, x.shape, axis, block)
+        wide = x.astype(np.int32)
+        if zero_point is not None:
+            wide -= quantize.along_axis("x_zero_point", zero_point, x.shape, axis, block)
+        work = np.promote_types(np.float32, factor.dtype)
+        return (wide.astype(work) * factor.astype(work)).astype(factor.dtype, copy=False)
+
+    return run
+
+
 @operator("Lookup", domain=FUSED)
 def _lookup(site: Site) -> Function | None:
     """Any function of one 8-bit number: a table of its 256 results."""
     table: np.ndarray = site.attr("table")
     results = table.tobytes()
+    site.native()
 
     def run(x: np.ndarray) -> Any:
         found = elementwise.lookup(x, table)

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from pyint8dot.engine import pool
-from pyint8dot.lrn import local_response_normalisation
+from pyint8dot.engine.program import MAX_POOLS
+from pyint8dot.lrn import ROOTS, local_response_normalisation
 from pyint8dot.onnx.bounds import check_shape
+from pyint8dot.onnx.ops.neural import product
 from pyint8dot.onnx.registry import Function, Site, operator
 
 
@@ -154,6 +156,8 @@ def _max_pool(site: Site) -> Function | None:
     if len([o for o in site.node.outputs if o]) > 1:
         return None
     window = Window(site, site.attr("kernel_shape"))
+    if len(window.kernel) < 3 and site.dtype(0) in MAX_POOLS:
+        site.native()
 
     def run(x: np.ndarray) -> Any:
         outs, pads = window.place(x.shape[2:])
@@ -231,7 +235,8 @@ def _lrn(site: Site) -> Function | None:
     beta, bias = site.attr("beta", 0.75), site.attr("bias", 1.0)
     if size < 1:
         raise ValueError(f"{site.node}: size must be positive, got {size}")
-
+    if beta == ROOTS and site.dtype(0) == np.float32:
+        site.native()
     return lambda x: local_response_normalisation(x, size, alpha, beta, bias)
 
 
@@ -267,7 +272,7 @@ def _conv(site: Site) -> Function | None:
         )
         depth = math.prod(w.shape[1:])
         patches = view.reshape(x.shape[0], group, depth, math.prod(outs))
-        y = np.matmul(w.reshape(group, w.shape[0] // group, depth), patches)
+        y = product(w.reshape(group, w.shape[0] // group, depth), patches)
         y = y.reshape(x.shape[0], w.shape[0], *outs)
         if bias is not None:
             y += bias.reshape(-1, *([1] * rank))

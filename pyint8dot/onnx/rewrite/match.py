@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from pyint8dot.onnx.graph import Graph, Node, scalar
 
 
@@ -20,10 +23,14 @@ class Match:
         self._readers = graph.readers()
         self._outputs = {o.name for o in graph.outputs}
 
+    def is_output(self, name: str) -> bool:
+        """Tell whether a tensor is an output of the graph."""
+        return name in self._outputs
+
     def maker(self, name: str, *ops: str) -> Node | None:
-        """Return the node that makes a tensor, if it is one of these operators."""
+        """Return the node that makes a tensor, if it is one of these operators; of any where none are named."""
         node = self._makers.get(name)
-        return node if node is not None and node.op in ops else None
+        return node if node is not None and (not ops or node.op in ops) else None
 
     def readers(self, name: str) -> list[Node]:
         """Return the nodes that read a tensor."""
@@ -68,3 +75,7 @@ class Match:
             for name in node.outputs:
                 if name:
                     self._makers[name] = node
+
+
+# Returns what takes the place of a node, or None where the pattern is not there.
+Rewrite: TypeAlias = "Callable[[Match, Node], Node | list[Node] | None]"

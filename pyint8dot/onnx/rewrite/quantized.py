@@ -2,78 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import numpy as np
 import onnx
 
 from pyint8dot import quantize
-from pyint8dot.onnx.compile import lower
-from pyint8dot.onnx.graph import FUSED, Graph, Node, scalar
-from pyint8dot.onnx.registry import Site
-from pyint8dot.onnx.rewrite.match import Match
-
-Rewrite = Callable[[Match, Node], "Node | list[Node] | None"]
-
-_INT8 = (np.dtype(np.int8), np.dtype(np.uint8))
-# Functions of one number, which a table of 256 results replaces between two 8-bit tensors.
-_POINTWISE = {
-    "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Abs", "Neg", "Exp", "Sqrt", "Erf", "Gelu", "Clip", "Identity", "Floor", "Ceil",
-}  # fmt: skip
-# Operators that only move numbers, or pick among them by order, and so do the same to their codes.
-_MOVING = {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
-
-
-class Codes(NamedTuple):
-    """An 8-bit tensor and what its codes stand for."""
-
-    name: str
-    scale: str
-    zero_point: str
-    axis: int
-
-
-def codes(match: Match, name: str) -> Codes | None:
-    """Return the 8-bit tensor that a float tensor is dequantised from, its scale and zero point being constants."""
-    node = match.maker(name, "DequantizeLinear")
-    if node is None or node.attrs.get("block_size") or node.attrs.get("output_dtype"):
-        return None
-    graph = match.graph
-    zero = node.inputs[2] if len(node.inputs) > 2 else ""
-    if graph.dtype(node.inputs[0]) not in _INT8 or node.inputs[1] not in graph.constants:
-        return None
-    if (zero and zero not in graph.constants) or graph.constants[node.inputs[1]].dtype != np.float32:
-        return None
-    if not zero:
-        kind = graph.dtype(node.inputs[0])
-        zero = add_constant(graph, f"{name} zero point", np.zeros(graph.constants[node.inputs[1]].shape, kind))
-    return Codes(node.inputs[0], node.inputs[1], zero, node.attrs.get("axis", 1))
-
-
-def add_constant(graph: Graph, name: str, value: np.ndarray) -> str:
-    """Add a constant under a name of its own, and return that name."""
-    while name in graph.constants or name in graph.types:
-        name += "'"
-    graph.constants[name] = value
-    return name
-
-
-def _is_scalar(graph: Graph, found: Codes) -> bool:
-    return graph.constants[found.scale].size == 1 and graph.constants[found.zero_point].size == 1
-
-
-def _quantised_as(match: Match, node: Node) -> tuple[str, str] | None:
-    """Return scale and zero point of a QuantizeLinear to one scalar 8-bit scale."""
-    graph = match.graph
-    if node.op != "QuantizeLinear" or len(node.inputs) < 3 or node.attrs.get("block_size"):
-        return None
-    _, scale, zero = node.inputs
-    if scalar(graph.constants, scale) is None or zero not in graph.constants or graph.constants[zero].size != 1:
-        return None
-    if graph.constants[zero].dtype not in _INT8 or graph.constants[scale].dtype != np.float32:
-        return None
-    return scale, zero
+from pyint8dot.onnx.graph import FUSED, Graph, Node
+from pyint8dot.onnx.registry import INT8
+from pyint8dot.onnx.rewrite.codes import Codes, add_constant, clamped, codes, is_scalar, quantised_as, with_clamp
+from pyint8dot.onnx.rewrite.match import Match, Rewrite
+from pyint8dot.onnx.rewrite.recode import recode
+from pyint8dot.onnx.rewrite.sinking import SINKING, sink
 
 
 def _dynamic(match: Match, last: Node) -> Node | None:
@@ -162,49 +100,61 @@ def _quantised_here(match: Match, last: Node) -> Node | None:
     return Node("MatMulFloat", FUSED, last.name, inputs, list(last.outputs), last.attrs, covers=covers)
 
 
-def _qdq_product(match: Match, last: Node) -> Node | None:
-    """Dequantised operands -> MatMul, Gemm or Conv -> Relu or not -> QuantizeLinear: one QLinear operator."""
-    graph = match.graph
-    result = _quantised_as(match, last)
+def _qdq_product(match: Match, last: Node) -> Node | list[Node] | None:
+    """Dequantised operands -> MatMul, Gemm or Conv -> Relu, Clip or not -> QuantizeLinear: one QLinear operator."""
+    result = quantised_as(match, last)
     if result is None:
         return None
-    name, covers = last.inputs[0], ["QuantizeLinear"]
-    relu = match.only(name, "Relu")
-    if relu is not None:
-        zero = graph.constants[result[1]]
-        if int(zero.reshape(())) != np.iinfo(zero.dtype).min:
-            return None  # the codes below the zero point would have to go as well
-        name, covers = relu.inputs[0], ["Relu", *covers]
-    node = match.only(name, "MatMul", "Gemm", "Conv")
+    name, covers, clamp = clamped(match, last, result)
+    node = match.only(name, "MatMul", "Gemm", "Conv", "ConvTranspose")
     if node is None:
         return None
-    a, b = codes(match, node.inputs[0]), codes(match, node.inputs[1])
-    if a is None or b is None or not _is_scalar(graph, a) or not _weights_fit(graph, node, b):
+    found = _operands(match, node)
+    if found is None:
         return None
+    a, b = found
     bias = ""
     if len(node.inputs) > 2 and node.inputs[2]:
-        found = _int32_bias(match, node.inputs[2], a, b)
-        if found is None:
+        known = _int32_bias(match, node.inputs[2], a, b)
+        if known is None:
             return None
-        bias = found
+        bias = known
     inputs = [a.name, a.scale, a.zero_point, b.name, b.scale, b.zero_point, *result, bias]
-    op = "QLinearConv" if node.op == "Conv" else "QLinearMatMul"
+    op = f"QLinear{node.op}" if "Conv" in node.op else "QLinearMatMul"
     covers = ["DequantizeLinear", "DequantizeLinear", node.op, *covers]
-    attrs = dict(node.attrs) if node.op == "Conv" else {}
-    return Node(op, "", node.name, inputs, list(last.outputs), attrs, covers=covers)
+    attrs = dict(node.attrs) if "Conv" in node.op else {}
+    domain = FUSED if node.op == "ConvTranspose" else ""
+    return with_clamp(match, Node(op, domain, node.name, inputs, list(last.outputs), attrs, covers=covers), clamp)
 
 
-def _weights_fit(graph: Graph, node: Node, b: Codes) -> bool:
-    """Tell whether the weights' scale runs along the axis that the quantised operator expects."""
-    plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-    if node.op == "Gemm" and any(node.attrs.get(name, value) != value for name, value in plain.items()):
-        return False
-    if _is_scalar(graph, b):
-        return True
+def _operands(match: Match, node: Node) -> tuple[Codes, Codes] | None:
+    """Return the codes of a product's two operands, brought to the form of the quantised operators."""
+    graph = match.graph
+    a, b = codes(match, node.inputs[0]), codes(match, node.inputs[1])
+    if a is None or b is None or not is_scalar(graph, a):
+        return None
+    if node.op == "Gemm":
+        if node.attrs.get("transA", 0) or (len(node.inputs) > 2 and node.attrs.get("beta", 1.0) != 1.0):
+            return None
+        if node.attrs.get("transB", 0):
+            if b.name not in graph.constants:
+                return None
+            turned = add_constant(graph, f"{b.name} turned", np.ascontiguousarray(graph.constants[b.name].T))
+            b = b._replace(name=turned, axis=1 - b.axis % 2)
+        alpha = np.float32(node.attrs.get("alpha", 1.0))
+        if alpha != 1:
+            a = a._replace(scale=add_constant(graph, f"{a.name} alpha", graph.constants[a.scale] * alpha))
+    if node.op == "ConvTranspose":
+        weights = graph.constants.get(b.name)
+        if weights is None or weights.ndim < 3 or node.attrs.get("group", 1) != 1:
+            return None
+    if is_scalar(graph, b):
+        return a, b
     rank = graph.rank(b.name)
     if rank is None or graph.constants[b.scale].ndim != 1:
-        return False
-    return b.axis % rank == (0 if node.op == "Conv" else rank - 1)
+        return None
+    along = {"Conv": 0, "ConvTranspose": 1}.get(node.op, rank - 1)
+    return (a, b) if b.axis % rank == along else None
 
 
 def _int32_bias(match: Match, name: str, a: Codes, b: Codes) -> str | None:
@@ -225,90 +175,58 @@ def _int32_bias(match: Match, name: str, a: Codes, b: Codes) -> str | None:
     return node.inputs[0] if same else None
 
 
-def _qdq_matmul_float(match: Match, last: Node) -> Node | None:
-    """Dequantised operands -> MatMul with a float result."""
+def _qdq_float(match: Match, last: Node) -> Node | None:
+    """Dequantised operands -> MatMul, Gemm or Conv with a float result."""
     graph = match.graph
-    a, b = codes(match, last.inputs[0]), codes(match, last.inputs[1])
-    if a is None or b is None or not _is_scalar(graph, a) or not _weights_fit(graph, last, b):
+    found = _operands(match, last)
+    if found is None:
         return None
-    if b.name not in graph.constants or graph.constants[b.name].ndim != 2:
+    a, b = found
+    weights = graph.constants.get(b.name)
+    conv = last.op == "Conv"
+    if weights is None or (weights.ndim < 3 if conv else weights.ndim != 2):
         return None
     scale = graph.constants[a.scale].reshape(()) * graph.constants[b.scale]
-    unit = add_constant(graph, f"{last.outputs[0]} scale", np.asarray(scale, np.float32))
-    covers = ["DequantizeLinear", "DequantizeLinear", "MatMul"]
-    inputs = [a.name, b.name, a.zero_point, b.zero_point, unit]
-    return Node("MatMulFloat", FUSED, last.name, inputs, list(last.outputs), covers=covers)
-
-
-def _recode(match: Match, last: Node) -> Node | list[Node] | None:
-    """Between two 8-bit tensors: a function of one number becomes a table, a moving operator moves codes."""
-    result = _quantised_as(match, last)
-    if result is None:
-        return None
-    chain: list[Node] = []
-    name = last.inputs[0]
-    while (node := match.only(name, *_POINTWISE)) is not None and all(
-        n in match.graph.constants for n in node.inputs[1:] if n
-    ):
-        chain.append(node)
-        name = node.inputs[0]
-    move = match.only(name, *_MOVING, "Concat") if not chain else None
-    if move is None:
-        found = codes(match, name)
-        if found is None or not _is_scalar(match.graph, found):
+    each = (1, -1, *[1] * (weights.ndim - 2)) if conv and scale.size > 1 else scale.shape
+    bias = []
+    if len(last.inputs) > 2 and last.inputs[2]:
+        value = _float_constant(match, last.inputs[2])
+        if value is None or value.shape != (weights.shape[0 if conv else -1],):
             return None
-        covers = ["DequantizeLinear", *(n.op for n in reversed(chain)), "QuantizeLinear"]
-        return _lookup(match, found, chain[::-1], result, last, covers)
-    sources = move.inputs if move.op == "Concat" else move.inputs[:1]
-    operands = [codes(match, n) for n in sources]
-    if any(f is None or not _is_scalar(match.graph, f) for f in operands) or len([o for o in move.outputs if o]) > 1:
-        return None
-    nodes, inputs = [], []
-    for index, operand in enumerate(operands):
-        assert operand is not None  # noqa: S101 - seen above
-        recoded = Node(
-            "Lookup", FUSED, f"{move.name}/{index}", [operand.name], [f"{last.outputs[0]} from {operand.name} {index}"]
-        )
-        table = _lookup(match, operand, [], result, recoded, ["DequantizeLinear", "QuantizeLinear"])
-        if table.op == "Identity":
-            inputs.append(operand.name)
-        else:
-            nodes.append(table)
-            inputs.append(table.outputs[0])
-    rest = [] if move.op == "Concat" else move.inputs[1:]
-    return [
-        *nodes,
-        Node(move.op, "", move.name, [*inputs, *rest], list(last.outputs), dict(move.attrs), move.proto, [move.op]),
-    ]
+        shape = (1, -1, *[1] * (weights.ndim - 2)) if conv else (-1,)
+        bias.append(add_constant(graph, f"{last.outputs[0]} bias", value.reshape(shape)))
+    unit = add_constant(graph, f"{last.outputs[0]} scale", np.asarray(scale, np.float32).reshape(each))
+    covers = ["DequantizeLinear", "DequantizeLinear", last.op]
+    inputs = [a.name, b.name, a.zero_point, b.zero_point, unit, *bias]
+    attrs = dict(last.attrs) if conv else {}
+    op = "ConvFloat" if conv else "MatMulFloat"
+    return Node(op, FUSED, last.name, inputs, list(last.outputs), attrs, covers=covers)
 
 
-def _lookup(
-    match: Match, found: Codes, chain: list[Node], result: tuple[str, str], last: Node, covers: list[str]
-) -> Node:
+def _float_constant(match: Match, name: str) -> np.ndarray | None:
+    """Return a float32 constant, one that is dequantised included."""
     graph = match.graph
-    kind = graph.constants[found.zero_point].dtype
-    every = np.arange(256, dtype=np.uint8).view(kind)
-    values: Any = np.asarray(
-        quantize.dequantize_linear(every, *(graph.constants[n].reshape(()) for n in (found.scale, found.zero_point)))
-    )
-    for node in chain:
-        function, _ = lower(Site(node, graph, None, None, 1 << 20))
-        with np.errstate(all="ignore"):
-            values = function(values, *[graph.constants.get(n) for n in node.inputs[1:]])
-            values = values[0] if isinstance(values, tuple) else values
-    table = np.asarray(quantize.quantize_linear(values, *(graph.constants[n].reshape(()) for n in result)))
-    table.setflags(write=False)
-    outputs = list(last.outputs)
-    if table.dtype == every.dtype and np.array_equal(table, every):
-        return Node("Identity", "", last.name, [found.name], outputs, covers=covers)
-    return Node("Lookup", FUSED, last.name, [found.name], outputs, {"table": table}, covers=covers)
+    node = match.maker(name, "DequantizeLinear")
+    if node is None:
+        value = graph.constants.get(name)
+        return value if value is not None and value.dtype == np.float32 else None
+    parts = [graph.constants[n] for n in node.inputs if n in graph.constants]
+    if len(parts) != len([n for n in node.inputs if n]) or parts[1].dtype != np.float32:
+        return None
+    if node.attrs.get("block_size") or parts[0].dtype not in (*INT8, np.dtype(np.int32)):
+        return None
+    # Of one dimension there is but one axis.
+    return np.asarray(quantize.dequantize_linear(*parts, axis=0)) if parts[0].ndim == 1 else None
 
 
-REWRITES: tuple[tuple[str, Rewrite], ...] = (
+REWRITES: tuple[tuple[str | frozenset[str], Rewrite], ...] = (
+    (SINKING, sink),
     ("Mul", _dynamic),
     ("QuantizeLinear", _qdq_product),
-    ("MatMul", _qdq_matmul_float),
-    ("QuantizeLinear", _recode),
+    ("MatMul", _qdq_float),
+    ("Gemm", _qdq_float),
+    ("Conv", _qdq_float),
+    ("QuantizeLinear", recode),
     ("Add", _bias),
     ("Relu", _activation),
     ("Gelu", _activation),

@@ -78,6 +78,11 @@ def cache_folder() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "pyint8dot"
 
 
+def place(name: str) -> Path:
+    """Return where the file of a model is, or would be."""
+    return cache_folder() / f"{name}.v{VERSION}.onnx"
+
+
 def build(name: str) -> onnx.ModelProto:
     """Make a model anew.
 
@@ -121,7 +126,7 @@ def model_path(name: str) -> Path:
     ModuleNotFoundError
         If a package it is made from is not installed.
     """
-    path = cache_folder() / f"{name}.v{VERSION}.onnx"
+    path = place(name)
     if path.is_file():
         return path
     data = build(name).SerializeToString(deterministic=True)

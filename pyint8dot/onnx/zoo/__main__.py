@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pyint8dot.onnx.zoo import MODELS, model_path
+from pyint8dot.onnx.zoo import MODELS, model_path, place
 
 
 def main(names: list[str]) -> int:
@@ -22,6 +22,9 @@ def main(names: list[str]) -> int:
     """
     try:
         for name in names or MODELS:
+            # Each takes seconds, which are not to pass in silence.
+            if name in MODELS and not place(name).is_file():
+                print(f"models: making {name}", file=sys.stderr, flush=True)
             print(model_path(name))
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

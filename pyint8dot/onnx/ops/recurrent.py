@@ -1,0 +1,203 @@
+"""LSTM, GRU and RNN: the products with the inputs are one for all steps, those with the state one a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pyint8dot import pack, qlinear, quantize
+from pyint8dot.engine import dispatch
+from pyint8dot.linear import ScaledProduct
+from pyint8dot.onnx.bounds import check_shape
+from pyint8dot.onnx.contrib.writer import MICROSOFT
+from pyint8dot.onnx.ops.activations import sigmoid
+from pyint8dot.onnx.ops.neural import product
+from pyint8dot.onnx.registry import INT8, Function, Site, operator
+
+# (rows, k) to (rows, n).
+Product: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
+
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+}
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+
+
+class _Cell:
+    """What the three have in common: directions, activations and the walk along the steps."""
+
+    def __init__(self, site: Site, kind: str) -> None:
+        self.kind, self.gates = kind, _GATES[kind]
+        self.hidden = int(site.attr("hidden_size", 0))
+        self.direction: str = site.attr("direction", "forward")
+        self.count = 2 if self.direction == "bidirectional" else 1
+        names: list[str] = site.attr("activations") or _DEFAULTS[kind] * self.count
+        self.each = len(_DEFAULTS[kind])
+        self.functions = [_ACTIVATIONS.get(name.lower()) for name in names]
+        self.reset_after = bool(site.attr("linear_before_reset", 0))
+        self.layout = int(site.attr("layout", 0))
+        self.served = (
+            all(self.functions)
+            and len(names) == self.each * self.count
+            and not site.attr("clip")
+            and not site.attr("input_forget", 0)
+        )
+        self.outputs = len(site.node.outputs)
+        self.limit, self.what = site.max_bytes, site.what
+
+    def run(
+        self, x: np.ndarray, products: list[tuple[Product, Product]], bias: np.ndarray | None,
+        lengths: np.ndarray | None, state: np.ndarray | None, cell: np.ndarray | None = None, peep: np.ndarray | None = None,
+    ) -> Any:  # fmt: skip
+        """Walk along x, shape (steps, batch, inputs); `products` are those with the inputs and with the state."""
+        if self.layout:
+            # The batch comes first.
+            x = x.swapaxes(0, 1)
+            state, cell = (None if s is None else s.swapaxes(0, 1) for s in (state, cell))
+        steps, batch, _ = x.shape
+        hidden = self.hidden
+        check_shape((steps, self.count, batch, hidden * (self.gates + 1)), 4, self.limit, self.what)
+        y = np.zeros((steps, self.count, batch, hidden), x.dtype)
+        last_h = np.zeros((self.count, batch, hidden), x.dtype) if state is None else np.array(state)
+        last_c = np.zeros((self.count, batch, hidden), x.dtype) if cell is None else np.array(cell)
+        full = lengths is None or bool((lengths == steps).all())
+        for d, (of_input, of_state) in enumerate(products):
+            both = None if bias is None else np.split(bias[d], 2)
+            inputs = np.asarray(of_input(x.reshape(steps * batch, -1)))
+            if both is not None:
+                # The bias of a state that is reset afterwards stays with it.
+                inputs += both[0] if self._keeps_bias() else both[0] + both[1]
+            inputs = inputs.reshape(steps, batch, -1)
+            backward = self.direction == "reverse" or d == 1
+            h, c = last_h[d], last_c[d]
+            functions = self.functions[d * self.each : (d + 1) * self.each]
+            state_bias = both[1] if both is not None and self._keeps_bias() else None
+            weights = None if peep is None else np.split(peep[d], 3)
+            for t in reversed(range(steps)) if backward else range(steps):
+                next_h, next_c = self._step(inputs[t], h, c, of_state, functions, state_bias, weights)
+                if not full:
+                    assert lengths is not None  # noqa: S101 - full otherwise
+                    inside = (t < lengths)[:, None]
+                    y[t, d] = np.where(inside, next_h, 0)
+                    next_h, next_c = np.where(inside, next_h, h), np.where(inside, next_c, c)
+                else:
+                    y[t, d] = next_h
+                h, c = next_h, next_c
+            last_h[d], last_c[d] = h, c
+        if self.layout:
+            y, last_h, last_c = y.transpose(2, 0, 1, 3), last_h.swapaxes(0, 1), last_c.swapaxes(0, 1)
+        results = (y, last_h, last_c)[: self.outputs]
+        return results if self.outputs > 1 else y
+
+    def _keeps_bias(self) -> bool:
+        return self.kind == "GRU"
+
+    def _step(
+        self, inputs: np.ndarray, h: np.ndarray, c: np.ndarray, of_state: Product, functions: list[Any],
+        state_bias: np.ndarray | None, peep: list[np.ndarray] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        n = self.hidden
+        if self.kind == "RNN":
+            return functions[0](inputs + of_state(h)), c
+        if self.kind == "GRU":
+            return self._gru(inputs, h, of_state, functions, state_bias), c
+        gate, squash, out = functions
+        sums = inputs + of_state(h)
+        i, o, f, g = (sums[:, k * n : (k + 1) * n] for k in range(4))
+        if peep is None:
+            # One call for three gates that lie side by side.
+            opened = gate(sums[:, : 3 * n])
+            i, o, f = (opened[:, k * n : (k + 1) * n] for k in range(3))
+            c = f * c + i * squash(g)
+            return o * out(c), c
+        i, f = gate(i + peep[0] * c), gate(f + peep[2] * c)
+        c = f * c + i * squash(g)
+        return gate(o + peep[1] * c) * out(c), c
+
+    def _gru(
+        self, inputs: np.ndarray, h: np.ndarray, of_state: Product, functions: list[Any], bias: np.ndarray | None
+    ) -> np.ndarray:
+        n = self.hidden
+        gate, squash = functions
+        shift = np.zeros(3 * n, h.dtype) if bias is None else bias
+        sums = of_state(h) + shift
+        opened = gate(inputs[:, : 2 * n] + sums[:, : 2 * n])
+        z, r = opened[:, :n], opened[:, n:]
+        inner = r * sums[:, 2 * n :] if self.reset_after else of_state(r * h)[:, 2 * n :] + shift[2 * n :]
+        found: np.ndarray = squash(inputs[:, 2 * n :] + inner)
+        return np.asarray((1 - z) * found + z * h)
+
+
+@operator("LSTM", "GRU", "RNN")
+def _recurrent(site: Site) -> Function | None:
+    cell = _Cell(site, site.node.op)
+    if not cell.served or site.dtype(0) not in (np.float32, np.float64):
+        return None
+
+    def run(
+        x: np.ndarray, w: np.ndarray, r: np.ndarray, bias: np.ndarray | None = None, lengths: np.ndarray | None = None,
+        state: np.ndarray | None = None, c: np.ndarray | None = None, peep: np.ndarray | None = None,
+    ) -> Any:  # fmt: skip
+        cell.hidden = cell.hidden or r.shape[2]
+
+        def by(matrix: np.ndarray) -> Product:
+            turned = matrix.T
+            return lambda rows: product(rows, turned)
+
+        products = [(by(w[d]), by(r[d])) for d in range(cell.count)]
+        return cell.run(x, products, bias, lengths, state, c, peep)
+
+    return run
+
+
+@operator("DynamicQuantizeLSTM", domain=MICROSOFT)
+def _dynamic_lstm(site: Site) -> Function | None:
+    """Inputs and states are quantised by their own range before each product with the int8 weights."""
+    cell = _Cell(site, "LSTM")
+    weights = [site.const(i) for i in (1, 8, 9)], [site.const(i) for i in (2, 10, 11)]
+    if not cell.served or any(c is None for side in weights for c in side):
+        raise ValueError(f"{site.node}: weights that are not constant, clip and input_forget are not supported")
+    site.by = site.kernel_name
+    products = [tuple(_dynamic_product(site, *(c[d] for c in side)) for side in weights) for d in range(cell.count)]  # type: ignore[index]
+    site.absorb(1)
+    site.absorb(2)
+    hidden = site.const(2)
+    assert hidden is not None  # noqa: S101 - seen above
+    cell.hidden = hidden.shape[1]
+
+    def run(
+        x: np.ndarray, _w: None, _r: None, bias: np.ndarray | None = None, lengths: np.ndarray | None = None,
+        state: np.ndarray | None = None, c: np.ndarray | None = None, peep: np.ndarray | None = None, *_: Any,
+    ) -> Any:  # fmt: skip
+        return cell.run(x, products, bias, lengths, state, c, peep)  # type: ignore[arg-type]
+
+    return run
+
+
+def _dynamic_product(site: Site, w: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> Product:
+    """Return the product with weights (k, n), one scale and zero point for all or for each column."""
+    if w.dtype not in INT8:
+        raise ValueError(f"{site.node}: weights must be int8 or uint8, got {w.dtype}")
+    kernel, threads = dispatch.select(site.kernel), site.num_threads or 1
+    packed = pack(np.ascontiguousarray(w), kernel=kernel.name)
+    unit = np.array(np.broadcast_to(scale.astype(np.float32).reshape(-1), w.shape[1:]))
+    wide = zero_point.astype(np.int32).reshape(-1)
+    zero: Any = int(wide[0]) if wide.size == 1 or not wide.any() else wide
+    scaled = ScaledProduct(packed.on(kernel), np.dtype(np.float32), zero, unit, None, None)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        x = np.ascontiguousarray(x)
+        y = scaled(x, threads)
+        if y is not None:
+            return y
+        codes, factor, point = quantize.dynamic_quantize_arrays(x)
+        acc = qlinear.matmul_integer(codes, packed, point, zero_point.reshape(-1) if wide.size > 1 else zero)
+        return np.asarray(acc.astype(np.float32) * (factor * unit), np.float32)
+
+    return run
