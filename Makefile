@@ -1,6 +1,6 @@
 # Names for the things one does in a checkout; how they are done stands in build.py and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build models test prove demo bench icount recall docs wheels lint clean
+.PHONY: help setup build models test fuzz prove demo bench icount recall docs wheels lint clean
 
 PYTHON ?= python3
 ARM64  := .arm64/bin/python

@@ -53,7 +53,8 @@ def local_response_normalisation(
     array([[0.6, 0.8]], dtype=float32)
     """
     kind, channels = x.dtype.type, x.shape[1]
-    before, after = (size - 1) // 2, size // 2
+    # Channels beyond the first and the last add nothing.
+    before, after = (min(reach, max(channels - 1, 0)) for reach in ((size - 1) // 2, size // 2))
     factor, start = np.asarray(kind(alpha / size)), np.asarray(kind(bias))
     if native and beta == ROOTS and x.dtype == np.float32 and x.size:
         written = _written(x.shape[0], channels, math.prod(x.shape[2:]), before, after)
@@ -61,11 +62,11 @@ def local_response_normalisation(
             y = np.empty(x.shape, np.float32)
             written.run(x if x.flags.c_contiguous else x.copy(), y, factor, start)
             return y
-    square = np.zeros((x.shape[0], channels + size - 1, *x.shape[2:]), x.dtype)
+    square = np.zeros((x.shape[0], channels + before + after, *x.shape[2:]), x.dtype)
     with np.errstate(all="ignore"):  # squares may overflow, and a sum may be 0
         np.square(x, out=square[:, before : before + channels])
         total: NDArray[Any] = square[:, :channels].copy()
-        for i in range(1, size):
+        for i in range(1, before + after + 1):
             total += square[:, i : i + channels]
         total *= factor
         total += start

@@ -119,7 +119,7 @@ def test_results_of_a_branch_that_are_one_array_become_two():
     assert (y == 1).all()
 
 
-def test_weights_of_a_body_are_packed_and_its_patterns_fused(rng, kernel):
+def test_weights_of_a_body_are_packed_and_its_patterns_fused(rng):
     """A quantised product inside a Loop is one node on a kernel, and the report shows it."""
     w = rng.integers(-128, 128, (8, 8)).astype(np.int8)
     nodes = [
@@ -127,15 +127,15 @@ def test_weights_of_a_body_are_packed_and_its_patterns_fused(rng, kernel):
         node("Cast", "p", "f", to=TensorProto.FLOAT), node("Mul", "f qs", "g"), node("Tanh", "g", "s2"),
     ]  # fmt: skip
     made = loop(nodes, condition=False, state=(3, 8), collected=False, constants={"w": w})
-    session = InferenceSession(data(made), kernel=kernel)
+    session = InferenceSession(data(made))
     by = {row.op: (row.node, row.by) for row in session.report().rows}
-    assert by["MatMulFloat"] == ("the Loop/body/the MatMulInteger", kernel)
+    assert by["MatMulFloat"] == ("the Loop/body/the MatMulInteger", session.kernel)
     assert session.report().reference_ops() == []
     x = rng.standard_normal((3, 8)).astype(F32)
     [got] = session.run(None, {"x": x, "m": np.int64(2)})
     step = model(nodes[1:], {"s": x}, {"s2": F32}, {"w": w})
     for _ in range(2):
-        [x] = InferenceSession(data(step), kernel=kernel).run(None, {"s": x})
+        [x] = InferenceSession(data(step)).run(None, {"s": x})
     np.testing.assert_array_equal(got, x)
     report = session.report()
     assert all(row.seconds > 0 for row in report.rows if "/" in row.node)

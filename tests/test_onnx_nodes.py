@@ -41,6 +41,7 @@ FLOAT = [
     "averagepool_2d_pads_count_include_pad", "averagepool_2d_precomputed_pads_count_include_pad",
     "averagepool_2d_same_upper", "averagepool_2d_same_lower", "averagepool_2d_strides", "averagepool_3d_default",
     "averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True", "lrn", "lrn_default",
+    "lppool_1d_default", "lppool_2d_dilations", "lppool_2d_pads", "lppool_2d_same_upper", "lppool_2d_strides", "lppool_3d_default",
     "softmax_axis_0", "softmax_axis_1", "softmax_axis_2", "softmax_large_number", "logsoftmax_axis_1",
     "layer_normalization_2d_axis1", "layer_normalization_3d_axis2_epsilon", "layer_normalization_default_axis",
     "erf", "gelu_default_1", "gelu_default_2", "concat_3d_axis_1", "concat_3d_axis_negative_1",
@@ -53,7 +54,7 @@ INTEGER_MODULES = (
     "matmulinteger convinteger qlinearconv qlinearmatmul dynamicquantizelinear quantizelinear dequantizelinear maxpool"
 ).split()
 FLOAT_MODULES = (
-    "globalaveragepool averagepool lrn softmax logsoftmax layernormalization erf gelu concat gather slice transpose clip "
+    "globalaveragepool averagepool lppool lrn softmax logsoftmax layernormalization erf gelu concat gather slice transpose clip "
     "reducel2 reducemax conv gemm matmul rangeop expand split "
     "resize upsample convtranspose hardsigmoid hardswish prelu elu selu celu softplus softsign mish swish thresholdedrelu "
     "shrink sigmoid reducesum reducemean reduceprod reducemin reducel1 reducesumsquare reduce_log_sum reduce_log_sum_exp "

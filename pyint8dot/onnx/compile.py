@@ -14,6 +14,7 @@ from pyint8dot.onnx.graph import Graph, Node
 from pyint8dot.onnx.ops import (
     activations,
     attention,
+    containers,
     contrib,
     control,
     convolutions,
@@ -41,6 +42,7 @@ __all__ = ["compile_graph", "lower"]
 _ROOMS = (
     activations,
     attention,
+    containers,
     contrib,
     control,
     convolutions,
@@ -248,5 +250,5 @@ def constant_results(node: Node, graph: Graph, max_bytes: int) -> list[np.ndarra
     """
     function, _ = lower(Site(node, graph, None, None, max_bytes))
     result = function(*[graph.constants.get(n) for n in (*node.inputs, *node.captures)])
-    found = list(result) if isinstance(result, (tuple, list)) else [result]
+    found = list(result) if isinstance(result, tuple) else [result]
     return found if all(isinstance(f, np.ndarray) for n, f in zip(node.outputs, found, strict=False) if n) else None

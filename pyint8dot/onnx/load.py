@@ -174,7 +174,7 @@ def _override(model: onnx.ModelProto, given: Overrides) -> None:
 def _values(graph: onnx.GraphProto) -> Iterator[Sequence[onnx.ValueInfoProto]]:
     yield from (graph.input, graph.output, graph.value_info)
     for node in graph.node:
-        for inner in graphs_of(node):
+        for inner in graphs_of(node) if node.attribute else ():
             yield from _values(inner)
 
 

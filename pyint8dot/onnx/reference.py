@@ -29,6 +29,8 @@ PLUGGED = (
 
 # Shapes are worked out from the values of inputs no longer than this: shapes, axes, repeats, pads.
 _SHAPE_VALUES = 64
+# What one sample of a RoiAlign takes there.
+_SAMPLE = 256
 # A plugged operator leaves sizes to its evaluator.
 _NO_LIMIT = 1 << 62
 
@@ -72,6 +74,7 @@ def lower_by_reference(site: Site) -> Function:
     def run(*values: Any) -> Any:
         feed = {name: value for name, value in zip(names, values, strict=True) if name}
         _check_results(model, feed, limit)
+        _check_inside(node, feed, limit)
         found = dict(zip(outputs, evaluator.run(None, feed), strict=True))
         return tuple(found.get(name) for name in node.outputs)
 
@@ -132,6 +135,22 @@ def _check_results(model: onnx.ModelProto, feed: dict[str, Any], limit: int) -> 
         if dims and all(d.HasField("dim_value") for d in dims):
             what = f"node {node.name or output.name!r} ({node.op_type}): output {output.name!r}"
             check_shape([d.dim_value for d in dims], 8, limit, what)
+
+
+def _check_inside(node: Node, feed: dict[str, Any], limit: int) -> None:
+    """Refuse what the reference would make on the way to a result, where that may be larger than the result."""
+    what = f"{node}: on the way to output {node.outputs[0]!r}"
+    if node.op == "RoiAlign":
+        # It makes a list of all samples of a region.
+        ratio = max(int(node.attrs.get("sampling_ratio", 0)), 1)
+        size = [int(node.attrs.get(name, 1)) for name in ("output_height", "output_width")]
+        check_shape([len(feed[node.inputs[1]]), *size, ratio, ratio], _SAMPLE, limit, what)
+    if node.op == "MaxUnpool":
+        # It makes what would come out without the last input first.
+        x, kernel = feed[node.inputs[0]], node.attrs["kernel_shape"]
+        strides = node.attrs.get("strides") or [1] * len(kernel)
+        spatial = [(d - 1) * s + k for d, s, k in zip(x.shape[2:], strides, kernel, strict=False)]
+        check_shape([*x.shape[:2], *map(abs, spatial)], 8, limit, what)
 
 
 def _short(error: Exception) -> str:

@@ -36,7 +36,7 @@ CONTAINERS = {
     ("", op)
     for op in (
         "SequenceConstruct SequenceInsert SequenceErase SequenceAt SequenceEmpty SplitToSequence Optional "
-        "OptionalGetElement OptionalHasElement"
+        "OptionalGetElement"
     ).split()
 }
 # The functions of these make a new array at every call; tests hold them to it.

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from pyint8dot.engine import dispatch, threads
+from pyint8dot.errors import Int8DotError
 from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
 from pyint8dot.onnx.compile import compile_graph
-from pyint8dot.onnx.errors import InputError
+from pyint8dot.onnx.errors import InputError, ModelError
 from pyint8dot.onnx.feed import checked, listing
 from pyint8dot.onnx.graph import Graph, TensorInfo, tensor_info
 from pyint8dot.onnx.load import Overrides, Source, overridable, read_model
@@ -102,7 +103,12 @@ class InferenceSession:
         model = read_model(path_or_bytes, self._max_bytes, overrides)
         self._metadata = ModelMetadata(model)
         self._overridable = [tensor_info(value) for value in overridable(model)]
-        self._lower(Graph(model))
+        try:
+            self._lower(Graph(model))
+        except Int8DotError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the model cannot be lowered: {type(error).__name__}: {error}") from error
         # Initialisers that a feed may replace are constants until one does: then the model is lowered again without them.
         self._model = model if self._overridable else None
         self._variants: dict[frozenset[str], InferenceSession] = {}

@@ -89,69 +89,81 @@ def check_graph(graph: onnx.GraphProto, outer: frozenset[str] = frozenset(), whe
         If it is broken.
     """
     known = set(outer) | {i.name for i in graph.input} | {t.name for t in graph.initializer}
-    reads = [[name for name in _reads(node) if name] for node in graph.node]
+    nodes = list(graph.node)
+    reads: list[list[str]] = []
     maker: dict[str, int] = {}
-    for i, node in enumerate(graph.node):
+    for i, node in enumerate(nodes):
+        names = [name for name in node.input if name]
+        if node.attribute:
+            names += [name for inner in graphs_of(node) for name in captured(inner) if name]
+        reads.append(names)
         for name in node.output:
             if name and (name in maker or name in known):
                 raise ModelError(f"{describe(node)}: tensor {name!r} is made a second time")
             if name:
                 maker[name] = i
-    order = _running_order(reads, known, maker, graph)
+    order = _running_order(reads, known, maker, nodes)
     if order is not None:
-        ordered = [_copy(graph.node[i]) for i in order]
+        nodes = [_copy(nodes[i]) for i in order]
         del graph.node[:]
-        graph.node.extend(ordered)
+        graph.node.extend(nodes)
     known |= maker.keys()
     for output in graph.output:
         if output.name not in known:
             raise ModelError(f"{where}: nothing makes the output {output.name!r}")
     around: frozenset[str] | None = None
     for node in graph.node:
-        for inner in graphs_of(node):
+        for inner in graphs_of(node) if node.attribute else ():
             around = frozenset(known) if around is None else around
             check_graph(inner, around, f"{describe(node)}: inner graph {inner.name!r}")
 
 
 def _running_order(
-    reads: list[list[str]], known: set[str], maker: dict[str, int], graph: onnx.GraphProto
+    reads: list[list[str]], known: set[str], maker: dict[str, int], nodes: list[onnx.NodeProto]
 ) -> list[int] | None:
     """Return an order in which every name is made before it is read, or None where the nodes stand in one."""
-    makers = [{maker[name] for name in names if name in maker} for names in reads]
+    makers: list[list[int]] = []
+    in_order = True
     for i, names in enumerate(reads):
+        made = []
         for name in names:
-            if name not in known and name not in maker:
+            at = maker.get(name)
+            if at is not None:
+                made.append(at)
+                in_order = in_order and at < i
+            elif name not in known:
                 raise ModelError(
-                    f"{describe(graph.node[i])}: nothing makes its input {name!r}: it is no initialiser, graph input or "
-                    "node output"
+                    f"{describe(nodes[i])}: nothing makes its input {name!r}: it is no initialiser, graph input or node output"
                 )
-    if all(max(made, default=-1) < i for i, made in enumerate(makers)):
+        makers.append(made)
+    if in_order:
         return None
-    readers: dict[int, list[int]] = {}
-    waiting = [len(made) for made in makers]
+    # A node that reads two results of another waits for it twice, and is told twice.
+    readers: list[list[int]] = [[] for _ in nodes]
     for i, made in enumerate(makers):
         for j in made:
-            readers.setdefault(j, []).append(i)
+            readers[j].append(i)
+    waiting = [len(made) for made in makers]
     order = [i for i, count in enumerate(waiting) if count == 0]
     for i in order:
-        for reader in readers.get(i, ()):
+        for reader in readers[i]:
             waiting[reader] -= 1
             if waiting[reader] == 0:
                 order.append(reader)
     if len(order) < len(reads):
-        _explain_cycle(waiting, makers, graph)
+        _explain_cycle(waiting, makers, nodes)
     return order
 
 
-def _explain_cycle(waiting: list[int], makers: list[set[int]], graph: onnx.GraphProto) -> None:
+def _explain_cycle(waiting: list[int], makers: list[list[int]], nodes: list[onnx.NodeProto]) -> None:
     # Every node that waits reads what another waiting one makes: following the makers must come back.
     at = next(i for i, count in enumerate(waiting) if count)
     seen: dict[int, int] = {}
     while at not in seen:
         seen[at] = len(seen)
-        at = next(i for i in sorted(makers[at]) if waiting[i])
+        at = next(i for i in makers[at] if waiting[i])
     circle = [*list(seen)[seen[at] :], at]
-    names = [describe(graph.node[i]) for i in circle[:_NAMED]]
+    names = [describe(nodes[i]) for i in circle[:_NAMED]]
     if len(circle) > _NAMED:
         names.append(f"... ({len(circle) - 1} nodes)")
     raise ModelError("the graph has a cycle: " + " <- ".join(names))
@@ -161,10 +173,3 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     return copy
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    names = list(node.input)
-    for inner in graphs_of(node):
-        names.extend(captured(inner))
-    return names

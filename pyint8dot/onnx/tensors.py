@@ -27,6 +27,13 @@ _NARROW = {"FLOAT8E4M3FN": 8, "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8, "FLOAT8E5M2F
            "FLOAT8E8M0": 8, "UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}  # fmt: skip
 _BITS.update({getattr(onnx.TensorProto, k): v for k, v in _NARROW.items() if hasattr(onnx.TensorProto, k)})
 _EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
+# No array has more dimensions.
+_DIMENSIONS = 64
+_RANGES = {
+    "axis": (-_DIMENSIONS, _DIMENSIONS),
+    "axes": (-_DIMENSIONS, _DIMENSIONS),
+    "batch_dims": (0, _DIMENSIONS),
+}
 # Where a tensor without raw bytes keeps its values, and how many entries one element takes.
 _FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 
@@ -41,16 +48,28 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 def _node_tensors(nodes: list[onnx.NodeProto]) -> Iterator[tuple[str, onnx.TensorProto]]:
     for node in nodes:
+        if not node.attribute:
+            continue
         for attribute in node.attribute:
             for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
                 yield f"{describe(node)}: attribute {attribute.name!r}", tensor
             if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
                 raise ModelError(f"{describe(node)}: sparse tensors are not supported")
-            if node.op_type == "Einsum" and not _EQUATION.fullmatch(attribute.s.decode("latin-1")):
-                # onnx's own inference never comes back from some of these.
-                raise ModelError(f"{describe(node)}: equation {attribute.s!r} is not one")
+            _check_attribute(node, attribute)
         for inner in graphs_of(node):
             yield from _tensors(inner)
+
+
+def _check_attribute(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> None:
+    """Refuse values that onnx's own inference does not come back from, or ends the process on."""
+    if node.op_type == "Einsum" and not _EQUATION.fullmatch(attribute.s.decode("latin-1")):
+        raise ModelError(f"{describe(node)}: equation {attribute.s!r} is not one")
+    if node.op_type == "Split" and attribute.name == "num_outputs" and attribute.i != len(node.output):
+        raise ModelError(f"{describe(node)}: attribute 'num_outputs' is {attribute.i}, not {len(node.output)}")
+    low, high = _RANGES.get(attribute.name, (None, None))
+    for value in (attribute.i, *attribute.ints) if low is not None and high is not None else ():
+        if not low <= value <= high:
+            raise ModelError(f"{describe(node)}: attribute {attribute.name!r} is {value}, not from {low} to {high}")
 
 
 def check_tensors(model: onnx.ModelProto, files: Files | None, max_bytes: int) -> None:

