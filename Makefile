@@ -26,6 +26,9 @@ models: setup        ## make the ONNX models of demo and tests, once, with this 
 test: setup build models  ## prove it: the suite on every CPU model this machine has or can emulate
 	@cd tests && "$(HOST)" -m emulation.run test
 
+fuzz: setup           ## run N mutated ONNX models (100000), and keep those that do what they must not
+	@cd tests && PYTHONPATH="$(CURDIR)" "$(HOST)" -m fuzz $(or $(N),100000)
+
 prove: setup build   ## prove every entry from its bytes for all values of operands, and that the prover refuses mutants
 	@cd tests && "$(HOST)" -m proof
 
