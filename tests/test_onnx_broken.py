@@ -342,7 +342,9 @@ def test_negative_shape_at_run_time():
         InferenceSession(data(made)).run(None, {"s": np.int64([2, -1])})
 
 
-@pytest.mark.parametrize(("name", "value"), [("axis", 1 << 31), ("axes", [-(1 << 40)]), ("batch_dims", -3)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("axis", 1 << 31), ("axes", [-(1 << 40)]), ("batch_dims", -3), ("ngram_counts", [1 << 62])]
+)
 def test_attributes_that_end_the_process_in_inference(name, value):
     made = good()
     made.graph.node[1].attribute.append(helper.make_attribute(name, value))

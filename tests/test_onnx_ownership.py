@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import EMULATED
 from onnx import TensorProto, helper
 from support.onnx_graphs import data, model, node, reference
 
@@ -91,7 +92,7 @@ def test_optional_values(rng):
 def test_random_graphs_with_views_sequences_and_branches(rng):
     """Many small graphs, so that every order of lives and deaths comes up."""
     one = ["Relu", "Neg", "Abs", "Identity", "Transpose", "Exp"]
-    for _ in range(40):
+    for _ in range(10 if EMULATED else 40):
         names, sequences, nodes = ["x", "k"], [], []
         for i in range(12):
             kind = rng.integers(8)
@@ -163,7 +164,7 @@ def test_operators_that_are_said_to_make_new_arrays_do(op):
     made = model([node(op, inputs, "y", **attributes)], {"x": (F32, [3, 3])}, {"y": F32}, constants)
     graph = Graph(read_model(data(made), 1 << 20))
     function, by = lower(Site(graph.nodes[0], graph, "portable", None, 1 << 20))
-    assert by == "numpy"
+    assert by != "onnx reference"
     x = np.arange(1, 10, dtype=F32).reshape(3, 3)
     given = [x if name == "x" else constants[name] for name in inputs.split()]
     result = function(*given)

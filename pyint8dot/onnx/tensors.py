@@ -33,6 +33,8 @@ _RANGES = {
     "axis": (-_DIMENSIONS, _DIMENSIONS),
     "axes": (-_DIMENSIONS, _DIMENSIONS),
     "batch_dims": (0, _DIMENSIONS),
+    # Where n-grams begin in their pool: the reference counts up to it.
+    "ngram_counts": (0, 1 << 20),
 }
 # Where a tensor without raw bytes keeps its values, and how many entries one element takes.
 _FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")

@@ -1,6 +1,6 @@
-"""Run a client, unchanged, on one of the two runtimes: ``python -m clients.run CLIENT RUNTIME [FOLDER]``.
+"""Run a client, unchanged, on onnxruntime and then on this package: ``python -m clients.run CLIENT [FOLDER]``.
 
-It prints the client's results as JSON, and what the session it made is of.
+It prints as JSON, for each, what the session it made is of and the client's results.
 """
 
 from __future__ import annotations
@@ -55,13 +55,19 @@ CLIENTS = {"magika": magika, "chromadb": chromadb, "fastembed": fastembed}
 
 def main() -> None:
     """Run the client of the command line."""
-    client, runtime, folder = (*sys.argv[1:], ".")[:3]
-    if runtime == "pyint8dot":
-        from pyint8dot.onnx import as_onnxruntime
+    client, folder = (*sys.argv[1:], ".")[:2]
+    told = []
+    for runtime in ("onnxruntime", "pyint8dot"):
+        if runtime == "pyint8dot":
+            from pyint8dot.onnx import as_onnxruntime
 
-        as_onnxruntime()
-    results, session = CLIENTS[client](Path(folder))
-    print(json.dumps({"results": results, "session": type(session).__module__}))
+            as_onnxruntime()
+            # As in a new process: a module keeps the runtime it has imported.
+            for name in [name for name in sys.modules if name.partition(".")[0] == client]:
+                del sys.modules[name]
+        results, session = CLIENTS[client](Path(folder))
+        told.append([type(session).__module__, results])
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":
