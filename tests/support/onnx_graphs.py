@@ -60,3 +60,13 @@ def data(made: onnx.ModelProto) -> bytes:
 def reference(made: onnx.ModelProto, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
     """What onnx's reference implementation returns."""
     return ReferenceEvaluator(made).run(None, feed)
+
+
+def ops_of(session):
+    """The operators of a session's nodes."""
+    return [row.op for row in session.report().rows]
+
+
+def covered(session):
+    """How many nodes of the model these stand for."""
+    return sum(len(row.covers) for row in session.report().rows)
