@@ -20,6 +20,7 @@ _CALLS = "it calls other entries and follows addresses that it reads from memory
 
 #: Entries without a claim, and why.
 UNPROVEN: dict[str, str] = {
+    "attention": "no definition of it is written as terms yet, and the model has no fused multiply-add",
     "keep_above": "where it writes depends on data: how many scores a row keeps",
     "run": _CALLS,
     "run_builtin": _CALLS,

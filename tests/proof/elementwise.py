@@ -61,7 +61,7 @@ def bits(x: float) -> int:
 
 
 def horner(x: Any, coefficients: Any) -> Any:
-    """A polynomial, coefficients lowest degree first, as ``floats._horner`` has it."""
+    """A polynomial, coefficients lowest degree first, as ``floats.work.horner`` has it."""
     *lower, second, highest = map(bits, coefficients)
     value = add(mul(x, highest), second)
     for coefficient in reversed(lower):
@@ -70,7 +70,7 @@ def horner(x: Any, coefficients: Any) -> Any:
 
 
 def gelu(x: Any) -> Any:
-    """``floats._gelu_block``."""
+    """``floats.activations._gelu_block``."""
     magnitude = terms.operation("fabs", 4, x)
     r = horner(terms.extreme("fmin", 4, (magnitude, bits(floats.GELU_LIMIT))), floats.GELU_R)
     for _ in range(5):

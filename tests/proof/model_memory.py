@@ -135,9 +135,9 @@ def load_everywhere(s, registers, at, by=None):
 
 
 def mov(s, d, n):
-    """All spellings that reach a vector register or come from one: whole registers, lanes, general registers, a float."""
+    """All spellings that reach a vector register or come from one: whole registers, lanes, general registers, a float in every lane."""
     if type(n) is float:
-        s.put_slots(d.number, struct.pack("<f", n))
+        s.put_slots(d.number, struct.pack("<f", n) * d.count)
         return
     if type(n) is X:
         slots = bytes_of(s, n)

@@ -57,7 +57,8 @@ def shapes(name: str, *, full: bool) -> Iterator[Shape]:
                     yield Shape(m, n, group * (n % 2), bool(start & 1), bool(start & 2), start == 1, other)
         for height in (1 << bit for bit in range(row.mr.bit_length())):
             most = DEPTHS[height] if row.packs_left else 192
-            some = {0, 1, most // 3, most // 2 + 1, most - 1}
+            # At 3 only columns have start values, at 1 both, at the others rows or neither.
+            some = {0, 1, 3, most // 3, most // 2 + 1, most - 1}
             for groups in range(most) if full else sorted(some):
                 yield Shape(height, row.nr + groups % 2, group * groups, groups % 3 > 0, groups % 2 > 0, other=other)
 

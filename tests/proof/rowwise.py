@@ -1,4 +1,4 @@
-"""Claims about what goes row by row: each value is the expression that floats.py and lrn.py have for it, sums in their order.
+"""Claims about what goes row by row: each value is the expression that pyint8dot.floats and lrn.py have for it, sums in their order.
 
 Additions and multiplications of two values are written here in the order that the entry has them in; they commute.
 """
@@ -32,7 +32,7 @@ def magnitude(x: Any) -> Any:
 
 
 def total(lanes: Any, row: Any, width: int) -> tuple[Any, Any]:
-    """``floats._sums``: what whole turns add up to lane by lane, then in pairs, and the sum of what is left over."""
+    """``floats.work.sums_of``: what whole turns add up to lane by lane, then in pairs, and the sum of what is left over."""
     whole = len(row) // width * width
     sums = [0] * width
     for first in range(0, whole, width):
@@ -58,7 +58,7 @@ def rows_of(call: Call, shape: Shape, size: int = 4) -> tuple[Any, Region, list[
 
 
 def exp2_terms(call: Call, shape: Shape) -> None:
-    """``floats._exp2_block`` of the scaled distances to the greatest value, and their sums."""
+    """``floats.powers._exp2_block`` of the scaled distances to the greatest value, and their sums."""
     x, y, fields, ld_y = rows_of(call, shape)
     (scale,) = values("scale", 1)
     sums = call.region("sums").takes(4 * shape.m)
@@ -78,21 +78,33 @@ def exp2_terms(call: Call, shape: Shape) -> None:
 
 
 def layer_norm(call: Call, shape: Shape) -> None:
-    """``floats.layer_norm``."""
+    """``floats.layer_norm`` and ``layer_norm_and_scaled``; the form says whether there is a residual, and whether a factor."""
     x, y, fields, ld_y = rows_of(call, shape)
-    n = shape.n
+    m, n = shape.m, shape.n
+    residual = values("residual", m, n) if shape.form & 1 else None
+    factor = values("factor", n) if shape.form & 2 else None
     weight, bias, (eps,) = values("weight", n), values("bias", n), values("eps", 1)
-    call.run([*fields, call.lanes("weight", weight), call.lanes("bias", bias), call.lanes("eps", [eps])])
+    second, ld_residual, z, ld_z = call.region("residual"), 4 * n + 16, call.region("z"), 4 * n + 20
+    for i in range(m):
+        if residual:
+            second.holds([slot for each in residual[i] for slot in each.bytes], i * ld_residual)
+        if factor:
+            z.takes(4 * n, i * ld_z)
+    fields += [call.lanes("weight", weight), call.lanes("bias", bias), call.lanes("eps", [eps])]
+    fields += [second.address if residual is not None else 0, ld_residual]
+    call.run([*fields, call.lanes("factor", factor), z.address if factor is not None else 0, ld_z])
     count = terms.operation("ucvtf", 4, n)
-    for i, row in enumerate(x):
+    for i, first in enumerate(x):
         if n:
+            row = first if residual is None else [add(*pair) for pair in zip(first, residual[i], strict=True)]
             mean = div(add(*total(lambda each: each, row, 16)), count)
             away = [sub(each, mean) for each in row]
             variance = div(add(*total(lambda each: mul(each, each), away, 16)), count)
             inverse = div(bits(1.0), root(add(variance, eps)))
-            check_bytes_of(
-                call, y, i * ld_y, [add(mul(mul(each, inverse), weight[j]), bias[j]) for j, each in enumerate(away)]
-            )
+            want = [add(mul(mul(each, inverse), weight[j]), bias[j]) for j, each in enumerate(away)]
+            check_bytes_of(call, y, i * ld_y, want)
+            if factor:
+                check_bytes_of(call, z, i * ld_z, [mul(each, factor[j]) for j, each in enumerate(want)])
 
 
 def lrn(call: Call, shape: Shape) -> None:
@@ -182,7 +194,7 @@ def dynamic_quantize(call: Call, shape: Shape) -> None:
 #: Each entry's definition, the numbers of columns that are proven, and how many forms.
 DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], range, int]] = {
     "exp2_terms": (exp2_terms, range(48), 1),
-    "layer_norm": (layer_norm, range(48), 1),
+    "layer_norm": (layer_norm, range(48), 4),
     "lrn": (lrn, range(16, 50), 4),
     "quantize_rows": (quantize_rows, range(48), 2),
     "dynamic_quantize": (dynamic_quantize, range(48), 3),
@@ -195,7 +207,7 @@ def shapes(name: str, *, full: bool) -> Iterator[Shape]:
     for m in (0, 1, 2, 3, 6):
         for n in columns:
             for form in range(forms):
-                if full or (m < 3 and n % 16 in (0, 1, 8, 15) and form == n % forms) or (m, n) == (6, 17):
+                if full or (m < 3 and n % 16 in (0, 1, 8, 15) and form == (m + n) % forms) or (m, n) == (6, 17):
                     yield Shape(m, n, form)
 
 
