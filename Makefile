@@ -35,8 +35,9 @@ prove: setup build   ## prove every entry from its bytes for all values of opera
 demo: setup build models  ## embed real sentences with an int8 MiniLM, and compare the kernels on whole models
 	@$(CPU) "$(ARM64)" -m pyint8dot demo
 
-bench: setup build   ## measure: pytest --benchmark-only on the AArch64 Python
+bench: setup build   ## measure: pytest --benchmark-only on the AArch64 Python, and recall of searches, drawn where it can be counted
 	@cd tests && "$(HOST)" -m emulation.run bench
+	@cd tests && "$(HOST)" -m recall.measure --sentences 2200 --plot "$(CURDIR)/.arm64/reports/recall.svg"
 
 icount: setup build models  ## count the instructions of whole calls under emulation, against the goldens
 	@cd tests && "$(HOST)" -m icount.measure $(if $(UPDATE),--update)

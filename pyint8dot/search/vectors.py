@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -132,6 +133,10 @@ def reciprocal_norms(codes: Codes) -> Float32:
     """1 / the length of each row of integers, in float64 and rounded to float32; 1 for a row of zeros, whose products are 0."""
     if len(codes) > ROWS:
         return np.concatenate([reciprocal_norms(codes[at]) for at in pieces(len(codes))])
+    if len(codes) == 1:
+        # A single query: arrays of one value cost ten times what Python's numbers do, which are rounded as they are.
+        row = codes[0].astype(np.float64)
+        return np.array([1 / math.sqrt(max(row @ row, 1.0))], np.float32)
     wide = codes.astype(np.int32)
     squares = np.einsum("ij,ij->i", wide, wide)
     result: Float32 = (1 / np.sqrt(np.maximum(squares, 1))).astype(np.float32)

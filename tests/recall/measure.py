@@ -171,7 +171,8 @@ def main() -> int:
     if options.plot:
         if points[0].instructions is None:
             say.print("Nothing is drawn without counts.")
-            return 1
+            return 0
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
         draw(options.plot, points, title)
         say.print(f"{options.plot} written")
     return 0
