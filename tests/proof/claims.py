@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from proof import depthwise, elementwise, packers, pools, products, rowwise
+from proof import attention, depthwise, elementwise, packers, pools, products, rowwise
 
 #: The module of the claim about each entry: its ``shapes(name, full=...)`` and ``prove(entry, shape)``.
 CLAIMS: dict[str, ModuleType] = {
@@ -12,6 +12,7 @@ CLAIMS: dict[str, ModuleType] = {
     **dict.fromkeys([*packers.PACKERS, *packers.GATHERERS], packers),
     **dict.fromkeys(elementwise.DEFINITIONS, elementwise),
     **dict.fromkeys(rowwise.DEFINITIONS, rowwise),
+    "attention": attention,
     **dict.fromkeys(depthwise.TOGETHER, depthwise),
     **dict.fromkeys(pools.KINDS, pools),
 }
@@ -20,7 +21,6 @@ _CALLS = "it calls other entries and follows addresses that it reads from memory
 
 #: Entries without a claim, and why.
 UNPROVEN: dict[str, str] = {
-    "attention": "no definition of it is written as terms yet, and the model has no fused multiply-add",
     "keep_above": "where it writes depends on data: how many scores a row keeps",
     "run": _CALLS,
     "run_builtin": _CALLS,

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from proof.terms import ATOMS, LOW, PAIR, Poly
 
+from pyint8dot.fma import add_product
+
 
 def _float(bits: int) -> Any:
     return np.uint32(bits).view(np.float32)
@@ -48,6 +50,13 @@ def _nearest(width: int, bits: int) -> int:
     return int(min(max(np.rint(np.float64(x)), -half), half - 1)) % (1 << 8 * width)
 
 
+def _fmla(width: int, held: int, x: int, y: int) -> int:
+    with np.errstate(all="ignore"):
+        total, a, b = (np.float64([_float(bits)]) for bits in (held, x, y))
+        add_product(total, a, b, (np.empty(1), np.empty(1, np.int64)))
+        return _bits(total[0])
+
+
 def _fmaxnm(width: int, x: int, y: int) -> int:
     """A number wins over a quiet NaN, a signalling one over anything."""
     if any(bits & 0x7FC00000 == 0x7F800000 and bits & 0x3FFFFF for bits in (x, y)):
@@ -81,7 +90,7 @@ OPERATIONS = {
     "fadd": _two(np.add), "fsub": _two(np.subtract), "fmul": _two(np.multiply), "fdiv": _two(np.divide), "fsqrt": _one(np.sqrt),
     "fabs": lambda width, x: x & 0x7FFFFFFF, "fneg": lambda width, x: x ^ 0x80000000, "fcvtns": _nearest,
     "scvtf": lambda width, x: _bits(np.float32(_signed(x, width))), "ucvtf": lambda width, x: _bits(np.float32(np.uint64(x))),
-    "fmaxnm": _fmaxnm, "fcmgt": _mask(np.greater), "fcmeq": _mask(np.equal), "and": lambda width, x, y: x & y, "orr": lambda width, x, y: x | y,
+    "fmla": _fmla, "fmaxnm": _fmaxnm, "fcmgt": _mask(np.greater), "fcmeq": _mask(np.equal), "and": lambda width, x, y: x & y, "orr": lambda width, x, y: x | y,
     "sshl": _shift(False), "srshl": _shift(True), "sshr": lambda width, x, by: (_signed(x, width) >> by) % (1 << 8 * width),
     "cmge": lambda width, x, y: (1 << 8 * width) - 1 if _signed(x, width) >= y else 0, "signed": lambda width, x: x, "eor": lambda width, x, y: x ^ y, "bic": lambda width, x, y: x & ~y & ((1 << 8 * width) - 1),
 }  # fmt: skip

@@ -18,6 +18,13 @@ def two(name):
     return apply
 
 
+def fmla(s, d, n, m):
+    """A product added to what is there, rounded once."""
+    b = s.lanes(m) * (d.count if m.lane is not None else 1)
+    lanes = zip(s.lanes(d), s.lanes(n), b, strict=True)
+    s.put(d, [terms.operation("fmla", d.size, held, x, y) for held, x, y in lanes])
+
+
 def greatest(name):
     """A maximum or minimum, which does not depend on the order of what it is taken of."""
 
@@ -77,6 +84,7 @@ FLOAT = {
     **{f"{name}v": across(name) for name in "fmax fmin".split()},
     "fmaxnmv": fmaxnmv,
     **{name: one(name) for name in "fneg fsqrt fcvtns scvtf ucvtf".split()},
+    "fmla": fmla,
     "faddp": faddp,
     "fabs": fabs,
     "fcmp": fcmp,

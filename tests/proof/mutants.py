@@ -33,7 +33,7 @@ def fields(instruction: Instruction) -> Iterator[tuple[str, int]]:
     if mnemonic in ("bti", "ret"):
         return
     yield "missing", 0
-    if mnemonic in ("sdot", "smlal", "smlal2", "fmul") and any(operand.lane is not None for operand in vectors):
+    if mnemonic in ("sdot", "smlal", "smlal2", "fmul", "fmla") and any(operand.lane is not None for operand in vectors):
         yield "lane", 1 << 21
         yield "lane", 1 << 11
     if mnemonic in ("mov", "st1", "ld1") and any(operand.lane is not None for operand in vectors):

@@ -57,23 +57,26 @@ def rows_of(call: Call, shape: Shape, size: int = 4) -> tuple[Any, Region, list[
     return x, y, [source.address, y.address, ld_x, ld_y, m, n], ld_y
 
 
+def power(x: Any) -> Any:
+    """``floats.powers._exp2_block``: two to a power that is at most 0."""
+    magic = bits(floats.EXP2_MAGIC)
+    below = terms.extreme("fmax", 4, (x, bits(floats.EXP2_LOWEST)))
+    shifted = add(below, magic)
+    e = horner(sub(below, sub(shifted, magic)), floats.EXP2_E)
+    return mul(mul(e, e), terms.total(4, ((1 << 23, shifted),)))
+
+
 def exp2_terms(call: Call, shape: Shape) -> None:
-    """``floats.powers._exp2_block`` of the scaled distances to the greatest value, and their sums."""
+    """The powers of the scaled distances to the greatest value, and their sums."""
     x, y, fields, ld_y = rows_of(call, shape)
     (scale,) = values("scale", 1)
     sums = call.region("sums").takes(4 * shape.m)
     call.run([*fields, call.lanes("scale", [scale]), sums.address])
-    magic = bits(floats.EXP2_MAGIC)
     for i, row in enumerate(x):
         greatest = terms.extreme("fmax", 4, [INFINITY | 1 << 31, *row])
-        powers = []
-        for each in row:
-            below = terms.extreme("fmax", 4, (mul(sub(each, greatest), scale), bits(floats.EXP2_LOWEST)))
-            shifted = add(below, magic)
-            e = horner(sub(below, sub(shifted, magic)), floats.EXP2_E)
-            powers.append(mul(mul(e, e), terms.total(4, ((1 << 23, shifted),))))
+        powers = [power(mul(sub(each, greatest), scale)) for each in row]
         check_bytes_of(call, y, i * ld_y, powers)
-        whole, rest = total(lambda power: power, powers, 8)
+        whole, rest = total(lambda each: each, powers, 8)
         check_bytes_of(call, sums, 4 * i, [add(rest, whole)])
 
 
