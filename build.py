@@ -115,10 +115,15 @@ def default_target() -> str:
 
 def run(command: list[str], folder: Path | None = None) -> str:
     """Run a command in the checkout or another folder and return its output, or raise BuildError with all of it."""
+    environment = dict(os.environ)
+    if "HOME" not in environment:
+        # Zig keeps what it has compiled in the home directory, and does not begin where there is none.
+        environment.setdefault("ZIG_GLOBAL_CACHE_DIR", str(ROOT / ".arm64" / "zig"))
     try:
         done = subprocess.run(
-            command, cwd=folder or ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
+            command, cwd=folder or ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False,
+        )  # fmt: skip
     except OSError as error:
         raise BuildError(f"{shlex.join(command)}\n{error}") from None
     if done.returncode:
