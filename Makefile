@@ -37,13 +37,13 @@ demo: setup build models  ## embed real sentences with an int8 MiniLM, and compa
 
 bench: setup build   ## measure: pytest --benchmark-only on the AArch64 Python, and recall of searches, drawn where it can be counted
 	@cd tests && "$(HOST)" -m emulation.run bench
-	@cd tests && "$(HOST)" -m recall.measure --sentences 2200 --plot "$(CURDIR)/.arm64/reports/recall.svg"
+	@PYTHONPATH=tests "$(HOST)" -m recall.measure --sentences 2200 --plot .arm64/reports/recall.svg
 
 icount: setup build models  ## count the instructions of whole calls under emulation, against the goldens
 	@cd tests && "$(HOST)" -m icount.measure $(if $(UPDATE),--update)
 
 recall: setup build  ## how many of 20,000 sentences' nearest a search finds, and its instructions; PLOT=file.svg draws both
-	@cd tests && "$(HOST)" -m recall.measure $(if $(PLOT),--plot "$(abspath $(PLOT))")
+	@PYTHONPATH=tests "$(HOST)" -m recall.measure $(if $(PLOT),--plot "$(PLOT)")
 
 docs:    ## make the site of pages, kernels and functions: .arm64/docs/index.html
 	@cd tests && "$(PYTHON)" -m emulation.setup docs

@@ -10,6 +10,7 @@ kernel is an error that shows the command and what it printed, never a kernel qu
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import importlib.util
 import json
@@ -113,12 +114,18 @@ def default_target() -> str:
     return target
 
 
+@functools.cache
+def zig_cache() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder that is there as long as this process."""
+    return tempfile.TemporaryDirectory(prefix="zig-", ignore_cleanup_errors=True)
+
+
 def run(command: list[str], folder: Path | None = None) -> str:
     """Run a command in the checkout or another folder and return its output, or raise BuildError with all of it."""
     environment = dict(os.environ)
     if "HOME" not in environment:
         # Zig keeps what it has compiled in the home directory, and does not begin where there is none.
-        environment.setdefault("ZIG_GLOBAL_CACHE_DIR", str(ROOT / ".arm64" / "zig"))
+        environment.setdefault("ZIG_GLOBAL_CACHE_DIR", zig_cache().name)
     try:
         done = subprocess.run(
             command, cwd=folder or ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -61,7 +61,9 @@ def test_flipped_bytes_never_crash(rng):
             pass
 
 
-@pytest.mark.parametrize("source", [b"", b"\x00" * 100, b"GIF89a and so on", os.urandom(64)])
+@pytest.mark.parametrize(
+    "source", [b"", b"\x00" * 100, b"GIF89a and so on", os.urandom(64)], ids=["empty", "zeros", "picture", "noise"]
+)
 def test_what_is_no_model(source):
     refused(source, "not an ONNX model|ir_version|no operator set")
 

@@ -125,7 +125,7 @@ class Flat:
 
 
 def quantize_linear(x: Array, scale: np.float32, zero_point: np.generic, *, place: str = "end") -> Flat:
-    want = quantize.quantize_linear(x, scale, zero_point, native=False)
+    want = quantize.quantize_by(x, scale, zero_point, native=False)
     rest = [np.float32([scale]), int(zero_point), int(want.dtype == np.uint8)]
     return Flat("quantize_linear", x, want, rest, place)
 
