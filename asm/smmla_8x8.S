@@ -79,8 +79,8 @@
     .endif
 .endm
 
-/* The same where rows have values too: those of two rows are in a register, each twice, and the
- * columns' in v24..v27. */
+/* What it starts from where rows have values too: those of two rows are in a register, each twice,
+ * and the columns' in v24..v27. */
 .macro start_pair_on rows, s0, s1, s2, s3
         add     v\s0\().4s, v24.4s, v\rows\().4s
         add     v\s1\().4s, v25.4s, v\rows\().4s
