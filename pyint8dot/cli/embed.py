@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _steps(lines: list[str]) -> Iterator[list[str]]:
     """The lines in steps, with a bar on the standard error where that is a terminal."""
     from rich.console import Console  # noqa: PLC0415 - an extra
-    from rich.progress import track  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415 - an extra
 
     console = Console(stderr=True)
     shown = track(range(0, len(lines), STEP), "Embedding", console=console, disable=not console.is_terminal)

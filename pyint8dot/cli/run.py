@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _run_model(arguments: argparse.Namespace, recorder: Recorder | None) -> None:
     """Run the model, and profile it where there is a recorder."""
     # Only this command needs the onnx package.
-    from pyint8dot.onnx import InferenceSession  # noqa: PLC0415
+    from pyint8dot.onnx import InferenceSession  # noqa: PLC0415 - an extra
 
     if arguments.repeat < 1:
         raise ValueError(f"--repeat must be at least 1, got {arguments.repeat}")
@@ -120,7 +120,7 @@ def _profile(
     session: InferenceSession, feed: dict[str, np.ndarray], recorder: Recorder, arguments: argparse.Namespace
 ) -> None:
     from pyint8dot.cli.run_plot import draw  # noqa: PLC0415 - it needs the onnx package
-    from pyint8dot.onnx.profile import measure  # noqa: PLC0415
+    from pyint8dot.onnx.profile import measure  # noqa: PLC0415 - an extra
 
     profile = measure(session, feed, arguments.repeat, recorder)
     print(f"\n{profile}")

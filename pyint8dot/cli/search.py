@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
     index = Index.open(folder)
     lines = read_lines(folder, len(index))
     # An extra, and much to load: only where there is something to search.
-    from pyint8dot.models import MiniLM  # noqa: PLC0415
+    from pyint8dot.models import MiniLM  # noqa: PLC0415 - an extra
 
     queries = MiniLM.load().encode(arguments.query)
     scores, ids = index.search(queries, arguments.k, rescore=index.keep is not None, num_threads=arguments.threads)

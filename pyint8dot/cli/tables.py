@@ -22,8 +22,8 @@ def heading(text: str) -> None:
         One line.
     """
     try:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415 - an extra
+        from rich.text import Text  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         print(f"\n{text}\n{'-' * len(text)}")
         return
@@ -43,9 +43,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [bool(rows) and all(type(row[i]) in (int, float) for row in rows) for i in range(len(columns))]
     try:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415 - an extra
+        from rich.table import Table  # noqa: PLC0415 - an extra
+        from rich.text import Text  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         _plain(columns, cells, numeric)
         return

@@ -2,66 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from pyint8dot.onnx import ops
 from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import Graph, Node
-
-# The modules below enter their operators into the table when they are imported.
-from pyint8dot.onnx.ops import (
-    activations,
-    attention,
-    containers,
-    contrib,
-    control,
-    convolutions,
-    elementwise,
-    indexing,
-    nbits,
-    neural,
-    normalisation,
-    products,
-    qdq,
-    quantised,
-    recurrent,
-    reductions,
-    resampling,
-    shapes,
-    transformer,
-    transposed,
-    windows,
-)
 from pyint8dot.onnx.program import Program, Step, owning
 from pyint8dot.onnx.reference import lower_by_reference
 from pyint8dot.onnx.registry import CONTAINERS, FRESH, OPERATORS, VIEWS, Function, Site
 
 __all__ = ["compile_graph", "lower"]
-_ROOMS = (
-    activations,
-    attention,
-    containers,
-    contrib,
-    control,
-    convolutions,
-    elementwise,
-    indexing,
-    nbits,
-    neural,
-    normalisation,
-    products,
-    qdq,
-    quantised,
-    recurrent,
-    reductions,
-    resampling,
-    shapes,
-    transformer,
-    transposed,
-    windows,
-)
+
+# Modules of operators enter them into the table when they are imported.
+for _room in pkgutil.iter_modules(ops.__path__):
+    importlib.import_module(f"{ops.__name__}.{_room.name}")
 
 
 def lower(site: Site) -> tuple[Function, str]:
