@@ -1,6 +1,6 @@
 # Names for the things one does in a checkout; how they are done stands in build.py and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build models test fuzz prove demo bench icount recall docs wheels lint clean
+.PHONY: help setup build models test fuzz prove lab demo bench icount recall docs wheels lint clean
 
 PYTHON ?= python3
 ARM64  := .arm64/bin/python
@@ -31,6 +31,9 @@ fuzz: setup           ## run N mutated ONNX models (100000), and keep those that
 
 prove: setup build   ## prove every entry from its bytes for all values of operands, and that the prover refuses mutants
 	@cd tests && "$(HOST)" -m proof
+
+lab: setup build     ## try a kernel that has no row yet, or has one: KERNEL=path/to/name.S; QUICK=1 proves fewer shapes
+	@PYTHONPATH=tests "$(HOST)" -m lab $(if $(QUICK),--quick) "$(KERNEL)"
 
 demo: setup build models  ## embed real sentences with an int8 MiniLM, and compare the kernels on whole models
 	@$(CPU) "$(ARM64)" -m pyint8dot demo

@@ -18,7 +18,8 @@ SUPPORT = ROOT / "tests" / "support"
 NEW_KERNEL = SUPPORT / "new_kernel"
 
 SOURCES = entry.sources()
-EVERY_FILE = [path for folder in (ASM, SUPPORT, NEW_KERNEL) for path in sorted(folder.glob("*.[Sh]"))]
+LAB = ROOT / "tests" / "lab"
+EVERY_FILE = [path for folder in (*entry.FOLDERS, SUPPORT, NEW_KERNEL, LAB) for path in sorted(folder.glob("*.[Sh]"))]
 ROWS = {row.name: row for row in (*rows.NATIVE, *rows.FEW)}
 MAKERS = {**rows.PACKERS, **rows.GATHERERS}
 

@@ -96,7 +96,7 @@ class Kernel:
     @functools.cached_property
     def packs_left(self) -> bool:
         """Whether the kernel wants its left operand packed, rather than rows of any stride with K contiguous."""
-        return self.left.native is not None
+        return not isinstance(self.left, layouts.RowMajor)
 
     @functools.cached_property
     def native(self) -> bool:

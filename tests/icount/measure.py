@@ -90,15 +90,16 @@ def cpu_for(kernel: str) -> str:
 
 
 def guest(
-    library: Path, out: Path, arguments: list[str], *, check: bool = True, cpu: str = layout.MODELS[0].cpu
+    library: Path, out: Path, arguments: list[str], *, check: bool = True, cpu: str = layout.MODELS[0].cpu, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the emulated Python with the plugin, on one thread and with nothing random that can be fixed."""
+    """Run the emulated Python with the plugin, on one thread and with nothing random that can be fixed; `more` is its environment."""
     drop = ("PYINT8DOT_KERNEL", "TRACT_DOTPROD_DISABLE", "PYINT8DOT_BUILTIN")
     environment = {key: value for key, value in os.environ.items() if key not in drop}
     environment.update(QEMU_CPU=cpu, QEMU_PLUGIN=str(library), ICOUNT_OUT=str(out), PYTHONHASHSEED="0")
     environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     # This checkout is counted, whichever the interpreter was set up for.
     environment["PYTHONPATH"] = os.pathsep.join([str(layout.CHECKOUT), str(layout.CHECKOUT / "tests")])
+    environment.update(more)
     return subprocess.run(
         [str(layout.PYTHON), *arguments], env=environment, capture_output=True, text=True, check=check
     )

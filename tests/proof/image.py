@@ -50,9 +50,10 @@ def entries(path: Path = LIBRARY) -> dict[str, Entry]:
                 code = text.data()[start : start + symbol["st_size"]]
                 found[name] = Entry(name, symbol["st_value"], code, ())
         taken = {name: _addresses(entry) for name, entry in found.items()}
-        data, first = constants.data(), constants["sh_addr"]
+        # A library of few entries may have no constants.
+        data, first = (constants.data(), constants["sh_addr"]) if constants else (b"", 0)
     begins = sorted({at for addresses in taken.values() for at in addresses})
-    ends = dict(zip(begins, [*begins[1:], first + len(data)], strict=True))
+    ends = dict(itertools.pairwise([*begins, first + len(data)]))
     return {
         name: entry._replace(constants=tuple((at, data[at - first : ends[at] - first]) for at in sorted(taken[name])))
         for name, entry in found.items()

@@ -94,8 +94,8 @@ def _modelled(text: str) -> bool:
 class Judge:
     """Tries mutants of one entry on the shapes that reach the changed instruction, the cheapest first."""
 
-    def __init__(self, name: str, *, full: bool) -> None:
-        self.proof = prover.kept(name, full=full)
+    def __init__(self, name: str, *, full: bool, proof: prover.Proof | None = None) -> None:
+        self.proof = proof or prover.kept(name, full=full)
         self.every = list(CLAIMS[name].shapes(name, full=full))
 
     def verdict(self, mutant: Mutant) -> str:

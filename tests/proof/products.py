@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from proof import terms
 from proof.claim import Call, fail
@@ -55,19 +55,46 @@ def shapes(name: str, *, full: bool) -> Iterator[Shape]:
                 elif (3 * m + n) % 11 == 0 or m == n:
                     start = (m + 2 * n) % 4
                     yield Shape(m, n, group * (n % 2), bool(start & 1), bool(start & 2), start == 1, other)
-        for height in (1 << bit for bit in range(row.mr.bit_length())):
-            most = DEPTHS[height] if row.packs_left else 192
+        for height in sorted({*(1 << bit for bit in range(row.mr.bit_length())), row.mr}):
+            most = DEPTHS.get(height, DEPTHS[8]) if row.packs_left else 192
             # At 3 only columns have start values, at 1 both, at the others rows or neither.
             some = {0, 1, 3, most // 3, most // 2 + 1, most - 1}
             for groups in range(most) if full else sorted(some):
                 yield Shape(height, row.nr + groups % 2, group * groups, groups % 3 > 0, groups % 2 > 0, other=other)
 
 
+class Cell(NamedTuple):
+    """An element of C after a call: where it is, what lies there (None where nothing was written), and the contract's polynomial."""
+
+    row: int
+    column: int
+    #: Where its first byte lies in memory.
+    address: int
+    found: Any
+    want: Any
+
+    @property
+    def right(self) -> bool:
+        """Whether it is what the contract wants."""
+        return self.found is not None and terms.equal(self.found, self.want, 4)
+
+
 def prove(entry: Entry, shape: Shape) -> State:
     """Prove one product and return the state it left; ProofError says what is not as the contract has it."""
+    call, cells = called(entry, shape)
+    for cell in cells:
+        if not cell.right:
+            fail(f"C[{cell.row}][{cell.column}] of {shape}", cell.found, cell.want)
+    return call.state
+
+
+def called(entry: Entry, shape: Shape, watch: Callable[[Call], None] | None = None) -> tuple[Call, Iterator[Cell]]:
+    """One call on memory of symbols, and the elements of C that it left; `watch` is handed the call before it runs."""
     row = KERNELS[entry.name]
     m, n, k = shape.m, shape.n, shape.k
     call = Call(entry)
+    if watch is not None:
+        watch(call)
     a = [[_byte("A", i, p) for p in range(k)] for i in range(m)]
     depth = layouts.padded_k(k, row.right.kr)
     panels = -(-n // row.nr) * row.nr
@@ -97,7 +124,10 @@ def prove(entry: Entry, shape: Shape) -> State:
         call.lanes("col_start", col_start),
     ]
     if row.packs_left:
-        fields[0] = call.input("a", _panels(a, layouts.panel_rows(m, row.mr), row.left.kr))
+        # A last panel that is not split is filled up.
+        rest = [] if row.left.split else [[0] * k] * (-m % row.mr)
+        heights = layouts.panel_rows(m + len(rest), row.mr)
+        fields[0] = call.input("a", _panels(a + rest, heights, row.left.kr))
     else:
         lda = k + 5
         lying = call.region("a")
@@ -110,7 +140,12 @@ def prove(entry: Entry, shape: Shape) -> State:
         if shape.upward:
             a.reverse()
     call.run(fields)
+    return call, _cells(row, shape, a, b, call, c, last, pitch, row_start, col_start)
 
+
+def _cells(row, shape, a, b, call, c, last, pitch, row_start, col_start):
+    """The elements of C one after the other, each with the contract's polynomial."""
+    m, n, k = shape.m, shape.n, shape.k
     left, right = _values(row, shape, a, b)
     upper = layouts.upper(k, row.right.kr) if row.complement else [False] * k
     for i in range(m):
@@ -120,10 +155,7 @@ def prove(entry: Entry, shape: Shape) -> State:
             pairs = [(1, left[i][p], right[p][j]) for p in range(k)]
             surplus = [(1, right[p][j] if not shape.other else left[i][p], 1) for p in range(k) if upper[p]]
             want = terms.total(4, starts, pairs + surplus)
-            found = call.found(c, 4, at + 4 * j)
-            if found is None or not terms.equal(found, want, 4):
-                fail(f"C[{i}][{j}] of {shape}", found, want)
-    return call.state
+            yield Cell(i, j, c.address + at + 4 * j, call.found(c, 4, at + 4 * j), want)
 
 
 def _byte(name: str, *place: int) -> Poly:

@@ -1,0 +1,160 @@
+"""Counts instructions of a kernel on trial: of the entry itself on operands that are packed, and of whole calls where its row can be used.
+
+As a program (``-m lab.counted``) it makes the calls under the emulator, between markers as `icount.calls` does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from emulation import layout
+from icount import calls, measure, tables
+from icount.calls import Shape
+from icount.measure import CannotCountError
+from lab import contract, room
+from lab.contract import Found
+from support import entry, rows
+from support.checked import Checker
+
+from pyint8dot.engine import library
+from pyint8dot.engine.kernels import Kernel
+
+#: How many times more often a short call of an entry is made than one from Python: what ctypes takes beside it varies.
+OFTEN = 20
+#: Instructions of the function that does nothing, which is called for comparison: a landing pad and its return.
+INNOCENT = 2
+#: The form of a whole call that is counted.
+WHOLE = "matmul"
+
+
+class Counts(NamedTuple):
+    """Instructions a multiply-accumulate by kernel and shape; of the entries alone, and of whole calls."""
+
+    entries: dict[str, dict[Shape, float]]
+    whole: dict[str, dict[Shape, float]]
+
+
+def rivals(row: Kernel) -> list[Kernel]:
+    """The table's kernels of the same feature that find their left operand alike; where there is none the next best ones."""
+    every = [each for each in (*rows.NATIVE, *rows.FEW) if each.name != row.name and each.packs_left == row.packs_left]
+    same = [each for each in every if entry.feature(each.name) in row.features]
+    return same or every[:1]
+
+
+def counted(
+    found: Found, row: Kernel, folder: Path, goldens: dict[str, int], shapes: tuple[Shape, ...] = calls.SHAPES
+) -> Counts:
+    """Count a kernel and its rivals; CannotCountError says why it cannot be done here."""
+    plugin = measure.plugin()
+    against = rivals(row)
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, "counts")
+        names = [row.name, *(each.name for each in against)]
+        done = measure.guest(
+            plugin, out, ["-m", "lab.counted", *map(tables.name_of, shapes), *names], check=False, cpu=cpu(row, against),
+            **{room.FOLDER: str(folder), room.KERNEL: found.path.stem},
+        )  # fmt: skip
+        if done.returncode:
+            raise CannotCountError(f"the counted program failed: {done.stderr.strip().rpartition(chr(10))[2]}")
+        marks = [int(line) for line in out.read_text().split()]
+    spans = iter([after - before for before, after in zip(marks[::2], marks[1::2], strict=True)])
+    made = Counts({}, {})
+    for kind, name, shape, repeats in json.loads(done.stdout):
+        count = min(next(spans) for _ in range(repeats))
+        if kind == "idle":
+            idle = count
+        else:
+            counts = made.entries if kind == "entry" else made.whole
+            innocent = INNOCENT if kind == "entry" else 0
+            counts.setdefault(name, {})[tuple(shape)] = (count - idle + innocent) / np.prod(shape, dtype=np.int64)
+    for each in against:
+        found_ = {shape: goldens[key] / np.prod(shape) for shape in shapes
+                  if (key := calls.key(WHOLE, each.name, shape)) in goldens}  # fmt: skip
+        if found_ and row.name in made.whole:
+            made.whole[each.name] = found_
+    return made
+
+
+def cpu(row: Kernel, against: list[Kernel]) -> str:
+    """The first CPU model that runs a kernel and its rivals."""
+    needs = row.features | {entry.feature(each.name) for each in against}
+    return next(model.cpu for model in layout.MODELS if needs <= model.features)
+
+
+def main(words: list[str]) -> None:
+    """Make the calls of shapes and kernels, and print what lies between the markers."""
+    shapes = [(int(m), int(k), int(n)) for m, k, n in (word.split("x") for word in words if word[0].isdigit())]
+    names = [word for word in words if not word[0].isdigit()]
+    folder = Path(os.environ[room.FOLDER])
+    found = contract.read(folder / f"{os.environ[room.KERNEL]}.S")
+    own = room.settle(found, folder)
+    table = {row.name: row for row in (own, *rows.NATIVE, *rows.FEW)}
+    log: list[tuple[str, str, Shape, int]] = []
+    for name in names:
+        log.extend(alone(table[name], shapes))
+    if own.packs_left and not found.unmade:
+        log.extend(whole(own.name, shapes))
+    print(json.dumps(log))
+
+
+def alone(row: Kernel, shapes: list[Shape]) -> Iterator[tuple[str, str, Shape, int]]:
+    """Call an entry on operands of zeros, since no count depends on their values, after a function that does nothing."""
+    addresses = library.load().addresses
+    idle = Checker(0).address("saboteur_none")
+    marker = os.getppid
+    for shape in shapes:
+        m, k, n = shape
+        panels = row.right.whole(n)
+        buffers = [
+            np.zeros(row.left.size(k, m) if row.packs_left else m * k, np.int8),
+            np.zeros(row.right.size(k, n), np.int8),
+        ]
+        buffers += [np.zeros(m * n, np.int32), np.zeros(m, np.int32), np.zeros(panels, np.int32)]
+        a, b, c, row_start, col_start = (array.ctypes.data for array in buffers)
+        deep = row.right.depth(k) if row.packs_left else k
+        fields = np.array(
+            [a, b, c, 4 * n, m, n, deep, row_start, col_start, *([] if row.packs_left else [k, 0])], np.int64
+        )
+        for kind, address in (("idle", idle), ("entry", addresses[row.name])):
+            called = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+            argument = ctypes.c_void_p(fields.ctypes.data)
+            warm, repeats = calls.passes(WHOLE, shape)
+            repeats *= OFTEN if repeats > calls.REPEATS_LARGE else 1
+            for _ in range(warm):
+                called(argument)
+            for _ in range(repeats):
+                marker()
+                called(argument)
+                marker()
+            yield kind, row.name, shape, repeats
+
+
+def whole(name: str, shapes: list[Shape]) -> Iterator[tuple[str, str, Shape, int]]:
+    """Make whole calls on a kernel that the environment chooses, as `icount.calls.make` does."""
+    os.environ["PYINT8DOT_KERNEL"] = name
+    marker = os.getppid
+    for _ in range(2 * calls.IDLE):
+        marker()
+    yield "idle", name, shapes[0], calls.IDLE
+    for shape in shapes:
+        warm, repeats = calls.passes(WHOLE, shape)
+        call = calls.CALLS[WHOLE].make(*shape)
+        for _ in range(warm):
+            call()
+        for _ in range(repeats):
+            marker()
+            call()
+            marker()
+        yield WHOLE, name, shape, repeats
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
