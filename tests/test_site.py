@@ -10,8 +10,10 @@ import re
 import pytest
 from docs import sources
 from icount import tables
+from proof.claims import CLAIMS, UNPROVEN
 from support import entry
 
+from pyint8dot.engine import library
 from pyint8dot.engine.kernels import KERNELS
 
 pytest.importorskip("onnx")
@@ -66,12 +68,26 @@ def test_every_entry_has_its_page():
 def test_a_kernel_has_tile_layouts_and_counts(name):
     page = DOCUMENTS[f"asm/entries/{name}.md"]
     row = NATIVE[name]
-    assert len(re.findall(r"^row \d+ ", page, re.MULTILINE)) == (row.mr if row.nr in sources.LANES else 0)
+    assert re.findall(r">row (\d+)</text>", page) == [str(i) for i in range(row.mr)]
+    assert len(set(re.findall(r">(v\d+(?: and v\d+)?)</text>", page))) == row.mr * {8: 2, 4: 4, 1: 1}[row.nr]
     assert f"`{row.right.name}`" in page
     goldens = json.loads(tables.GOLDENS.read_text())
     if name in KERNELS:
         for call in tables.COMPARED:
             assert " | ".join([f"| `{call}`", *tables.cells(goldens, call, name)]) in page
+
+
+@pytest.mark.parametrize("stem", library.ENTRIES)
+def test_a_page_says_what_is_proven(stem):
+    """Why not, or at how many shapes; and of a run on this library what it has found."""
+    page = DOCUMENTS[f"asm/entries/{stem}.md"]
+    [said] = re.findall(r"^## Proof\n\n(.*?)\n\n## ", page, re.MULTILINE | re.DOTALL)
+    if stem in UNPROVEN:
+        assert f"Not proven: {UNPROVEN[stem]}." in said
+    else:
+        shapes = sum(1 for _ in CLAIMS[stem].shapes(stem, full=True))
+        assert f"at {shapes} shapes by `make prove`" in said
+        assert ("**proven**" in said) != ("has not run" in said)
 
 
 @pytest.mark.parametrize("name", ["PackedI8K4(8)", "PackedI8K8(8)", "PackedFormat(8)", "PackedI8K16(4)"])

@@ -12,6 +12,9 @@ import re
 import numpy as np
 from emulation import layout
 from icount import calls, tables
+from lab import plots
+from proof import image, prover
+from proof.claims import CLAIMS, UNPROVEN, UNTAKEN
 from support import banner
 
 from pyint8dot.engine.kernels import KERNELS, Kernel
@@ -124,6 +127,7 @@ def entry(stem: str) -> str:
     parts.append(text(contract["Arguments"]))
     if rows:
         parts += kernel(rows[0])
+    parts += ["## Proof", proof(stem)]
     parts += ["## Source", f"```{{literalinclude}} ../{stem}.S\n```", ""]
     return "\n\n".join(parts)
 
@@ -132,7 +136,7 @@ def kernel(row: Kernel) -> list[str]:
     """Return what the page of a kernel has beside its contract: tile, layouts, counts and modelled cycles."""
     parts = []
     if row.nr in LANES:
-        parts += ["## Tile", text(tile(row))]
+        parts += ["## Tile", picture_of(plots.tile(tile(row))), f"{LANES[row.nr][1]}."]
         parts.append("[The assembly's page](../README.md#the-tile) says what becomes of the other registers.")
     parts.append("## Layouts")
     parts.append("Bytes of a panel, as `k.j` in hexadecimal: the k and the row or column that each came from.")
@@ -171,17 +175,54 @@ def table(*start: str) -> list[list[str]]:
 
 #: By columns of a tile, how many registers a row has at its end, and what is in them.
 LANES = {
-    8: (2, "a register holds columns 0 to 3 of a row, the next one columns 4 to 7"),
-    4: (4, "a register holds one sum in four parts, which are added up at the end"),
-    1: (2, "two registers hold one sum in eight parts, which are added up at the end"),
+    8: (2, "A register holds columns 0 to 3 of a row, the next one columns 4 to 7"),
+    4: (4, "A register holds one sum in four parts, which are added up at the end"),
+    1: (2, "Two registers hold one sum in eight parts, which are added up at the end"),
 }
 
 
-def tile(row: Kernel) -> str:
-    """Return which register holds which sums at the end of a tile."""
-    count, what = LANES[row.nr]
-    rows = [f"row {i}   " + "  ".join(f"v{16 + count * i + j}" for j in range(count)) for i in range(row.mr)]
-    return "\n".join([*rows, "", what])
+def tile(row: Kernel) -> list[list[str]]:
+    """Return which register, or registers, each sum of a tile is in at its end."""
+    count, _ = LANES[row.nr]
+    lines = []
+    for i in range(row.mr):
+        registers = [f"v{16 + count * i + j}" for j in range(count)]
+        if count > row.nr:
+            lines.append([" and ".join(registers)])
+        else:
+            lines.append([registers[j * count // row.nr] for j in range(row.nr)])
+    return lines
+
+
+def picture_of(svg: str) -> str:
+    """Return a picture as the site shows it, no wider than it is drawn."""
+    return f'```{{raw}} html\n<div style="max-width: 24rem">{svg}</div>\n```'
+
+
+def proof(stem: str) -> str:
+    """Return what is proven of an entry: the claim's shapes, and what the last runs of the prover here have said."""
+    if stem in UNPROVEN:
+        return f"Not proven: {UNPROVEN[stem]}. The suite tests it on values, with guard pages and canaries."
+    full, quick = (sum(1 for _ in CLAIMS[stem].shapes(stem, full=each)) for each in (True, False))
+    said = [
+        f"Claimed for all values of its operands: at {full} shapes by `make prove`, at {quick} of them by `make test`.",
+        "[What that means](../README.md#proven-checked-tested-trusted), and what it does not.",
+    ]
+    for what, found in (("`make prove`", recalled(stem, full=True)), ("quick run", recalled(stem, full=False))):
+        if found is not None:
+            said.append(
+                f"The last {what} on this library: **proven**, {found.shapes} shapes, {found.instructions} instructions walked."
+            )
+    if not said[2:]:
+        said.append("The prover has not run on this library here.")
+    if stem in UNTAKEN:
+        said.append(f"{UNTAKEN[stem][0]} of its instructions are taken at none: {UNTAKEN[stem][1]}.")
+    return "\n".join(said)
+
+
+def recalled(stem: str, *, full: bool) -> prover.Proof | None:
+    """Return what a run of the prover has left of an entry of the library, where there is one."""
+    return prover.recalled(stem, full=full) if image.LIBRARY.is_file() else None
 
 
 def picture(panel: Layout) -> str:

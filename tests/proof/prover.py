@@ -84,12 +84,29 @@ def spans(places: list[int]) -> list[tuple[int, int]]:
 
 def kept(name: str, *, full: bool, folder: Path = KEPT) -> Proof:
     """The same by name, from the last run where neither the entry nor the prover has changed since."""
-    entry = entries()[name]
-    digest = hashlib.sha256(_sources() + repr((entry, full)).encode()).hexdigest()
-    file = folder / f"{name}{'-full' if full else ''}.json"
-    if file.is_file() and (known := json.loads(file.read_text()))["digest"] == digest:
-        return Proof(**known["proof"])
-    proof = prove(entry, full=full)
+    known = recalled(name, full=full, folder=folder)
+    if known is not None:
+        return known
+    proof = prove(entries()[name], full=full)
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"digest": digest, "proof": proof._asdict()}))
+    kept_in(name, full, folder).write_text(json.dumps({"digest": _digest(name, full), "proof": proof._asdict()}))
     return proof
+
+
+def recalled(name: str, *, full: bool, folder: Path = KEPT) -> Proof | None:
+    """What the last run proved, or None where there was none since the entry or the prover changed."""
+    file = kept_in(name, full, folder)
+    if not file.is_file():
+        return None
+    known = json.loads(file.read_text())
+    return Proof(**known["proof"]) if known["digest"] == _digest(name, full) else None
+
+
+def kept_in(name: str, full: bool, folder: Path) -> Path:
+    """Where what was proven of an entry is kept."""
+    return folder / f"{name}{'-full' if full else ''}.json"
+
+
+def _digest(name: str, full: bool) -> str:
+    """A digest of all that a proof depends on."""
+    return hashlib.sha256(_sources() + repr((entries()[name], full)).encode()).hexdigest()
