@@ -1,6 +1,6 @@
 # Names for the things one does in a checkout; how they are done stands in build.py and in tests/.
 .DEFAULT_GOAL := help
-.PHONY: help setup build models test fuzz prove lab demo bench icount recall docs wheels lint clean
+.PHONY: help setup build models test fuzz prove lab demo bench icount cycles recall docs wheels lint clean
 
 PYTHON ?= python3
 ARM64  := .arm64/bin/python
@@ -44,6 +44,10 @@ bench: setup build   ## measure: pytest --benchmark-only on the AArch64 Python, 
 
 icount: setup build models  ## count the instructions of whole calls under emulation, against the goldens
 	@cd tests && "$(HOST)" -m icount.measure $(if $(UPDATE),--update)
+
+cycles: setup build  ## model the cycles of main loops and whole calls on nine cores, against the goldens
+	@cd tests && "$(PYTHON)" -m emulation.setup cycles
+	@cd tests && "$(HOST)" -m cycles $(if $(UPDATE),--update)
 
 recall: setup build  ## how many of 20,000 sentences' nearest a search finds, and its instructions; PLOT=file.svg draws both
 	@PYTHONPATH=tests "$(HOST)" -m recall.measure $(if $(PLOT),--plot "$(PLOT)")

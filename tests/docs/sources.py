@@ -10,6 +10,8 @@ import json
 import re
 
 import numpy as np
+from cycles import goldens as modelled
+from cycles import tables as rates
 from emulation import layout
 from icount import calls, tables
 from lab import plots
@@ -22,7 +24,7 @@ from pyint8dot.engine.layouts import Layout, RowMajor
 
 ASM = layout.CHECKOUT / "asm"
 #: The pages beside the README, in the order of the menu.
-PAGES = ("cpus", "slower", "exact", "models", "onnx", "search", "settings", "counts", "changes")
+PAGES = ("cpus", "slower", "exact", "models", "onnx", "search", "settings", "counts", "cycles", "changes")
 #: The public modules, and what the menu calls them.
 MODULES = {
     "pyint8dot": "Products, convolutions, quantising",
@@ -145,7 +147,7 @@ def kernel(row: Kernel) -> list[str]:
             parts.append(f"{side} operand: read as it lies.")
         else:
             parts += [f"{side} operand: `{panel.name}`.", text(picture(panel))]
-    goldens = json.loads(tables.GOLDENS.read_text())
+    goldens, cycles = json.loads(tables.GOLDENS.read_text()), modelled.read()
     if row.name in tables.kernels(goldens):
         counted = [[f"`{call}`", *tables.cells(goldens, call, row.name)] for call in tables.COMPARED]
         parts.append("## Counts")
@@ -153,15 +155,13 @@ def kernel(row: Kernel) -> list[str]:
             "Instructions of whole calls (`make icount`): thousands on the two small shapes, else per multiply-accumulate."
         )
         parts.append(tables.lines(["call", *map(tables.name_of, calls.SHAPES)], counted))
-    heading, *modelled = table("kernel", "instructions / ")
-    cycles = [cells for cells in modelled if cells[0] == f"`{row.name}`"]
-    if cycles:
+    if row.name in cycles["loops"]:
         parts.append("## Modelled cycles")
         parts.append(
-            "Multiply-accumulates a cycle of the main loop by llvm-mca, and the part of the core's limit that this is; "
-            "[how](../README.md#counts-and-modelled-cycles)."
+            "Multiply-accumulates a cycle of the main loop, of what the core can make of such products; "
+            "[what is modelled and what not](../docs/cycles.md)."
         )
-        parts.append(tables.lines(heading, cycles))
+        parts.append(rates.loops({"loops": {row.name: cycles["loops"][row.name]}}))
     return parts
 
 

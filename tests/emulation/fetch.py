@@ -56,7 +56,14 @@ def configuration(home: Path, architecture: str) -> Path:
     return path
 
 
-def packages(home: Path, architecture: str, names: list[str], target: Path, skip: tuple[str, ...] = ()) -> None:
+def packages(
+    home: Path,
+    architecture: str,
+    names: list[str],
+    target: Path,
+    skip: tuple[str, ...] = (),
+    alone: tuple[str, ...] = (),
+) -> None:
     """Download packages with all they depend on and unpack them into ``target``.
 
     Parameters
@@ -71,6 +78,8 @@ def packages(home: Path, architecture: str, names: list[str], target: Path, skip
         The folder to unpack into.
     skip : tuple of str
         Packages not to unpack although something depends on them.
+    alone : tuple of str
+        Packages wanted without what they depend on.
 
     Raises
     ------
@@ -87,6 +96,8 @@ def packages(home: Path, architecture: str, names: list[str], target: Path, skip
     update = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     try:
         run(["apt-get", "-q", "-y", "--download-only", "install", *names], env=environment)
+        if alone:
+            run(["apt-get", "-q", "download", *alone], env=environment, cwd=cache)
     except SetupError as error:
         reasons = [line for line in update.stderr.splitlines() if line.startswith(("W:", "E:"))]
         raise SetupError(" | ".join([*reasons[:2], str(error)])) from None

@@ -18,6 +18,7 @@ SITE = HOME / "site"  # the AArch64 wheels
 CPUS = HOME / "cpu"  # one `qemu -L` folder a CPU model
 TOOLS = HOME / "tools"  # programs of this machine that the system has not
 SPHINX = HOME / "sphinx"  # what `make docs` needs beside HOST
+LLVM = HOME / "llvm"  # the disassembler and the simulator of `make cycles`
 HOST_PYTHON = HOST / "bin" / "python"
 
 
@@ -49,6 +50,8 @@ SHOWN: dict[str, tuple[str, int, int, int]] = {
 }
 # Level, type and size of the caches a model shows; plausible, and the same on every host.
 CACHES = ((1, "Data", "32K"), (1, "Instruction", "48K"), (2, "Unified", "1024K"))
+# The LLVM whose models of cores cycles go by: another one has other models, and other goldens.
+LLVM_VERSION = "19"
 # Raise to make existing set-ups fetch the newest wheels again.
 WHEEL_REVISION = 1
 

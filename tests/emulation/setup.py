@@ -141,6 +141,37 @@ def sphinx() -> None:
     step("Sphinx", layout.SPHINX, [sys.version, wanted], make)
 
 
+def llvm() -> None:
+    """Fetch LLVM's disassembler and its simulator of cores for this machine where the system has none."""
+    programs = ("llvm-mc", "llvm-mca")
+    if all(shutil.which(f"{name}-{layout.LLVM_VERSION}") for name in programs):
+        return
+    package = f"llvm-{layout.LLVM_VERSION}"
+    if layout.distribution() != "debian":
+        raise SetupError(
+            f"no llvm-mca of LLVM {layout.LLVM_VERSION}; it is fetched on Debian alone, from its {package}"
+        )
+
+    def make(folder: Path) -> None:
+        root, architecture = folder / "root", run(["dpkg", "--print-architecture"]).strip()
+        # The programs need the library alone; what else their package asks for is for programs that are not kept.
+        packages(layout.HOME, architecture, [f"lib{package.replace('-', '')}"], root, ("libc6",), (package,))
+        (folder / "bin").mkdir()
+        for name in programs:
+            (root / "usr" / "lib" / package / "bin" / name).rename(folder / "bin" / f"{name}.program")
+            # Named from where it lies, since the folder is renamed.
+            lines = ['root="${0%/*}/../root"', "libraries="]
+            lines += [
+                'for each in "$root"/usr/lib/*-linux-gnu "$root"/lib/*-linux-gnu; do libraries="$libraries:$each"; done'
+            ]
+            write(
+                folder / "bin" / name, script(*lines, 'LD_LIBRARY_PATH="${libraries#:}" exec "$0.program" "$@"'), 0o755
+            )
+        slim.drop(root, slim.LIBRARIES)
+
+    step(f"{package} for this machine", layout.LLVM, [package, Path("/etc/os-release").read_text(), 1], make)
+
+
 def host_tools() -> None:
     """Fetch qemu and a cross compiler for this machine where the system has none."""
     wanted = {"qemu-aarch64": "qemu-user", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}
@@ -276,6 +307,10 @@ def setup() -> None:
     host_environment(kind)
     if kind == "emulated":
         emulated()
+        try:
+            llvm()
+        except SetupError as error:
+            say(f"{error}; the test of modelled cycles is left out")
     else:
         write(layout.PYTHON, script(f'exec {shlex.quote(str(layout.HOST_PYTHON))} "$@"'), 0o755)
     if kind == "portable":
@@ -290,7 +325,7 @@ def setup() -> None:
 
 
 def main() -> int:
-    """Run set-up alone, with what the argument ``docs`` asks for; a second one started meanwhile waits for the first."""
+    """Run set-up alone, with what ``docs`` and ``cycles`` ask for; a second one started meanwhile waits for the first."""
     layout.HOME.mkdir(exist_ok=True)
     with (layout.HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -298,6 +333,8 @@ def main() -> int:
             setup()
             if "docs" in sys.argv[1:]:
                 sphinx()
+            if "cycles" in sys.argv[1:]:
+                llvm()
         except SetupError as error:
             print(f"setup: {error}", file=sys.stderr)
             return 1

@@ -25,6 +25,8 @@ PACKAGES = (
     "ziglang/lib/libc/include/*bsd*", "ziglang/lib/libc/include/*windows*", "ziglang/lib/libc/include/*glibc*",
     "ziglang/lib/libc/include/*-linux-gnu*", "ziglang/lib/libc/include/*wasi*",
 )  # fmt: skip
+#: Of the libraries that LLVM's programs need, and of LLVM once these are out of the way: nothing that is no library.
+LIBRARIES = ("etc", "sbin", "usr/bin", "usr/sbin", "usr/include", "usr/share", "usr/lib/llvm-*", "var")
 #: Files from this size on are worth a look whether another package has the same.
 LEAST = 4096
 

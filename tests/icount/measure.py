@@ -42,19 +42,19 @@ def tolerance(count: int) -> float:
     return SMALL_TOLERANCE if count < SMALL else TOLERANCE
 
 
-def plugin() -> Path:
-    """Compile the plugin for this machine's qemu and return its path."""
+def plugin(source: Path = HERE / "plugin.c") -> Path:
+    """Compile a plugin for this machine's qemu and return its path."""
     qemu, compiler = layout.tool("qemu-aarch64"), shlex.split(os.environ.get("HOSTCC", "cc"))
     if layout.kind() != "emulated" or not layout.PYTHON.exists() or qemu is None:
         raise CannotCountError("instructions are counted under emulation: on x86-64 Debian, after `make setup`")
     if shutil.which(compiler[0]) is None:
         raise CannotCountError("counting needs a C compiler for this machine (on Debian: apt-get install gcc)")
-    folder = layout.HOME / "icount"
+    folder = layout.HOME / source.parent.name
     folder.mkdir(parents=True, exist_ok=True)
     said = "it is built without them"
     # qemu takes a plugin only where it claims a version of the interface it knows.
     for api in range(1, NEWEST_API + 1):
-        path = compiled(compiler, folder / f"plugin-{api}.so", api)
+        path = compiled(compiler, source, folder / f"{source.stem}-{api}.so", api)
         with tempfile.TemporaryDirectory() as scratch:
             probe = Path(scratch, "probe")
             done = guest(path, probe, ["-c", "pass"], check=False)
@@ -64,9 +64,8 @@ def plugin() -> Path:
     raise CannotCountError(f"{qemu} takes no plugins: {said}")
 
 
-def compiled(compiler: list[str], path: Path, api: int) -> Path:
-    """Compile the plugin for a version of the interface, unless that is done, and return its path."""
-    source = HERE / "plugin.c"
+def compiled(compiler: list[str], source: Path, path: Path, api: int) -> Path:
+    """Compile a plugin for a version of the interface, unless that is done, and return its path."""
     if path.exists() and path.stat().st_mtime > source.stat().st_mtime:
         return path
     flags = ["-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden", f"-DPLUGIN_API={api}"]
@@ -75,7 +74,7 @@ def compiled(compiler: list[str], path: Path, api: int) -> Path:
         command = [*compiler, *flags, str(source), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise CannotCountError(f"the counting plugin does not compile: {done.stderr.strip().partition(chr(10))[0]}")
+            raise CannotCountError(f"{source.name} does not compile: {done.stderr.strip().partition(chr(10))[0]}")
         made.replace(path)
     return path
 

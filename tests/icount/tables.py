@@ -187,8 +187,13 @@ def differences(text: str, goldens: Goldens) -> list[str]:
 
 def rewritten(text: str, goldens: Goldens) -> str:
     """Return a text in which those tables that it has are made anew from the goldens."""
+    return replaced(text, pieces(goldens))
+
+
+def replaced(text: str, new: list[str]) -> str:
+    """Return a text in which these pieces, where it has them, are as they are here."""
     there = text.splitlines()
-    for piece in pieces(goldens):
+    for piece in new:
         at = place(there, piece)
         if there[at]:
             there[at] = piece.splitlines()
