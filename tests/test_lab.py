@@ -12,9 +12,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from cycles import mca
 from emulation import layout
 from icount import calls
-from lab import contract, counted, plots, room, trial
+from lab import contract, counted, model, plots, room, trial
 from support import banner, child, entry, gemm, rows, shapes
 
 import build
@@ -223,6 +224,34 @@ def test_a_machine_that_cannot_call_says_so(monkeypatch):
     (step,) = trial.run(on, {"calls": trial.watched})
     assert (step.verdict, on.failed) == ("not run", [])
     assert "there is no AArch64 Python" in step.said
+
+
+@pytest.mark.static
+@pytest.mark.usefixtures("toolchain")
+def test_without_the_simulator_there_are_no_cycles_and_it_says_so(monkeypatch, tmp_path):
+    """Neither of the loop nor of a call; the kernel is none the worse for it."""
+
+    def missing(name):
+        raise mca.MissingError(f"no {name}")
+
+    monkeypatch.setattr(mca, "program", missing)
+    found = contract.read(EXAMPLE)
+    room.furnish(found, tmp_path)
+    path = build.build(room.alone(tmp_path, found.row.name), trial.TARGET)
+    with pytest.raises(model.CannotModelError, match="no llvm-mc"):
+        model.loops(path, found.row)
+
+
+@pytest.mark.static
+@pytest.mark.parametrize(
+    ("instruction", "size"),
+    [
+        ("ld1 { v0.16b, v1.16b, v2.16b, v3.16b }, [x10], #64", 64), ("ldp q0, q1, [x10], #32", 32), ("ldr s0, [x10], #4", 4),
+        ("ld1r { v0.4s }, [x10], #4", 4), ("sdot v16.4s, v4.16b, v0.4b[0]", 0), ("stp q0, q1, [x13]", 0),
+    ],
+)  # fmt: skip
+def test_bytes_of_a_load(instruction, size):
+    assert model.loaded(instruction) == size
 
 
 @pytest.mark.static

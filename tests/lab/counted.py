@@ -6,11 +6,12 @@ As a program (``-m lab.counted``) it makes the calls under the emulator, between
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +32,8 @@ from pyint8dot.engine.kernels import Kernel
 OFTEN = 20
 #: Instructions of the function that does nothing, which is called for comparison: a landing pad and its return.
 INNOCENT = 2
-#: The form of a whole call that is counted.
-WHOLE = "matmul"
+#: The form of a whole call that is counted, and the name of what is none but the entry by itself.
+WHOLE, ALONE = "matmul", "entry"
 
 
 class Counts(NamedTuple):
@@ -111,30 +112,36 @@ def alone(row: Kernel, shapes: list[Shape]) -> Iterator[tuple[str, str, Shape, i
     idle = Checker(0).address("saboteur_none")
     marker = os.getppid
     for shape in shapes:
-        m, k, n = shape
-        panels = row.right.whole(n)
-        buffers = [
-            np.zeros(row.left.size(k, m) if row.packs_left else m * k, np.int8),
-            np.zeros(row.right.size(k, n), np.int8),
-        ]
-        buffers += [np.zeros(m * n, np.int32), np.zeros(m, np.int32), np.zeros(panels, np.int32)]
-        a, b, c, row_start, col_start = (array.ctypes.data for array in buffers)
-        deep = row.right.depth(k) if row.packs_left else k
-        fields = np.array(
-            [a, b, c, 4 * n, m, n, deep, row_start, col_start, *([] if row.packs_left else [k, 0])], np.int64
-        )
+        fields, kept = laid_out(row, shape)
         for kind, address in (("idle", idle), ("entry", addresses[row.name])):
-            called = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
-            argument = ctypes.c_void_p(fields.ctypes.data)
+            call = caller(address, fields)
             warm, repeats = calls.passes(WHOLE, shape)
             repeats *= OFTEN if repeats > calls.REPEATS_LARGE else 1
             for _ in range(warm):
-                called(argument)
+                call()
             for _ in range(repeats):
                 marker()
-                called(argument)
+                call()
                 marker()
             yield kind, row.name, shape, repeats
+        del kept
+
+
+def laid_out(row: Kernel, shape: Shape) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The arguments of an entry for a product of zeros, and what they point to."""
+    m, k, n = shape
+    a = np.zeros(row.left.size(k, m) if row.packs_left else m * k, np.int8)
+    b, c = np.zeros(row.right.size(k, n), np.int8), np.zeros(m * n, np.int32)
+    row_start, col_start = np.zeros(m, np.int32), np.zeros(row.right.whole(n), np.int32)
+    deep = row.right.depth(k) if row.packs_left else k
+    lying = [] if row.packs_left else [k, 0]
+    at = [array.ctypes.data for array in (a, b, c, row_start, col_start)]
+    return np.array([*at[:3], 4 * n, m, n, deep, *at[3:], *lying], np.int64), [a, b, c, row_start, col_start]
+
+
+def caller(address: int, fields: np.ndarray) -> Callable[[], None]:
+    """A function that calls an entry with its arguments."""
+    return functools.partial(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address), ctypes.c_void_p(fields.ctypes.data))
 
 
 def whole(name: str, shapes: list[Shape]) -> Iterator[tuple[str, str, Shape, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from icount.calls import Shape
-from support import entry
+from icount.measure import CannotCountError
 
 from pyint8dot.engine import library
 from pyint8dot.engine.kernels import Kernel
@@ -45,12 +45,16 @@ class Loop(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """A whole call on a core."""
+    """A call on a core: of a form of `icount.calls`, or of the entry alone."""
 
     core: str
+    form: str
     shape: Shape
     cycles: float
 
+
+#: The shape whose calls are modelled: a layer, which takes the models some seconds a core.
+SHAPE: Shape = (128, 384, 384)
 
 #: How many bytes a register has by its letter.
 BYTES = {"b": 1, "h": 2, "s": 4, "d": 8, "q": 16, "x": 8, "w": 4}
@@ -63,8 +67,7 @@ def loops(path: Path, row: Kernel) -> list[Loop]:
         from cycles.cores import CORES
     except ImportError as error:
         raise CannotModelError(f"the models of cores need {error.name}") from None
-    needs = {entry.feature(row.name)}
-    cores = {name: core for name, core in CORES.items() if needs <= core.features}
+    cores = {name: core for name, core in CORES.items() if row.features <= core.features}
     symbol = library.PREFIX + row.name
     try:
         main = loop.main_loop(path, symbol)
@@ -92,6 +95,17 @@ def loaded(instruction: str) -> int:
     return BYTES[replicated[1]] if replicated else 0
 
 
-def whole(folder: Path, row: Kernel) -> list[Whole]:
-    """Whole calls on a kernel."""
-    return []
+def whole(folder: Path, kernel: str, row: Kernel, form: str, cpu: str) -> list[Whole]:
+    """Calls on a kernel where another one, or itself, is tried in a folder; CannotModelError says why there are none."""
+    try:
+        from cycles import calls, mca
+        from cycles.cores import CORES
+    except ImportError as error:
+        raise CannotModelError(f"the models of cores need {error.name}") from None
+    cores = {name: core for name, core in CORES.items() if row.features <= core.features}
+    program = ["-m", "lab.made", str(folder), kernel, row.name, form, "x".join(map(str, SHAPE))]
+    try:
+        modelled = calls.measure(program, cpu, cores)
+    except (mca.MissingError, CannotCountError) as error:
+        raise CannotModelError(str(error)) from None
+    return [Whole(core, form, SHAPE, cycles) for core, cycles in modelled.cycles.items()]

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from icount import calls, tables
-from lab import contract, plots, trial
+from lab import contract, counted, plots, trial
 from lab.trial import Trial
 
 STYLE = """
@@ -20,6 +20,7 @@ STYLE = """
 body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 68rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; overflow-wrap: anywhere; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .2rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; padding-bottom: .2rem; border-bottom: 1px solid var(--line); }
 p { max-width: 44rem; margin: .4rem 0; }
 .faint { color: var(--faint); }
@@ -146,10 +147,13 @@ def row(on: Trial) -> list[str]:
                 ]
             )
         )
-    parts += [
-        "<p>The row for <code>pyint8dot/engine/kernels.py</code>, as the contract has it:</p>",
-        pre([contract.proposed(on.found)]),
-    ]
+    if contract.known(on.name) is not None:
+        parts.append("<p>The contract agrees with the row in <code>pyint8dot/engine/kernels.py</code>.</p>")
+    else:
+        parts += [
+            "<p>The row for <code>pyint8dot/engine/kernels.py</code>, as the contract has it:</p>",
+            pre([contract.proposed(on.found)]),
+        ]
     if on.found.unmade:
         parts.append(
             f"<p>Whole calls wait for {escape(trial.waits(on.found))}; until then numpy packs, from the layout alone.</p>"
@@ -256,15 +260,21 @@ def figures(on: Trial) -> list[tuple[str, list[list[str]]]]:
             by_core = {loop.core: loop for loop in loops}
             lines.append([name, *(rate(by_core.get(core)) for core in cores)])
         limits = {loop.core: loop.limit for loop in on.loops[on.name]}
-        lines.append(["limit", *(f"{limits[core]:g}" for core in cores)])
+        lines.append(["limit", *(f"{limits[core]:.3g}" for core in cores)])
         found.append(("multiply-accumulates a cycle of the main loop", [["kernel", *cores], *lines]))
     shapes = list(dict.fromkeys(each.shape for each in on.cycles.get(on.name, [])))
     for shape in shapes:
+        form = on.cycles[on.name][0].form
         cores = [each.core for each in on.cycles[on.name] if each.shape == shape]
         lines = [[name, *(f"{each.cycles:,.0f}" for core in cores for each in whole if (each.core, each.shape) == (core, shape))]
                  for name, whole in on.cycles.items()]  # fmt: skip
         lines = [line for line in lines if len(line) == 1 + len(cores)]
-        found.append((f"cycles of a whole call, {tables.name_of(shape)}", [["kernel", *cores], *lines]))
+        found.append(
+            (
+                f"cycles of {'the entry alone' if form == counted.ALONE else 'a whole call of matmul'}, {tables.name_of(shape)}",
+                [["kernel", *cores], *lines],
+            )
+        )
     return found
 
 

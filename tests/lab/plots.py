@@ -181,8 +181,8 @@ def roofline(core: str, limit: float, bandwidth: float, points: Sequence[Dot]) -
         tick *= 2
     parts.append(stroke(roof, width=2))
     for number, dot in reversed(list(enumerate(points))):
-        parts.append(spot(*place(dot.intensity, dot.rate), number, f"{dot.name}: {dot.rate:.1f} of {limit:g}"))
-    return svg(236, 146, parts, f"roofline of {core}: {points[0].rate:.1f} of {limit:g} multiply-accumulates a cycle")
+        parts.append(spot(*place(dot.intensity, dot.rate), number, f"{dot.name}: {dot.rate:.1f} of {limit:.3g}"))
+    return svg(236, 146, parts, f"roofline of {core}: {points[0].rate:.1f} of {limit:.3g} multiply-accumulates a cycle")
 
 
 def pressure(core: str, cycles: float, ports: Mapping[str, float]) -> str:
@@ -192,7 +192,7 @@ def pressure(core: str, cycles: float, ports: Mapping[str, float]) -> str:
     for i, (port, busy) in enumerate(ports.items()):
         y = 20 + step * i
         part = min(busy / cycles, 1) if cycles else 0
-        parts.append(words(left - 6, y + 10, port, anchor="end", size=9))
+        parts.append(words(left - 6, y + 10, port.rpartition("Unit")[2], anchor="end", size=9))
         parts.append(box(left, y + 1, right - left, step - 5, "#868e96", 0.1))
         if part:
             parts.append(

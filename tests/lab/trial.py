@@ -21,7 +21,7 @@ from lab import contract, counted, model, room
 from lab.contract import ContractError, Found
 
 import build
-from pyint8dot.engine import cpu
+from pyint8dot.engine import cpu, kernels
 from pyint8dot.engine.kernels import Kernel
 
 PASSED, FAILED, LEFT_OUT = "passed", "FAILED", "not run"
@@ -284,18 +284,40 @@ def waits(found: Found) -> str:
 
 
 def cycle(trial: Trial) -> tuple[str, list[str]]:
-    """Modelled cycles of the main loop and of whole calls on each core, beside the table's kernels."""
+    """Modelled cycles of the main loop on each core, beside the table's kernels."""
     _, row = known(trial)
+    against = counted.rivals(row)
     try:
-        for each in (row, *counted.rivals(row)):
-            path = trial.elf if each is row else build.path_of(build.PRODUCT, TARGET)
-            trial.loops[each.name] = model.loops(path, each)
-            trial.cycles[each.name] = model.whole(trial.folder, each)
+        trial.loops = {each.name: model.loops(build.path_of(build.PRODUCT, TARGET), each) for each in (row, *against)}
     except model.CannotModelError as error:
         raise NotHereError(str(error)) from None
-    own = trial.loops[row.name]
-    best = max(own, key=lambda loop: loop.rate)
-    return f"{best.rate:.1f} of {best.limit:g} multiply-accumulates a cycle on {best.core}", []
+    best = max(trial.loops[row.name], key=lambda loop: loop.rate)
+    return f"{best.rate:.1f} of {best.limit:.3g} multiply-accumulates a cycle on {best.core}", []
+
+
+def call(trial: Trial) -> tuple[str, list[str]]:
+    """Modelled cycles of whole calls, or of the entry alone where none can be made yet."""
+    found, row = known(trial)
+    form = counted.ALONE if waiting(found, row) else counted.WHOLE
+    # One of them: the models take their time over a call.
+    against = [
+        each
+        for each in counted.rivals(row)
+        if not each.cores and (form == counted.ALONE or each.name in kernels.KERNELS)
+    ][:1]
+    cpu = counted.cpu(row, against)
+    try:
+        trial.cycles = {each.name: model.whole(trial.folder, trial.name, each, form, cpu) for each in (row, *against)}
+    except model.CannotModelError as error:
+        raise NotHereError(str(error)) from None
+    least = min(trial.cycles[row.name], key=lambda each: each.cycles)
+    what = "the entry alone" if form == counted.ALONE else form
+    return f"{what} of {tables.name_of(model.SHAPE)} takes {least.cycles:,.0f} cycles on {least.core}", []
+
+
+def waiting(found: Found, row: Kernel) -> bool:
+    """Whether whole calls cannot be made on a kernel yet."""
+    return bool(found.unmade) or row.name not in kernels.KERNELS
 
 
 def known(trial: Trial) -> tuple[Found, Kernel]:
@@ -315,4 +337,5 @@ STEPS: dict[str, Callable[[Trial], tuple[str, list[str]]]] = {
     "mutants": mutate,
     "instructions": count,
     "cycles": cycle,
+    "call cycles": call,
 }
