@@ -171,6 +171,28 @@ def test_a_read_too_far_is_found_where_it_is(tmp_path):
 
 @pytest.mark.static
 @pytest.mark.usefixtures("toolchain")
+def test_an_instruction_that_nobody_knows_is_no_crash(tmp_path):
+    path = changed(
+        tmp_path,
+        "        lsr     groups, groups, #2\n",
+        "        lsr     groups, groups, #2\n        prfm    pldl1keep, [a_base]\n",
+    )
+    status, said, _ = lab(tmp_path, path, "contract", "assembler", "proof", "mutants")
+    assert status == 1
+    assert "the prover cannot read an instruction: not an operand: 'pldl1keep'" in said
+    assert re.search(r"^mutants +not run ", said, re.MULTILINE)
+
+
+@pytest.mark.static
+def test_what_does_not_end_is_stopped(monkeypatch):
+    """With the processes that it has started."""
+    monkeypatch.setattr(trial, "PATIENCE", 0.5)
+    with pytest.raises(trial.FailedError, match="does the kernel return"):
+        trial.finished(["/bin/sh", "-c", "sleep 60 & sleep 60"], dict(os.environ))
+
+
+@pytest.mark.static
+@pytest.mark.usefixtures("toolchain")
 def test_what_does_not_assemble_is_told_of_the_file_itself(tmp_path):
     path = changed(tmp_path, "ldr     s0, [a_ptr], #4", "ldr     t0, [a_ptr], #4")
     status, said, _ = lab(tmp_path, path, "contract", "assembler", "proof")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,10 +31,14 @@ PASSED, FAILED, LEFT_OUT = "passed", "FAILED", "not run"
 #: What the suite has to say of a kernel: the rules of sources and of built files, on any host, and calls on a processor that runs them.
 RULES = ("test_asm_source.py", "test_elf.py")
 CALLS = ("test_abi.py", "test_kernels.py", "test_narrow.py")
+#: Seconds that the suite may take with a kernel; a loop without an end takes them all.
+PATIENCE = 600
 #: Failed tests that are shown with what they said.
 MOST_TESTS = 4
 #: Mutants that the prover is tried on.
 MUTANTS = 24
+#: What is called without being watched has to have been called with it.
+NEEDS = dict.fromkeys(("instructions", "call cycles"), ("contract", "assembler", "calls"))
 TARGET = "linux-aarch64"
 
 
@@ -93,10 +99,11 @@ class Trial:
 
 
 def run(trial: Trial, steps: dict[str, Callable[[Trial], tuple[str, list[str]]]]) -> Iterator[Step]:
-    """Carry out steps; one that fails ends those that need a row or a library."""
+    """Carry out steps; one that fails ends those that need what it makes."""
     for name, step in steps.items():
         start = time.monotonic()
-        if broken := next((done for done in trial.failed if done.name in ("contract", "assembler")), None):
+        needs = NEEDS.get(name, ("contract", "assembler"))
+        if broken := next((done for done in trial.failed if done.name in needs), None):
             found = Step(name, LEFT_OUT, 0, f"the step {broken.name} failed")
         else:
             try:
@@ -180,13 +187,13 @@ def suite(trial: Trial, files: tuple[str, ...], python: Path, **more: str) -> tu
     with tempfile.TemporaryDirectory() as scratch:
         record = Path(scratch, "record.json")
         command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "lab.plugin"]
-        done = subprocess.run(
-            [*command, *(f"tests/{file}" for file in files)], cwd=layout.CHECKOUT, capture_output=True, text=True, check=False,
-            env=room.environment(trial.folder, found, LAB_RECORD=str(record), **more),
-        )  # fmt: skip
+        said = finished(
+            [*command, *(f"tests/{file}" for file in files)],
+            room.environment(trial.folder, found, LAB_RECORD=str(record), **more),
+        )
         outcomes = json.loads(record.read_text()) if record.exists() else {}
     if not outcomes:
-        raise FailedError("the suite did not run", *(done.stdout + done.stderr).splitlines()[-30:])
+        raise FailedError("the suite did not run", *said.splitlines()[-30:])
     wrong = {test: each["text"] for test, each in outcomes.items() if each["outcome"] == "failed"}
     if wrong:
         lines = [line for test, text in list(wrong.items())[:MOST_TESTS] for line in (test, *reasons(text))]
@@ -196,6 +203,21 @@ def suite(trial: Trial, files: tuple[str, ...], python: Path, **more: str) -> tu
     return f"{passed} tests", []
 
 
+def finished(command: list[str], environment: dict[str, str]) -> str:
+    """Run a program to its end and return what it printed; one that does not end is stopped with all that it has started."""
+    process = subprocess.Popen(
+        command, cwd=layout.CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise FailedError(f"the suite did not end within {PATIENCE} s: does the kernel return?") from None
+    return said
+
+
 def reasons(text: str) -> list[str]:
     """What a failed test said, without the code around it and the way through it."""
     said = [line.removeprefix("E").strip() for line in text.splitlines() if line.startswith("E ")]
@@ -203,14 +225,17 @@ def reasons(text: str) -> list[str]:
     traced = next((i for i, line in enumerate(said) if line.startswith("Traceback")), len(said))
     ends = [i for i, line in enumerate(said) if i > traced and re.match(r"\w*(Error|Exception)\b", line)]
     found = [*said[:traced], *(said[ends[-1] :] if ends else [])]
-    return [f"    {line}" for line in found if line and not line.startswith("assert ")][:8]
+    return [f"    {line}" for line in found if line and not line.startswith(("assert ", "Use -v"))][:8]
 
 
 def prove(trial: Trial) -> tuple[str, list[str]]:
     """Every element of C is the contract's polynomial, for all values of the operands, at every shape."""
     proofs = prover()
     _, row = known(trial)
-    proven = proofs.entry_of(trial.elf, row)
+    try:
+        proven = proofs.entry_of(trial.elf, row)
+    except ValueError as error:
+        raise FailedError(f"the prover cannot read an instruction: {error}") from None
     trial.outcome = outcome = proofs.prove(proven, full=trial.full)
     if outcome.wrong:
         first = proofs.smallest(outcome.wrong)
@@ -332,9 +357,9 @@ STEPS: dict[str, Callable[[Trial], tuple[str, list[str]]]] = {
     "contract": read,
     "assembler": assemble,
     "rules": rules,
-    "calls": watched,
     "proof": prove,
     "mutants": mutate,
+    "calls": watched,
     "instructions": count,
     "cycles": cycle,
     "call cycles": call,
