@@ -135,23 +135,26 @@ def read(trial: Trial) -> tuple[str, list[str]]:
 
 
 def assemble(trial: Trial) -> tuple[str, list[str]]:
-    """The file assembles, by itself and with all others."""
+    """The file assembles by itself; what needs all entries builds them."""
+    single = built(trial, room.alone(trial.folder, trial.name))
+    return f"{single.stat().st_size} bytes with its notes", []
+
+
+def built(trial: Trial, product: build.Library) -> Path:
+    """A library with the kernel in it, brought up to date."""
     found, _ = known(trial)
     try:
-        single = build.build(room.alone(trial.folder, trial.name), TARGET)
-        build.build(build.PRODUCT, TARGET)
+        path = build.build(product, TARGET)
     except build.BuildError as error:
         # What the assembler says is about the author's file, not about the copy.
         text = str(error)
         for copy in (trial.folder / "alone" / found.path.name, trial.folder / found.path.name):
             text = text.replace(build.shown(copy), str(found.path))
-        first = next(
-            (line for line in text.splitlines() if "rror" in line and found.path.name in line), "it does not assemble"
-        )
-        raise FailedError(first.strip(), *text.splitlines()) from None
-    if single is None:
+        errors = [line for line in text.splitlines() if "rror" in line and found.path.name in line]
+        raise FailedError(errors[0].strip() if errors else "it does not assemble", *text.splitlines()) from None
+    if path is None:
         raise NotHereError(build.no_toolchain(TARGET))
-    return f"{single.stat().st_size} bytes with its notes", []
+    return path
 
 
 def rules(trial: Trial) -> tuple[str, list[str]]:
@@ -159,12 +162,14 @@ def rules(trial: Trial) -> tuple[str, list[str]]:
     for package in ("capstone", "elftools"):
         if importlib.util.find_spec(package) is None:
             raise NotHereError(f"built files are read with {package}: pip install '.[test]'")
+    built(trial, build.PRODUCT)
     return suite(trial, RULES, Path(sys.executable))
 
 
 def watched(trial: Trial) -> tuple[str, list[str]]:
     """The checker catches every saboteur; then the kernel is called with its registers, guard pages and canaries watched."""
     python, more = processor(trial)
+    built(trial, build.PRODUCT)
     build.build(build.TESTS, build.host_target() or TARGET)
     return suite(trial, CALLS, python, **more)
 
@@ -289,6 +294,7 @@ def count(trial: Trial) -> tuple[str, list[str]]:
     """Instructions over the shapes of the README, of the entry itself and of whole calls, beside the table's kernels."""
     found, row = known(trial)
     goldens = json.loads(tables.GOLDENS.read_text())
+    built(trial, build.PRODUCT)
     try:
         trial.counts = counted.counted(found, row, trial.folder, goldens)
     except CannotCountError as error:
@@ -313,7 +319,8 @@ def cycle(trial: Trial) -> tuple[str, list[str]]:
     _, row = known(trial)
     against = counted.rivals(row)
     try:
-        trial.loops = {each.name: model.loops(build.path_of(build.PRODUCT, TARGET), each) for each in (row, *against)}
+        path = built(trial, build.PRODUCT)
+        trial.loops = {each.name: model.loops(path, each) for each in (row, *against)}
     except model.CannotModelError as error:
         raise NotHereError(str(error)) from None
     best = max(trial.loops[row.name], key=lambda loop: loop.rate)
@@ -322,6 +329,7 @@ def cycle(trial: Trial) -> tuple[str, list[str]]:
 
 def call(trial: Trial) -> tuple[str, list[str]]:
     """Modelled cycles of whole calls, or of the entry alone where none can be made yet."""
+    built(trial, build.PRODUCT)
     found, row = known(trial)
     form = counted.ALONE if waiting(found, row) else counted.WHOLE
     # One of them: the models take their time over a call.
