@@ -6,12 +6,11 @@ As a program (``-m lab.counted``) it makes the calls under the emulator, between
 from __future__ import annotations
 
 import ctypes
-import functools
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +23,11 @@ from lab import contract, room
 from lab.contract import Found
 from support import entry, rows
 from support.checked import Checker
+from support.program import Program, Record
 
 from pyint8dot.engine import library
 from pyint8dot.engine.kernels import Kernel
 
-#: How many times more often a short call of an entry is made than one from Python: what ctypes takes beside it varies.
-OFTEN = 20
 #: Instructions of the function that does nothing, which is called for comparison: a landing pad and its return.
 INNOCENT = 2
 #: The form of a whole call that is counted, and the name of what is none but the entry by itself.
@@ -107,27 +105,31 @@ def main(words: list[str]) -> None:
 
 
 def alone(row: Kernel, shapes: list[Shape]) -> Iterator[tuple[str, str, Shape, int]]:
-    """Call an entry on operands of zeros, since no count depends on their values, after a function that does nothing."""
+    """Call an entry on operands of zeros, since no count depends on their values, after a function that does nothing.
+
+    Both as programs of one record, by one function of ctypes, whose own instructions differ by some twenty all the same.
+    """
     addresses = library.load().addresses
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(addresses["run"])
     idle = Checker(0).address("saboteur_none")
     marker = os.getppid
     for shape in shapes:
         fields, kept = laid_out(row, shape)
         for kind, address in (("idle", idle), ("entry", addresses[row.name])):
-            call = caller(address, fields)
+            program = Program([Record(address, fields)])
+            argument = ctypes.c_void_p(program.argument)
             warm, repeats = calls.passes(WHOLE, shape)
-            repeats *= OFTEN if repeats > calls.REPEATS_LARGE else 1
             for _ in range(warm):
-                call()
+                run(argument)
             for _ in range(repeats):
                 marker()
-                call()
+                run(argument)
                 marker()
             yield kind, row.name, shape, repeats
         del kept
 
 
-def laid_out(row: Kernel, shape: Shape) -> tuple[np.ndarray, list[np.ndarray]]:
+def laid_out(row: Kernel, shape: Shape) -> tuple[list[int], list[np.ndarray]]:
     """The arguments of an entry for a product of zeros, and what they point to."""
     m, k, n = shape
     a = np.zeros(row.left.size(k, m) if row.packs_left else m * k, np.int8)
@@ -136,12 +138,7 @@ def laid_out(row: Kernel, shape: Shape) -> tuple[np.ndarray, list[np.ndarray]]:
     deep = row.right.depth(k) if row.packs_left else k
     lying = [] if row.packs_left else [k, 0]
     at = [array.ctypes.data for array in (a, b, c, row_start, col_start)]
-    return np.array([*at[:3], 4 * n, m, n, deep, *at[3:], *lying], np.int64), [a, b, c, row_start, col_start]
-
-
-def caller(address: int, fields: np.ndarray) -> Callable[[], None]:
-    """A function that calls an entry with its arguments."""
-    return functools.partial(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address), ctypes.c_void_p(fields.ctypes.data))
+    return [*at[:3], 4 * n, m, n, deep, *at[3:], *lying], [a, b, c, row_start, col_start]
 
 
 def whole(name: str, shapes: list[Shape]) -> Iterator[tuple[str, str, Shape, int]]:

@@ -5,6 +5,8 @@ FOLDER is where KERNEL is tried, NAME the kernel to call, FORM a form of `icount
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 from icount import calls
 from lab import contract, counted, room
 from support import rows
+from support.program import Program, Record
 
 from pyint8dot.engine import library
 
@@ -23,8 +26,11 @@ def main(folder: str, kernel: str, name: str, form: str, shape: str) -> None:
     m, k, n = map(int, shape.split("x"))
     if form == counted.ALONE:
         row = next(row for row in (own, *rows.NATIVE, *rows.FEW) if row.name == name)
+        addresses = library.load().addresses
         fields, kept = counted.laid_out(row, (m, k, n))
-        call = counted.caller(library.load().addresses[name], fields)
+        program = Program([Record(addresses[name], fields)])
+        run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(addresses["run"])
+        call = functools.partial(run, ctypes.c_void_p(program.argument))
     else:
         kept = []
         call = calls.CALLS[form].make(m, k, n)

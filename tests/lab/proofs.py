@@ -15,6 +15,7 @@ from proof.image import Entry, Instruction
 from proof.operands import V
 from proof.products import Cell, Shape
 from proof.terms import ProofError
+from support import layouts
 
 from pyint8dot.engine.kernels import Kernel
 
@@ -174,6 +175,12 @@ def registers(entry: Entry, row: Kernel) -> list[list[str]]:
         return []
     lanes = {place: re.match(r"lane (\d+) of (v\d+)", said) for place, said in found.items()}
     return [[f"{lane[2]}.s[{lane[1]}]" if (lane := lanes[i, j]) else "" for j in range(row.nr)] for i in range(row.mr)]
+
+
+def steps(entry: Entry, m: int, k: int, n: int) -> int:
+    """The instructions that a small product takes, to the last one."""
+    call, _ = products.called(entry, Shape(m, n, layouts.padded_k(k, products.KERNELS[entry.name].right.kr)))
+    return call.state.steps
 
 
 def survivors(

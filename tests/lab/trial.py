@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import re
 import signal
@@ -33,6 +34,8 @@ RULES = ("test_asm_source.py", "test_elf.py")
 CALLS = ("test_abi.py", "test_kernels.py", "test_narrow.py")
 #: Seconds that the suite may take with a kernel; a loop without an end takes them all.
 PATIENCE = 600
+#: Products of at most so many multiply-accumulates are small enough for the prover to count.
+WALKED = 4096
 #: Failed tests that are shown with what they said.
 MOST_TESTS = 4
 #: Mutants that the prover is tried on.
@@ -299,12 +302,26 @@ def count(trial: Trial) -> tuple[str, list[str]]:
         trial.counts = counted.counted(found, row, trial.folder, goldens)
     except CannotCountError as error:
         raise NotHereError(str(error)) from None
+    exactly(trial)
     own = trial.counts.entries[row.name]
     best = min(own, key=lambda shape: own[shape])
     said = f"{own[best]:.4f} a multiply-accumulate at best, at {tables.name_of(best)}"
     if row.name not in trial.counts.whole:
         return f"{said}; whole calls wait for {waits(found)}", []
     return said, []
+
+
+def exactly(trial: Trial) -> None:
+    """Take the smallest products from the prover's walk: the emulator counts what calls them as well, to some twenty instructions."""
+    _, row = known(trial)
+    if trial.outcome is None or trial.outcome.wrong or trial.counts is None:
+        return
+    table = {each.name: each for each in (row, *counted.rivals(row))}
+    for name, values in trial.counts.entries.items():
+        walked = prover().entry_of(built(trial, build.PRODUCT), table[name])
+        for shape in values:
+            if math.prod(shape) <= WALKED:
+                values[shape] = prover().steps(walked, *shape) / math.prod(shape)
 
 
 def waits(found: Found) -> str:
