@@ -141,7 +141,7 @@ def differing(name: str, shape: Shape, bad: list[Cell], watch: Watch) -> Wrong:
     surplus, missing = ({key: value - other.get(key, 0) for key, value in one.items() if value != other.get(key, 0)}
                         for one, other in ((found, wanted), (wanted, found)))  # fmt: skip
     return Wrong(
-        name, shape, f"{len(bad)} of {shape.m * shape.n} elements are another polynomial", (cell.row, cell.column), lane,
+        name, shape, f"{len(bad)} of {shape.m * shape.n} elements differ from the contract's polynomial", (cell.row, cell.column), lane,
         terms.text(cell.found), want, _said(surplus), _said(missing), elements,
     )  # fmt: skip
 
