@@ -27,10 +27,9 @@ def main() -> int:
     for line in complaints:
         print(f"CHANGED {line}")
     if options.update:
-        # What holds stays as it is, so that an update shows only what changed.
-        if complaints:
-            goldens.GOLDENS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        tables.write(goldens.read())
+        new = goldens.renewed(found, kept)
+        goldens.GOLDENS.write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
+        tables.write(new)
         print(f"goldens updated: {len(complaints)} changed")
         return 0
     if complaints:
