@@ -82,14 +82,6 @@ def test_the_page_shows_the_goldens():
         assert f"\n{piece}\n" in text
 
 
-@pytest.mark.parametrize(
-    ("core", "kernel"),
-    [("Cortex-A53", "smull_4x4"), ("Cortex-A55", "sdot_8x8_a55"), ("Neoverse N1", "sdot_8x8"), ("Neoverse V2", "smmla_8x8")],
-)  # fmt: skip
-def test_a_core_gets_the_kernel_that_readers_are_told(core, kernel):
-    assert goldens.chosen(CORES[core]) == kernel
-
-
 def test_the_kernel_of_a_core_is_the_fastest_there():
     for name, core in CORES.items():
         rates = {
@@ -256,7 +248,7 @@ def test_what_the_models_see_of_an_instruction():
         ("smull v16.4s, v0.4h, v1.4h\n sadalp v17.2d, v16.4s", 5, 5),  # anything else waits for four cycles
         ("subs x0, x0, #1\n b.ne #-4", 2, 2),
         ("ldr x0, [x1], #8\n add x1, x1, #8", 2, 2),  # a base is there in the next cycle
-        ("prfm pldl1keep, [x0]\n ldr x1, [x0]", 1, 1),
+        ("prfm pldl1keep, [x0]\n ldr x1, [x0]", 2, 2),
     ],
 )
 def test_what_issues_beside_what(text, a53, a55):

@@ -18,11 +18,13 @@ def main() -> int:
     options = parser.parse_args()
     kept = goldens.read() if goldens.GOLDENS.exists() else {}
     try:
-        found = {"loops": measure.loops(), "calls": measure.whole()}
+        loops = measure.loops()
+        print(tables.loops({"loops": loops}), flush=True)
+        found = {"loops": loops, "calls": measure.whole()}
     except (CannotCountError, MissingError) as error:
         print(f"cycles: {error}", file=sys.stderr)
         return 1
-    print("", *tables.pieces(found), sep="\n\n")
+    print(tables.whole(found))
     complaints = goldens.compare(found, kept)
     for line in complaints:
         print(f"CHANGED {line}")

@@ -60,7 +60,7 @@ def registers(text: str) -> list[str]:
 def step(instruction: str) -> Step:
     """Return what an instruction reads, writes and occupies."""
     name, _, operands = instruction.partition(" ")
-    if name.startswith(("ld", "st")) and "[" in operands:
+    if name.startswith(("ld", "st", "prf")) and "[" in operands:
         return _memory(name, operands)
     if not instruction or FREE.match(instruction):
         return Step("alu", 0, False, (), None, ())
@@ -89,7 +89,7 @@ def step(instruction: str) -> Step:
 
 
 def _memory(name: str, operands: str) -> Step:
-    """Return what a load or store is; a base that it moves is there in the next cycle."""
+    """Return what a load, a store or a prefetch is; a base that it moves is there in the next cycle."""
     value, _, address = operands.partition(", [")
     of_value, of_address, lane = registers(value), registers(address), value.endswith("]")
     moved = [(of_address[0], 1)] if "!" in address or "], " in address else []

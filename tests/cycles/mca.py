@@ -11,10 +11,8 @@ from typing import NamedTuple
 
 from emulation import layout
 
-#: Instructions that the simulator has no numbers for and a processor hardly notices: hints, landing pads, prefetches.
-FREE = re.compile(
-    r"(hint|bti|pac\w+|aut\w+|xpaclri|yield|isb|dmb|dsb|svc|brk|hlt|udf|clrex|prfu?m|mrs|msr|dc|ic|wfe)\b"
-)
+#: Instructions that the simulator has no numbers for and a processor hardly notices, such as hints and landing pads.
+FREE = re.compile(r"(hint|bti|pac\w+|aut\w+|xpaclri|yield|isb|dmb|dsb|svc|brk|hlt|udf|clrex|mrs|msr|dc|ic|wfe)\b")
 #: A memory access that moves its base: the base afterwards, and before.
 AFTER = re.compile(r"((?:ld|st)\S+ .*\[(x\d+|sp)\]), (?:#(-?\d+)|(x\d+))$")
 BEFORE = re.compile(r"((?:ld|st)\S+ .*\[(x\d+|sp)), #(-?\d+)\]!$")
@@ -82,7 +80,7 @@ def plain(instruction: str) -> list[str]:
         return [instruction.replace("bl", "b", 1)]
     if found := AFTER.fullmatch(instruction):
         access, base, number, register = found.groups()
-        return [access if access.endswith("]") else f"{access}]", _added(base, number, register)]
+        return [access, _added(base, number, register)]
     if found := BEFORE.fullmatch(instruction):
         access, base, number = found.groups()
         return [_added(base, number), f"{access}]"]
