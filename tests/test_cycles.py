@@ -59,11 +59,12 @@ def test_products_that_wait_for_each_other_take_longer(llvm):
 @pytest.mark.optional
 def test_artefacts_are_put_right(llvm):
     """Calls that are no calls, and bases that do not wait for what is loaded."""
-    moving = ["ld1 { v0.16b, v1.16b }, [x0], #32"] * 8
-    for core in ("Neoverse N2", "Apple M1 model"):
-        called, followed = models.repeated([["bl #4"], moving], CORES[core])
+    for core in ("Cortex-A72", "Neoverse N2", "Apple M1 model"):
+        called, *moved = models.repeated(
+            [["bl #4"], ["ldr q0, [x0], #16"], ["ld1 { v0.16b, v1.16b }, [x0], #32"]], CORES[core]
+        )
         assert called.cycles <= 2
-        assert followed.cycles <= 2 * len(moving)
+        assert max(turn.cycles for turn in moved) <= 2
 
 
 # The goldens.
@@ -79,14 +80,6 @@ def test_the_page_shows_the_goldens():
     text = tables.PAGE.read_text(encoding="utf-8")
     for piece in tables.pieces(GOLDENS):
         assert f"\n{piece}\n" in text
-
-
-@pytest.mark.parametrize(
-    ("core", "kernel"),
-    [("Cortex-A53", "smull_4x4"), ("Cortex-A55", "sdot_8x8_a55"), ("Neoverse N1", "sdot_8x8"), ("Neoverse V2", "smmla_8x8")],
-)  # fmt: skip
-def test_a_core_gets_the_kernel_that_readers_are_told(core, kernel):
-    assert goldens.chosen(CORES[core]) == kernel
 
 
 def test_the_kernel_of_a_core_is_the_fastest_there():
@@ -111,6 +104,14 @@ def test_comparison_reports_what_differs():
     lines = goldens.compare({"loops": {"a": {"macs": 8, "cycles": {"X": 103.0, "Z": 5.0}}}}, kept)
     assert [line.partition(": ")[0] for line in lines] == [f"loops, a, cycles, {core}" for core in "XYZ"]
     assert "+3.0% against the golden 100.0" in lines[0]
+
+
+def test_new_goldens_keep_what_holds():
+    kept = {"a": {"X": 100.0, "Y": 5.0}, "gone": {"X": 1.0}}
+    assert goldens.renewed({"a": {"X": 101.9, "Y": 6.0}, "new": {"X": 2.0}}, kept) == {
+        "a": {"X": 100.0, "Y": 6.0},
+        "new": {"X": 2.0},
+    }
 
 
 # The main loop of an entry.
@@ -162,7 +163,7 @@ def object_file(llvm, tmp_path):
 
 
 LABELS = ("first", "entry", "last")
-ENTRY = "{0}:\n mov x9, #8\n1: sdot v16.4s, v0.16b, v4.16b\n sdot v17.4s, v0.16b, v5.16b\n subs x9, x9, #1\n b.ne 1b\n ret\n"
+ENTRY = "{0}:\n mov x9, #8\nloop_of_{0}: sdot v16.4s, v0.16b, v4.16b\n sdot v17.4s, v0.16b, v5.16b\n subs x9, x9, #1\n b.ne loop_of_{0}\n ret\n"
 
 
 @pytest.mark.optional
@@ -247,7 +248,7 @@ def test_what_the_models_see_of_an_instruction():
         ("smull v16.4s, v0.4h, v1.4h\n sadalp v17.2d, v16.4s", 5, 5),  # anything else waits for four cycles
         ("subs x0, x0, #1\n b.ne #-4", 2, 2),
         ("ldr x0, [x1], #8\n add x1, x1, #8", 2, 2),  # a base is there in the next cycle
-        ("prfm pldl1keep, [x0]\n ldr x1, [x0]", 1, 1),
+        ("prfm pldl1keep, [x0]\n ldr x1, [x0]", 2, 2),
     ],
 )
 def test_what_issues_beside_what(text, a53, a55):

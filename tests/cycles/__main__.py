@@ -18,19 +18,20 @@ def main() -> int:
     options = parser.parse_args()
     kept = goldens.read() if goldens.GOLDENS.exists() else {}
     try:
-        found = {"loops": measure.loops(), "calls": measure.whole()}
+        loops = measure.loops()
+        print(tables.loops({"loops": loops}), flush=True)
+        found = {"loops": loops, "calls": measure.whole()}
     except (CannotCountError, MissingError) as error:
         print(f"cycles: {error}", file=sys.stderr)
         return 1
-    print("", *tables.pieces(found), sep="\n\n")
+    print(tables.whole(found))
     complaints = goldens.compare(found, kept)
     for line in complaints:
         print(f"CHANGED {line}")
     if options.update:
-        # What holds stays as it is, so that an update shows only what changed.
-        if complaints:
-            goldens.GOLDENS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        tables.write(goldens.read())
+        new = goldens.renewed(found, kept)
+        goldens.GOLDENS.write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
+        tables.write(new)
         print(f"goldens updated: {len(complaints)} changed")
         return 0
     if complaints:

@@ -9,7 +9,7 @@ class Core(NamedTuple):
     """A core: what it is called, and what models it."""
 
     name: str
-    #: The name of llvm-mca's model, or of a row of `inorder.RULES` where `dispatch` is None.
+    #: The name of llvm-mca's model, or of a row of `inorder.APART` where `dispatch` is None.
     model: str
     #: Micro-operations that enter the model a cycle.
     dispatch: int | None
@@ -46,6 +46,6 @@ CORES: dict[str, Core] = {
         Core("Neoverse V1", "neoverse-v1", 15, 8, _I8MM),
         Core("Neoverse V2", "neoverse-v2", 8, 8, _I8MM),
         # M1 has no SMMLA; the cores after it, which have, go by the same model.
-        Core("Apple M1 model", "apple-m1", 6, 6, _I8MM, "Cyclone"),
+        Core("Apple M1 model", "apple-m1", 6, 8, _I8MM, "Cyclone"),
     )
 }

@@ -52,6 +52,22 @@ def compare(numbers: Numbers, kept: Numbers) -> list[str]:
     lines = [f"{name}: modelled, but not in the goldens" for name in new if name not in old]
     lines += [f"{name}: in the goldens, but not modelled" for name in old if name not in new]
     for name in new.keys() & old.keys():
-        if abs(new[name] / old[name] - 1) > TOLERANCE:
+        if not holds(new[name], old[name]):
             lines.append(f"{name}: {new[name]:,}, {new[name] / old[name] - 1:+.1%} against the golden {old[name]:,}")
     return sorted(lines)
+
+
+def holds(number: float, kept: float) -> bool:
+    """Whether a number is its golden."""
+    return abs(number / kept - 1) <= TOLERANCE
+
+
+def renewed(numbers: Numbers, kept: Numbers) -> Numbers:
+    """Return new goldens: what holds stays as it is, so that they show only what changed."""
+    found = {}
+    for name, value in numbers.items():
+        if isinstance(value, dict):
+            found[name] = renewed(value, kept.get(name, {}))
+        else:
+            found[name] = kept[name] if name in kept and holds(value, kept[name]) else value
+    return found

@@ -16,14 +16,13 @@ from typing import NamedTuple
 from cycles.mca import FREE, Regions, Time
 
 WIDTH = 2
-MEMORY = ("load", "vector load", "store")
 #: Kinds of instructions that never issue in the same cycle, by core; two of a kind in `ONCE` never do.
 APART: dict[str, set[frozenset[str]]] = {
     "a55": set(),
     "a53": {frozenset({"vector", "vector load"}), frozenset({"vector", "move"})},
 }
 ONCE = ("vector", "move", "multiply", "branch")
-LATENCY = {"alu": 1, "multiply": 3, "move": 2, "load": 3, "vector load": 3}
+LATENCY = {"alu": 1, "multiply": 3, "move": 2, "load": 3}
 #: Latencies of vector operations, the first that fits; accumulators of products are passed on from one to the next.
 VECTOR_LATENCY = (
     (r"f?(sqrt|div)|[su]div|frsqrt", 12),
@@ -61,7 +60,7 @@ def registers(text: str) -> list[str]:
 def step(instruction: str) -> Step:
     """Return what an instruction reads, writes and occupies."""
     name, _, operands = instruction.partition(" ")
-    if name.startswith(("ld", "st")) and "[" in operands:
+    if name.startswith(("ld", "st", "prf")) and "[" in operands:
         return _memory(name, operands)
     if not instruction or FREE.match(instruction):
         return Step("alu", 0, False, (), None, ())
@@ -90,15 +89,13 @@ def step(instruction: str) -> Step:
 
 
 def _memory(name: str, operands: str) -> Step:
-    """Return what a load or store is; a base that it moves is there in the next cycle."""
-    value, _, rest = operands.partition("[")
-    if lane := re.match(r"\d+\], ", rest):
-        value, _, rest = f"{value}[{rest[: lane.end()]}", "", rest[lane.end() + 1 :]
-    of_value, of_address = registers(value), registers(rest)
-    moved = [(of_address[0], 1)] if "!" in rest or "], " in rest else []
+    """Return what a load, a store or a prefetch is; a base that it moves is there in the next cycle."""
+    value, _, address = operands.partition(", [")
+    of_value, of_address, lane = registers(value), registers(address), value.endswith("]")
+    moved = [(of_address[0], 1)] if "!" in address or "], " in address else []
     if name.startswith("st"):
         return Step("store", 1, False, tuple(of_value + of_address), None, tuple(moved))
-    vector = of_value[:1] != [] and of_value[0][0] == "v"
+    vector = bool(of_value) and of_value[0][0] == "v"
     whole = 0 if lane or re.match(r"ld\dr", name) else len(re.findall(r"\bq\d|\.(?:16b|8h|4s|2d)", value))
     cycles = 2 * whole if whole else len(of_value) if vector else 1
     writes = [(each, LATENCY["load"] + cycles - 1) for each in of_value]

@@ -133,19 +133,20 @@ def loops(code: list[str]) -> list[Loop]:
 
 
 def words(path: str | Path, symbol: str) -> list[int]:
-    """Return the instructions of an entry as numbers: from its symbol on to its end, or to the next symbol where it has no size."""
+    """Return the instructions of an entry as numbers: from its symbol on to its end, or to the next entry where it has no size."""
     with Path(path).open("rb") as stream:
         image = ELFFile(stream)
         tables = [table for name in (".symtab", ".dynsym") if (table := image.get_section_by_name(name))]
-        # Names such as $x mark where code begins; they are no entries.
-        symbols = [each for table in tables for each in table.iter_symbols() if not each.name.startswith("$")]
-        own = next((each for each in symbols if each.name == symbol and isinstance(each["st_shndx"], int)), None)
+        symbols = [each for table in tables for each in table.iter_symbols() if isinstance(each["st_shndx"], int)]
+        own = next((each for each in symbols if each.name == symbol), None)
         if own is None:
             raise LookupError(f"{path} has no entry {symbol!r}")
         section = image.get_section(own["st_shndx"])
         start, size = own["st_value"] - section["sh_addr"], own["st_size"]
         if not size:
-            others = [each["st_value"] for each in symbols if each["st_shndx"] == own["st_shndx"]]
+            # Other names are labels within an entry.
+            entries = [each for each in symbols if each["st_info"]["bind"] != "STB_LOCAL"]
+            others = [each["st_value"] for each in entries if each["st_shndx"] == own["st_shndx"]]
             end = section["sh_addr"] + section["sh_size"]
             size = min(at for at in (*others, end) if at > own["st_value"]) - own["st_value"]
         code = section.data()[start : start + size]

@@ -11,12 +11,8 @@ from typing import NamedTuple
 
 from emulation import layout
 
-# Instructions beyond a core's are never given to it, so every core takes every spelling.
-ATTRIBUTES = "+dotprod,+i8mm,+fullfp16,+bf16,+lse,+rcpc,+rdm,+crc,+sve,+sve2,+sme,+aes,+sha2,+pauth"
-#: Instructions that the simulator has no numbers for and a processor hardly notices: hints, landing pads, prefetches.
-FREE = re.compile(
-    r"(hint|bti|pac\w+|aut\w+|xpaclri|yield|isb|dmb|dsb|svc|brk|hlt|udf|clrex|prfu?m|mrs|msr|dc|ic|wfe)\b"
-)
+#: Instructions that the simulator has no numbers for and a processor hardly notices, such as hints and landing pads.
+FREE = re.compile(r"(hint|bti|pac\w+|aut\w+|xpaclri|yield|isb|dmb|dsb|svc|brk|hlt|udf|clrex|mrs|msr|dc|ic|wfe)\b")
 #: A memory access that moves its base: the base afterwards, and before.
 AFTER = re.compile(r"((?:ld|st)\S+ .*\[(x\d+|sp)\]), (?:#(-?\d+)|(x\d+))$")
 BEFORE = re.compile(r"((?:ld|st)\S+ .*\[(x\d+|sp)), #(-?\d+)\]!$")
@@ -72,8 +68,8 @@ def decode(words: list[int]) -> list[str]:
 def plain(instruction: str) -> list[str]:
     """Return an instruction as the models are to see it, in one line or two.
 
-    llvm-mca takes a call for one of 100 cycles, and its models of N2 and of Apple's cores give a base that an access moves on
-    the latency of the load: so calls are branches, and moving the base is an addition of its own, as the cores make it.
+    llvm-mca takes a call for one of 100 cycles, and its models of A57, N2 and Apple's cores give a base that some loads move on the
+    latency of the load: so calls are branches, and moving the base is an addition of its own, as the cores make it.
     """
     name = instruction.partition(" ")[0]
     if not instruction or FREE.match(instruction):
@@ -84,7 +80,7 @@ def plain(instruction: str) -> list[str]:
         return [instruction.replace("bl", "b", 1)]
     if found := AFTER.fullmatch(instruction):
         access, base, number, register = found.groups()
-        return [access if access.endswith("]") else f"{access}]", _added(base, number, register)]
+        return [access, _added(base, number, register)]
     if found := BEFORE.fullmatch(instruction):
         access, base, number = found.groups()
         return [_added(base, number), f"{access}]"]
@@ -104,7 +100,7 @@ def times(regions: Regions, model: str, dispatch: int, iterations: int) -> list[
     for number, region in enumerate(regions):
         lines = itertools.chain.from_iterable(map(plain, region))
         text += [f"# LLVM-MCA-BEGIN r{number}", *lines, "# LLVM-MCA-END"]
-    arguments = [f"-mcpu={model}", f"-dispatch={dispatch}", f"-mattr={ATTRIBUTES}"]
+    arguments = [f"-mcpu={model}", f"-dispatch={dispatch}", "-mattr=+all"]
     arguments += [f"-iterations={iterations}", "-json", "-instruction-info=false", "-skip-unsupported-instructions=any"]
     out, _ = run("llvm-mca", arguments, "\n".join([*text, ""]))
     answer = json.loads(out)

@@ -8,8 +8,8 @@ from cycles import inorder, mca
 from cycles.cores import Core
 from cycles.mca import Time
 
-#: Turns after which a loop is in its steady state, and the turns that are measured.
-WARM, MEASURED = 20, 40
+#: Turns after which a loop is in its steady state, and the turns that are measured: those divide by the numbers of ports that are alike.
+WARM, MEASURED = 20, 48
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,11 +1,11 @@
-"""The tables of modelled cycles in the documentation, made from the goldens."""
+"""The tables of modelled cycles in the documentation, made from the goldens: ``python -m cycles.tables`` writes them anew."""
 
 from __future__ import annotations
 
 import math
 
 from cycles.cores import CORES
-from cycles.goldens import FORMS, Numbers, chosen
+from cycles.goldens import FORMS, Numbers, chosen, read
 from emulation import layout
 from icount import tables
 
@@ -52,7 +52,7 @@ def models() -> str:
         simulator = f"llvm-mca's `{core.model}`, `-dispatch={core.dispatch}`"
         model = "the rules for in-order cores" if core.in_order else simulator
         rows.append([core.name, model, str(core.front), core.stands_for])
-    return tables.lines(["core", "modelled by", "instructions fetched a cycle", "really the model of"], rows)
+    return tables.lines(["core", "modelled by", "instructions delivered a cycle", "really the model of"], rows)
 
 
 def pieces(numbers: Numbers) -> list[str]:
@@ -63,3 +63,7 @@ def pieces(numbers: Numbers) -> list[str]:
 def write(numbers: Numbers) -> None:
     """Write the tables into their page."""
     PAGE.write_text(tables.replaced(PAGE.read_text(encoding="utf-8"), pieces(numbers)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(read())
