@@ -16,6 +16,7 @@ from cycles import mca
 from emulation import layout
 from icount import calls
 from lab import contract, counted, model, plots, room, trial
+from lab import page as pages
 from support import banner, child, entry, gemm, rows, shapes
 
 import build
@@ -94,14 +95,14 @@ def changed(folder: Path, right: str, wrong: str, times: int = 1) -> Path:
 
 def lab(folder: Path, kernel: Path, *steps: str) -> tuple[int, str, str]:
     """Run steps of the laboratory on a kernel: exit status, what it printed, its page."""
-    page = folder / "page.html"
+    written = folder / "page.html"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(layout.CHECKOUT), str(layout.CHECKOUT / "tests")])}
     done = subprocess.run(
-        [sys.executable, "-m", "lab", str(kernel), "--quick", "--room", str(folder), "--page", str(page), "--steps", *steps],
+        [sys.executable, "-m", "lab", str(kernel), "--quick", "--room", str(folder), "--page", str(written), "--steps", *steps],
         capture_output=True, text=True, check=False, cwd=layout.CHECKOUT, env=environment, timeout=600,
     )  # fmt: skip
-    assert page.is_file(), done.stdout + done.stderr
-    return done.returncode, done.stdout, page.read_text(encoding="utf-8")
+    assert written.is_file(), done.stdout + done.stderr
+    return done.returncode, done.stdout, written.read_text(encoding="utf-8")
 
 
 def pictures(page: str) -> list[ET.Element]:
@@ -291,6 +292,59 @@ def test_points_are_where_their_numbers_are():
     assert sorted(spots, key=spots.get) == [
         f"one, {names[0]}: 0.05 instructions", f"one, {names[1]}: 0.1 instructions", f"other, {names[0]}: 0.2 instructions",
     ]  # fmt: skip
+
+
+def circles(drawn: ET.Element) -> dict[str, tuple[float, float]]:
+    """Where the points of a picture are, by their kernels."""
+    return {
+        each[0].text.partition(":")[0]: (float(each.get("cx")), float(each.get("cy")))
+        for each in drawn.iter()
+        if each.tag.endswith("circle")
+    }
+
+
+@pytest.mark.static
+def test_a_roofline_has_what_reaches_the_limit_on_its_roof():
+    """And what the loads hold back on its slope."""
+    points = [plots.Dot("best", 4.0, 32.0), plots.Dot("held back", 0.5, 16.0), plots.Dot("slow", 4.0, 8.0)]
+    drawn = ET.fromstring(plots.roofline("core", 32.0, 32.0, points))
+    [roof] = [
+        [tuple(map(float, point.split(","))) for point in each.get("points").split()]
+        for each in drawn.iter()
+        if each.get("stroke-width") == "2" and each.tag.endswith("polyline")
+    ]
+    found = circles(drawn)
+    (x0, y0), (x1, y1), (_, y2) = roof
+    assert y1 == y2 == found["best"][1] < found["slow"][1]
+    x, y = found["held back"]
+    assert x0 < x < x1
+    assert y == pytest.approx(y0 + (y1 - y0) * (x - x0) / (x1 - x0), abs=0.1)
+
+
+@pytest.mark.static
+def test_a_page_has_the_figures_of_its_trial():
+    on = trial.Trial(EXAMPLE, Path("nowhere"))
+    on.found = contract.read(EXAMPLE)
+    on.row = on.found.row
+    values = {shape: 0.1 * (1 + number) for number, shape in enumerate(calls.SHAPES)}
+    on.counts = counted.Counts({on.name: values, LIKE: values}, {})
+    loop = model.Loop("Core <1>", 16.0, 44, 1024, 64.0, 48.0, 192, {"CoreUnitV0": 16.0, "CoreUnitL": 4.0})
+    on.loops = {on.name: [loop], LIKE: [loop._replace(cycles=32.0)]}
+    on.cycles = {on.name: [model.Whole(loop.core, counted.ALONE, model.SHAPE, 123456.0)]}
+    written = pages.html(on)
+    says = [picture.get("aria-label") for picture in pictures(written)]
+    assert says == [
+        "instructions a MAC by shape",
+        "roofline of Core <1>: 64.0 of 64 multiply-accumulates a cycle",
+        "port pressure on Core <1>",
+    ]
+    assert "<td>64.0 (100%)</td>" in written
+    assert "<td>32.0 (50%)</td>" in written
+    assert "cycles of the entry alone, 128x384x384" in written
+    assert "<td>123,456</td>" in written
+    assert ">V0</text>" in written
+    assert ">25%</text>" in written
+    assert "Whole calls wait for a packer of PackedI8K4(4)" in written
 
 
 # The example on a processor.
