@@ -205,13 +205,16 @@ def proof(stem: str) -> str:
         return f"Not proven: {UNPROVEN[stem]}. The suite tests it on values, with guard pages and canaries."
     full, quick = (sum(1 for _ in CLAIMS[stem].shapes(stem, full=each)) for each in (True, False))
     said = [
-        f"Claimed for all values of its operands: at {full} shapes by `make prove`, at {quick} of them by `make test`.",
+        f"Claimed for all values of its operands: at {full} shapes by `make prove`, at {quick} by `make test`.",
         "[What that means](../README.md#proven-checked-tested-trusted), and what it does not.",
     ]
     for what, found in (("`make prove`", recalled(stem, full=True)), ("quick run", recalled(stem, full=False))):
         if found is not None:
+            counted = [steps for steps, _ in found.runs]
+            length = len(image.entries()[stem].code) // 4
             said.append(
-                f"The last {what} on this library: **proven**, {found.shapes} shapes, {found.instructions} instructions walked."
+                f"The last {what} on this library: **proven**, {found.shapes} shapes, which take from {min(counted)} to {max(counted)} "
+                f"instructions; the entry itself has {length}."
             )
     if not said[2:]:
         said.append("The prover has not run on this library here.")
