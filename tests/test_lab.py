@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import html
+import json
 import os
 import re
 import subprocess
@@ -110,6 +111,12 @@ def pictures(page: str) -> list[ET.Element]:
     return [ET.fromstring(found) for found in re.findall(r"<svg .*?</svg>", page, re.DOTALL)]
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder for trials of the example itself, so that all entries are built once."""
+    return tmp_path_factory.mktemp("lab")
+
+
 @pytest.fixture
 def toolchain():
     """The prover, and what assembles for it."""
@@ -121,9 +128,9 @@ def toolchain():
 
 @pytest.mark.static
 @pytest.mark.usefixtures("toolchain")
-def test_the_example_holds(tmp_path):
+def test_the_example_holds(shared):
     """Contract, assembler, the suite's rules, proof and mutants; its page needs nothing beside it."""
-    status, said, page = lab(tmp_path, EXAMPLE, "contract", "assembler", "rules", "proof", "mutants")
+    status, said, page = lab(shared, EXAMPLE, "contract", "assembler", "rules", "proof", "mutants")
     assert status == 0, said
     assert re.findall(r"^(\w+) +passed ", said, re.MULTILINE) == ["contract", "assembler", "rules", "proof", "mutants"]
     assert not re.search(r"<(script|link|img|iframe)|(src|href)=|url\(|@import", page)
@@ -185,6 +192,23 @@ def test_an_instruction_that_nobody_knows_is_no_crash(tmp_path):
 
 
 @pytest.mark.static
+def test_a_suite_that_says_nothing_of_the_kernel_is_no_pass(monkeypatch):
+    """The checker's tests alone passed, as where the processor lacks what the kernel needs."""
+
+    def without(command, environment):
+        outcomes = {"tests/test_abi.py::test_checker": {"outcome": "passed", "text": ""}}
+        Path(environment["LAB_RECORD"]).write_text(json.dumps(outcomes))
+        return ""
+
+    on = trial.Trial(EXAMPLE, Path("nowhere"))
+    on.found = contract.read(EXAMPLE)
+    on.row = on.found.row
+    monkeypatch.setattr(trial, "finished", without)
+    with pytest.raises(trial.NotHereError, match="no test of the suite about it ran here"):
+        trial.suite(on, trial.CALLS, Path(sys.executable))
+
+
+@pytest.mark.static
 def test_what_does_not_end_is_stopped(monkeypatch):
     """With the processes that it has started."""
     monkeypatch.setattr(trial, "PATIENCE", 0.5)
@@ -214,7 +238,7 @@ def test_packers_beside_a_kernel_are_part_of_the_trial(tmp_path):
 @pytest.mark.static
 @pytest.mark.usefixtures("toolchain")
 @pytest.mark.skipif(not layout.PYTHON.exists(), reason="there is no AArch64 Python: `make setup` leaves one")
-def test_a_count_is_that_of_the_proof(tmp_path):
+def test_a_count_is_that_of_the_proof(shared):
     """The emulator counts the instructions that the prover has walked over, and a few of what makes the call."""
     code = (
         "import sys; from pathlib import Path; from lab import contract, counted, proofs, room, trial; import build\n"
@@ -225,7 +249,7 @@ def test_a_count_is_that_of_the_proof(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(layout.CHECKOUT), str(layout.CHECKOUT / "tests")])}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(EXAMPLE), str(tmp_path)],
+        [sys.executable, "-c", code, str(EXAMPLE), str(shared / EXAMPLE.stem)],
         capture_output=True,
         text=True,
         check=False,

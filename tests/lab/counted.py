@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import sys
 import tempfile
@@ -42,7 +43,7 @@ class Counts(NamedTuple):
 
 
 def rivals(row: Kernel) -> list[Kernel]:
-    """The table's kernels of the same feature that find their left operand alike; where there is none the next best ones."""
+    """The table's kernels of the features that a kernel has, which find their left operand alike; where there is none the next best ones."""
     every = [each for each in (*rows.NATIVE, *rows.FEW) if each.name != row.name and each.packs_left == row.packs_left]
     same = [each for each in every if entry.feature(each.name) in row.features]
     return same or every[:1]
@@ -73,12 +74,12 @@ def counted(
         else:
             counts = made.entries if kind == "entry" else made.whole
             innocent = INNOCENT if kind == "entry" else 0
-            counts.setdefault(name, {})[tuple(shape)] = (count - idle + innocent) / np.prod(shape, dtype=np.int64)
-    for each in against:
-        found_ = {shape: goldens[key] / np.prod(shape) for shape in shapes
-                  if (key := calls.key(WHOLE, each.name, shape)) in goldens}  # fmt: skip
-        if found_ and row.name in made.whole:
-            made.whole[each.name] = found_
+            counts.setdefault(name, {})[tuple(shape)] = (count - idle + innocent) / math.prod(shape)
+    if row.name in made.whole:
+        for each in against:
+            keys = {shape: calls.key(WHOLE, each.name, shape) for shape in shapes}
+            kept = {shape: goldens[key] / math.prod(shape) for shape, key in keys.items() if key in goldens}
+            made.whole |= {each.name: kept} if kept else {}
     return made
 
 
