@@ -38,7 +38,7 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 14.5rem), 1fr)); gap: 1rem; }
 .charts svg { width: 100%; max-width: 34rem; height: auto; } .small svg { max-width: 20rem; }
 figure { margin: 0; } figcaption { font-size: .85rem; color: var(--faint); }
-@media (max-width: 40rem) { .steps, .steps tbody { display: block; } .steps tr { display: grid; grid-template-columns: 1fr auto auto;
+@media (max-width: 40rem) { .steps, .steps tbody { display: block; } .steps tr { display: grid; grid-template-columns: 1fr 5rem 5rem;
   border-bottom: 1px solid var(--line); } .steps td { border: 0; } .steps td:last-child { grid-column: 1 / -1; } }
 .where + .charts { margin-top: 1rem; }
 .key { display: inline-flex; align-items: center; margin: 0 1rem .3rem 0; font-size: .9rem; }
