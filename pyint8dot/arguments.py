@@ -128,6 +128,22 @@ def scales(name: str, value: npt.ArrayLike) -> Values:
         return array.astype(np.float32)
 
 
+def factors(name: str, value: npt.ArrayLike) -> Values:
+    """Scales that products are multiplied with, as float32 in the shape given, checked by `not_zero`."""
+    array = scales(name, value)
+    not_zero(name, array)
+    return array
+
+
+def not_zero(name: str, value: Values) -> None:
+    """ValueError for a scale of 0 without a dimension: one for everything, with which nothing is left of any value.
+
+    An array of scales may hold it, as that of a row, column or channel of zeros, whose greatest magnitude is 0.
+    """
+    if not value.ndim and not value:
+        raise ValueError(f"{name} must not be 0 in {value.dtype}, but for one of an array of scales; got {value}")
+
+
 def divisor(name: str, value: Values) -> Values:
     """Scales that something is divided by; ValueError where one is 0, NaN or infinite."""
     good = np.isfinite(value) & (value != 0)
@@ -139,7 +155,7 @@ def divisor(name: str, value: Values) -> Values:
 def product_scale(a: Values, b: Values, y: Values, names: tuple[str, str, str]) -> Values:
     """``(a * b) / y`` in float32, each step rounded once: the factor from a product to its quantised value.
 
-    A scale of 0 in `a` or `b` is one: that of values which are all 0.
+    A scale of 0 in `a` or `b` is one: that of values which are all 0 (`factors` refuses the others).
     """
     divisor(names[2], y)
     with np.errstate(all="ignore"):

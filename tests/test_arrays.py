@@ -12,6 +12,7 @@ import pytest
 import pyint8dot
 from pyint8dot import (
     PackedI8K4,
+    dequantize_linear,
     linear,
     matmul,
     matmul_integer,
@@ -194,6 +195,39 @@ def test_scales_are_finite(bad, name):
         qlinear_matmul(A, b=B, y_scale=1.0, a_zero_point=0, b_zero_point=0, y_zero_point=0, **scales)
 
 
-def test_a_column_of_zeros_may_have_the_scale_0():
-    y = qlinear_matmul(A, 1.0, 0, B, np.array([1.0, 0.0, 1.0]), 0, 1000.0, np.int8(3))
+@pytest.mark.parametrize("zero", [0.0, np.float32(-0.0), np.array(0.0), 1e-50])
+def test_no_scale_of_everything_is_0(zero):
+    def refused(name):
+        return pytest.raises(
+            ValueError, match=f"^{name} must not be 0 in float32, but for one of an array of scales; got"
+        )
+
+    x = np.ones((1, 2), np.float32)
+    for b in (B, pack(B)):
+        with refused("a_scale"):
+            qlinear_matmul(A, zero, 0, b, 1.0, 0, 1.0, 0)
+        with refused("b_scale"):
+            qlinear_matmul(A, 1.0, 0, b, zero, 0, 1.0, 0)
+        linear(x, b, w_scale=np.ones(3, np.float32))  # what is kept of it does not let the next one by
+        with refused("w_scale"):
+            linear(x, b, w_scale=zero)
+    for w in (FILTERS, pack_conv(FILTERS)):
+        with refused("x_scale"):
+            qlinear_conv(IMAGE, zero, 0, w, 1.0, 0, 1.0, 0)
+        with refused("w_scale"):
+            qlinear_conv(IMAGE, 1.0, 0, w, zero, 0, 1.0, 0)
+    with refused("x_scale"):
+        dequantize_linear(A, np.float32(zero))
+
+
+def test_what_is_all_0_may_have_the_scale_0_in_an_array():
+    ones = np.float32([1, 0, 1])
+    y = qlinear_matmul(A, 1.0, 0, B, ones, 0, 1000.0, np.int8(3))
     assert y[:, 1].tolist() == [3, 3]
+    y = qlinear_matmul(A, np.float32([0, 1]), 0, B, 1.0, 0, 1.0, np.int8(3))
+    assert y[0].tolist() == [3, 3, 3]
+    y = linear(np.float32([[1, 2]]), B, w_scale=ones, bias=np.float32([0, 5, 0]))
+    assert y[0, 1] == 5
+    y = qlinear_conv(IMAGE, 1.0, 0, np.repeat(FILTERS, 2, 0), ones[:2], 0, 1.0, np.int8(3))
+    assert y[0].tolist() == [[5, 5], [3, 3]]
+    assert dequantize_linear(A, ones[:2], axis=1).tolist() == [[1, 0], [-3, 0]]

@@ -56,6 +56,30 @@ def test_a_graph_may_divide_by_a_scale_of_0(constant):
         quantize_linear(feed["x"], *values.values())
 
 
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("op", ["QLinearMatMul", "QLinearConv", "DequantizeLinear"])
+def test_a_graph_may_multiply_by_a_scale_of_0(op, constant):
+    """As that of an input of zeros: every result is the zero point."""
+    values = {
+        "s": np.array(0, F32), "one": np.array(1, F32), "z": np.array(5, np.int8),
+        "w": np.ones((2, 3) if op == "QLinearMatMul" else (3, 1, 1), np.int8),
+    }  # fmt: skip
+    inputs = {"QLinearMatMul": "x s z w s z one z", "QLinearConv": "x s z w s z one z", "DequantizeLinear": "x s z"}[op]
+    values = {name: value for name, value in values.items() if name in inputs.split()}
+    given = {} if constant else {name: (value.dtype, value.shape) for name, value in values.items()}
+    shape = [1, 1, 4] if op == "QLinearConv" else [4, 2]
+    made = model(
+        [node(op, inputs, "y")],
+        {"x": (np.int8, shape), **given},
+        {"y": F32 if op == "DequantizeLinear" else np.int8},
+        values if constant else {},
+    )
+    feed = {"x": np.ones(shape, np.int8), **({} if constant else values)}
+    [y] = InferenceSession(data(made)).run(None, feed)
+    assert y.size
+    assert (y == (0 if op == "DequantizeLinear" else 5)).all()
+
+
 def test_outputs_are_returned_as_asked_for(rng):
     session = InferenceSession(data(linear(rng)))
     feed = {"x": rng.standard_normal((1, 2, 12)).astype(F32)}
