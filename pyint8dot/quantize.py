@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot.arguments import RANGES, Quantized, Values, divisor, not_zero, output_dtype, plain, zero_points
+from pyint8dot.arguments import (
+    RANGES,
+    Quantized,
+    Values,
+    divisor,
+    not_zero,
+    of_a_list,
+    output_dtype,
+    plain,
+    zero_points,
+)
 from pyint8dot.engine import elementwise
 
 if TYPE_CHECKING:
@@ -336,7 +346,7 @@ def float32(name: str, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """`value` as a float32 array; TypeError for any other type."""
     array = plain(name, value)
     if array.dtype != FLOAT32:
-        raise TypeError(f"{name} must be float32, got {array.dtype}")
+        raise TypeError(f"{name} must be float32, got {array.dtype}{of_a_list(name, value, 'float32')}")
     return array
 
 

@@ -52,7 +52,7 @@ def _check_bin_op(op: object) -> None:
         raise TypeError(f"op must be a BinOp, got {type(op).__name__}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BinScalar(FusedOp):
     """``x = op(x, v)`` with one int32 `v` for the whole matrix.
 
@@ -75,7 +75,7 @@ class BinScalar(FusedOp):
         _binary(self.op, acc, np.int32(self.v))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BinPerRow(FusedOp):
     """``x[i, j] = op(x[i, j], vec[i])`` with an int32 `vec`, one value per row.
 
@@ -101,7 +101,7 @@ class BinPerRow(FusedOp):
         _binary(self.op, acc, self.vec[at[0], None])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BinPerCol(FusedOp):
     """``x[i, j] = op(x[i, j], vec[j])`` with an int32 `vec`, one value per column.
 

@@ -40,7 +40,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AddRowColProducts(FusedOp):
     """``x[i, j] += rows[i] * cols[j]``, both int32: what zero points need.
 
@@ -69,7 +69,7 @@ class AddRowColProducts(FusedOp):
         acc += self.rows[at[0], None] * self.cols[at[1]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AddUnicast(FusedOp):
     """``x += c`` for an int32 or int8 matrix `c` of the same shape, of any strides.
 
@@ -93,7 +93,7 @@ class AddUnicast(FusedOp):
         acc += self.c[at]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LeakyRelu(FusedOp):
     """``x if x >= 0 else alpha * x`` with an int32 `alpha`.
 
@@ -113,7 +113,7 @@ class LeakyRelu(FusedOp):
         np.multiply(acc, np.int32(self.alpha), out=acc, where=acc < 0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Store(FusedOp):
     """Write x to `out`, an int32 or int8 matrix of the same shape, of any strides.
 
@@ -140,7 +140,7 @@ class Store(FusedOp):
         self.out[at] = acc
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Clear(FusedOp):
     """``x = 0``."""
 
@@ -149,7 +149,7 @@ class Clear(FusedOp):
         acc[...] = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadTile(FusedOp):
     """``x = tile``, an int32 matrix of the same shape, of any strides."""
 
@@ -165,7 +165,7 @@ class LoadTile(FusedOp):
         acc[...] = self.tile[at]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AddMatMul(FusedOp):
     """``x += a @ b`` for int8 or uint8 matrices `a` (m, k) and `b` (k, n).
 
