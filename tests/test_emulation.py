@@ -67,6 +67,18 @@ def test_a_written_file_is_whole_and_keeps_its_mode(tmp_path):
     assert path.stat().st_mtime_ns == before
 
 
+def test_tools_are_fetched_once_whatever_the_system_gets_later(tmp_path, monkeypatch):
+    """A machine without a network is set up for good, also where its system is given one of the two."""
+    fetched = []
+    monkeypatch.setattr(setup.layout, "TOOLS", tmp_path / "tools")
+    monkeypatch.setattr(setup, "packages", lambda *given: (given[3].mkdir(), fetched.append(given[2])))
+    monkeypatch.setattr(setup.slim, "drop", lambda *_: None)
+    for has in ((), ("qemu-aarch64",), ("aarch64-linux-gnu-gcc",), ("qemu-aarch64", "aarch64-linux-gnu-gcc")):
+        monkeypatch.setattr(setup.shutil, "which", lambda program, has=has: program if program in has else None)
+        setup.host_tools()
+    assert fetched == [["gcc-aarch64-linux-gnu", "qemu-user"]]
+
+
 def test_a_missing_pip_is_one_line_that_says_what_to_install(monkeypatch):
     monkeypatch.setattr(setup.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(setup.SetupError, match=r"has no pip \(on Debian: apt-get install python3-pip\)"):
