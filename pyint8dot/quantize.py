@@ -77,8 +77,8 @@ def quantize_linear(
     >>> quantize_linear(np.float32([-1, 0.25, 0.75, 300]), np.float32(0.5), np.uint8(10))
     array([  8,  10,  12, 255], dtype=uint8)
     """
-    divisor("y_scale", _floats("y_scale", y_scale))
-    return quantize_by(x, y_scale, y_zero_point, axis=axis, block_size=block_size, dtype=dtype, native=native)
+    scale = divisor("y_scale", _floats("y_scale", y_scale))
+    return quantize_by(x, scale, y_zero_point, axis=axis, block_size=block_size, dtype=dtype, native=native)
 
 
 def quantize_by(
@@ -155,8 +155,9 @@ def dequantize_linear(
     >>> dequantize_linear(np.uint8([8, 10, 255]), np.float32(0.5), np.uint8(10))
     array([ -1. ,   0. , 122.5], dtype=float32)
     """
-    not_zero("x_scale", _floats("x_scale", x_scale))
-    return dequantize_by(x, x_scale, x_zero_point, axis=axis, block_size=block_size, native=native)
+    factor = _floats("x_scale", x_scale)
+    not_zero("x_scale", factor)
+    return dequantize_by(x, factor, x_zero_point, axis=axis, block_size=block_size, native=native)
 
 
 def dequantize_by(
