@@ -33,7 +33,7 @@ class FusedOp(ABC):
                 raise ValueError(f"{name} has shape {shape}, a {m} x {n} matrix wants {wanted}")
 
     def __repr__(self) -> str:
-        words = (f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]  # they are
+        words = (f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]  # each is a dataclass
         return f"{type(self).__name__}({', '.join(words)})"
 
     @abstractmethod
