@@ -78,6 +78,8 @@ TARGETS: dict[str, dict[str, Any]] = {
 PORTABLE = "portable"
 # pip keeps the wheels that it has built, and would install a portable one again.
 REINSTALL = "pip install --force-reinstall --no-deps --no-cache-dir pyint8dot"
+# A build of pip's sees no package but those it installs for it, so this toolchain is seen only with the option.
+WITHOUT_ROOT, NOT_ALONE = "pip install hatchling ziglang", "--no-build-isolation"
 
 
 class BuildError(Exception):
@@ -296,8 +298,8 @@ def no_toolchain(target: str) -> str:
     """Return the sentence that says why nothing was built."""
     tried = ", ".join(shlex.join(command) for command in compilers(target))
     return (
-        f"no toolchain for {target} (tried {tried}; `pip install ziglang` is one, without root): "
-        "no native kernel is built, and every product runs on the portable one"
+        f"no toolchain for {target} (tried {tried}; `{WITHOUT_ROOT}` brings one without root, for `make build` and for "
+        f"`pip install {NOT_ALONE}`): no native kernel is built, and every product runs on the portable one"
     )
 
 
@@ -317,7 +319,9 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]  # untyped wher
         if path is None:
             self.app.display_warning("=" * 72)
             self.app.display_warning(f"pyint8dot: {no_toolchain(target)}.")
-            self.app.display_warning(f"Install a C compiler (cc), then, for the fast kernels: {REINSTALL}")
+            self.app.display_warning(
+                f"Install a C compiler (cc), then, for the fast kernels: {REINSTALL} (from a checkout . for the name)"
+            )
             self.app.display_warning("=" * 72)
             return
         if version == "editable":

@@ -78,10 +78,13 @@ def quantized(name: str, value: npt.ArrayLike) -> Quantized:
     """`value` as an int8 or uint8 array; TypeError for anything else."""
     array = plain(name, value)
     if array.dtype not in RANGES:
-        # A list has no type of its own, and numpy's choice for small integers is never what is wanted here.
-        hint = f"; np.array({name}, np.int8) makes a list int8" if isinstance(value, (list, tuple)) else ""
-        raise TypeError(f"{name} must be int8 or uint8, got {array.dtype}{hint}")
+        raise TypeError(f"{name} must be int8 or uint8, got {array.dtype}{of_a_list(name, value, 'int8')}")
     return array
+
+
+def of_a_list(name: str, value: object, kind: str) -> str:
+    """What a message says more of a list: it has no type of its own, and that which numpy chooses is never the one wanted here."""
+    return f"; np.array({name}, np.{kind}) makes a list {kind}" if isinstance(value, (list, tuple)) else ""
 
 
 def zero_points(name: str, value: npt.ArrayLike | None, dtype: np.dtype[Any]) -> Values:
@@ -128,6 +131,24 @@ def scales(name: str, value: npt.ArrayLike) -> Values:
         return array.astype(np.float32)
 
 
+def factors(name: str, value: npt.ArrayLike) -> Values:
+    """Scales that products are multiplied with, as float32 in the shape given, checked by `not_zero`."""
+    array = scales(name, value)
+    not_zero(name, array)
+    return array
+
+
+def not_zero(name: str, value: Values) -> None:
+    """ValueError for a scale of 0 without a dimension: one for everything, with which nothing is left of any value.
+
+    An array of scales may hold it, as that of a row, column or channel of zeros, whose greatest magnitude is 0.
+    """
+    if not value.ndim and not value:
+        raise ValueError(
+            f"{name} must not be 0 in {value.dtype}, got {value}; an array of scales may hold 0 for what is all zeros"
+        )
+
+
 def divisor(name: str, value: Values) -> Values:
     """Scales that something is divided by; ValueError where one is 0, NaN or infinite."""
     good = np.isfinite(value) & (value != 0)
@@ -139,7 +160,7 @@ def divisor(name: str, value: Values) -> Values:
 def product_scale(a: Values, b: Values, y: Values, names: tuple[str, str, str]) -> Values:
     """``(a * b) / y`` in float32, each step rounded once: the factor from a product to its quantised value.
 
-    A scale of 0 in `a` or `b` is one: that of values which are all 0.
+    A scale of 0 in `a` or `b` is one: that of values which are all 0 (`factors` refuses the others).
     """
     divisor(names[2], y)
     with np.errstate(all="ignore"):

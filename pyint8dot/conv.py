@@ -12,6 +12,7 @@ import numpy as np
 from pyint8dot.arguments import (
     bias_vector,
     check_out,
+    factors,
     output_dtype,
     product_scale,
     quantized,
@@ -119,8 +120,8 @@ class Convolution:
         zero = scalar("y_zero_point", zero_points("y_zero_point", wanted.y_zero_point, dtype))
         channels = self.weights.shape[0]
         factor = product_scale(
-            scalar("x_scale", scales("x_scale", wanted.x_scale)),
-            _per_channel("w_scale", scales("w_scale", wanted.w_scale), channels),
+            scalar("x_scale", factors("x_scale", wanted.x_scale)),
+            _per_channel("w_scale", factors("w_scale", wanted.w_scale), channels),
             scalar("y_scale", scales("y_scale", wanted.y_scale)),
             ("x_scale", "w_scale", "y_scale"),
         )
@@ -296,7 +297,7 @@ def qlinear_conv(
         A scalar each.
     w : array_like of int8 or uint8, shape (channels out, channels / group, *kernel), or PackedWeights
     w_scale, w_zero_point : array_like
-        A scalar each, or one per output channel.
+        A scalar each, or one per output channel; among scales of channels 0 is that of a channel of zeros.
     y_scale, y_zero_point : array_like
         A scalar each. The type of a typed `y_zero_point`, int8 or uint8, is that of the result; otherwise it is that of `x`.
     bias : array_like of int32, shape (channels out,), optional
@@ -315,8 +316,8 @@ def qlinear_conv(
     TypeError
         If an argument has another type than those above.
     ValueError
-        If shapes or attributes do not fit, a zero point is out of range, `y_scale` is 0, or the scales or what they combine to are not
-        finite in float32.
+        If shapes or attributes do not fit, a zero point is out of range, `y_scale` or a scalar scale is 0, or the scales or what they
+        combine to are not finite in float32.
 
     Examples
     --------

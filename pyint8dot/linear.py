@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot.arguments import Values, bias_vector, check_out, per_column, quantized, scales
+from pyint8dot.arguments import Values, bias_vector, check_out, factors, per_column, quantized
 from pyint8dot.engine import settings
 from pyint8dot.engine.operand import Operand, Store, choice
 from pyint8dot.engine.packing import PackedMatrix
@@ -52,7 +52,7 @@ def linear(
     w : array_like of int8, shape (k, n), or PackedMatrix of int8
         The weights; pack them once with `pack` where they are used more than once.
     w_scale : array_like of float, shape () or (n,)
-        What one unit of each column of `w` stands for.
+        What one unit of each column of `w` stands for: 0 in an array for a column of zeros, never as a scalar.
     bias : array_like of float32, shape (n,), optional
     act : {None, "relu", "gelu"}
         Applied last; "gelu" is the exact one, by the error function.
@@ -72,7 +72,7 @@ def linear(
     TypeError
         If an argument has another type than those above.
     ValueError
-        If shapes do not fit, `x` is not finite or `act` is unknown.
+        If shapes do not fit, `x` is not finite, a scalar `w_scale` is 0 or `act` is unknown.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def linear(
     shape = (*values.shape[:-1], n)
     if out is not None:
         check_out(out, shape, np.dtype(np.float32))
-    columns = np.ascontiguousarray(np.broadcast_to(per_column("w_scale", scales("w_scale", w_scale), (), n), (n,)))
+    columns = np.ascontiguousarray(np.broadcast_to(per_column("w_scale", factors("w_scale", w_scale), (), n), (n,)))
     shift = bias_vector("bias", bias, n, np.float32)
     if act not in ACTIVATIONS:
         raise ValueError(f'act must be None, "relu" or "gelu", got {act!r}')

@@ -18,6 +18,7 @@ from pyint8dot.arguments import (
     Values,
     bias_vector,
     check_out,
+    factors,
     output_dtype,
     per_column,
     per_row,
@@ -206,7 +207,8 @@ def qlinear_matmul(
         A scalar each, or one per row of `a`: shape ``(m,)`` or ``(..., m, 1)``.
     b : array_like of int8 or uint8, shape (..., k, n) or (k,), or PackedMatrix
     b_scale, b_zero_point : array_like
-        A scalar each, or one per column of `b`: shape ``(n,)`` or ``(..., 1, n)``.
+        A scalar each, or one per column of `b`: shape ``(n,)`` or ``(..., 1, n)``. In an array of scales, of rows as of columns, 0 is
+        that of a row or column of zeros; a scalar must not be 0.
     y_scale, y_zero_point : array_like
         A scalar each. The type of a typed `y_zero_point`, int8 or uint8, is that of the result; otherwise it is that of `a`.
     bias : array_like of int32, shape (n,), optional
@@ -228,7 +230,8 @@ def qlinear_matmul(
     TypeError
         If an argument has another type than those above.
     ValueError
-        If shapes do not fit, a zero point is out of range, `y_scale` is 0, or the scales or what they combine to are not finite in float32.
+        If shapes do not fit, a zero point is out of range, `y_scale` or a scalar scale is 0, or the scales or what they combine to are
+        not finite in float32.
 
     Examples
     --------
@@ -310,8 +313,8 @@ def _checked(
     za = per_row("a_zero_point", zero_points("a_zero_point", a_zero_point, both.a.dtype), both.rows)
     zb = per_column("b_zero_point", zero_points("b_zero_point", b_zero_point, both.b.dtype), both.batch, both.n)
     zy = int(scalar("y_zero_point", zero_points("y_zero_point", y_zero_point, dtype)))
-    sa = per_row("a_scale", scales("a_scale", a_scale), both.rows)
-    sb = per_column("b_scale", scales("b_scale", b_scale), both.batch, both.n)
+    sa = per_row("a_scale", factors("a_scale", a_scale), both.rows)
+    sb = per_column("b_scale", factors("b_scale", b_scale), both.batch, both.n)
     sy = scalar("y_scale", scales("y_scale", y_scale))
     down = sa[..., None] if sa.ndim else sa
     across = sb[..., None, :] if sb.ndim else sb

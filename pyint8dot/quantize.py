@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyint8dot.arguments import RANGES, Quantized, Values, divisor, output_dtype, plain, zero_points
+from pyint8dot.arguments import (
+    RANGES,
+    Quantized,
+    Values,
+    divisor,
+    not_zero,
+    of_a_list,
+    output_dtype,
+    plain,
+    zero_points,
+)
 from pyint8dot.engine import elementwise
 
 if TYPE_CHECKING:
@@ -67,8 +77,8 @@ def quantize_linear(
     >>> quantize_linear(np.float32([-1, 0.25, 0.75, 300]), np.float32(0.5), np.uint8(10))
     array([  8,  10,  12, 255], dtype=uint8)
     """
-    divisor("y_scale", _floats("y_scale", y_scale))
-    return quantize_by(x, y_scale, y_zero_point, axis=axis, block_size=block_size, dtype=dtype, native=native)
+    scale = divisor("y_scale", _floats("y_scale", y_scale))
+    return quantize_by(x, scale, y_zero_point, axis=axis, block_size=block_size, dtype=dtype, native=native)
 
 
 def quantize_by(
@@ -118,7 +128,7 @@ def dequantize_linear(
     x : array_like of int8, uint8 or int32
         Any shape.
     x_scale : array_like of float
-        A scalar, one value along `axis`, or with `block_size` one per block.
+        A scalar that is not 0, one value along `axis`, or with `block_size` one per block.
     x_zero_point : array_like of integers, optional
         A scalar or the shape of `x_scale`; must fit the type of `x`.
     axis : int
@@ -138,13 +148,28 @@ def dequantize_linear(
     TypeError
         If an argument has another type than those above.
     ValueError
-        If shapes do not fit, `axis` is out of range or a zero point does not fit the type.
+        If shapes do not fit, a scalar scale is 0, `axis` is out of range or a zero point does not fit the type.
 
     Examples
     --------
     >>> dequantize_linear(np.uint8([8, 10, 255]), np.float32(0.5), np.uint8(10))
     array([ -1. ,   0. , 122.5], dtype=float32)
     """
+    factor = _floats("x_scale", x_scale)
+    not_zero("x_scale", factor)
+    return dequantize_by(x, factor, x_zero_point, axis=axis, block_size=block_size, native=native)
+
+
+def dequantize_by(
+    x: npt.ArrayLike,
+    x_scale: npt.ArrayLike,
+    x_zero_point: npt.ArrayLike | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    native: bool = True,
+) -> Values:
+    """`dequantize_linear` by any scale, as a graph may compute one."""
     values = plain("x", x)
     if values.dtype not in (*RANGES, np.dtype(np.int32)):
         raise TypeError(f"x must be int8, uint8 or int32, got {values.dtype}")
@@ -243,7 +268,8 @@ def quantize_rows(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[n
     -------
     q : ndarray of int8, shape (..., k)
     scale : ndarray of float32, shape (...)
-        ``q * scale[..., None]`` approximates `x`. It is 0 for a row of zeros. A row whose largest magnitude is too small for
+        ``q * scale[..., None]`` approximates `x`. It is 0 for a row of zeros, which products take in an array of
+        scales and not as a scalar: quantise a single row as a matrix of one. A row whose largest magnitude is too small for
         ``127 / absmax`` to be a float32 (below 3.8e-37) becomes a row of zeros.
 
     Raises
@@ -321,7 +347,7 @@ def float32(name: str, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """`value` as a float32 array; TypeError for any other type."""
     array = plain(name, value)
     if array.dtype != FLOAT32:
-        raise TypeError(f"{name} must be float32, got {array.dtype}")
+        raise TypeError(f"{name} must be float32, got {array.dtype}{of_a_list(name, value, 'float32')}")
     return array
 
 

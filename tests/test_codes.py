@@ -10,7 +10,7 @@ from hypothesis import given
 from support import child, float_call
 
 from pyint8dot.engine import builtin, elementwise, library
-from pyint8dot.quantize import dequantize_linear, quantize_by, quantize_linear
+from pyint8dot.quantize import dequantize_by, dequantize_linear, quantize_by, quantize_linear
 
 LENGTHS = (*range(37), 64, 200)
 CODES = np.arange(256, dtype=np.uint8)
@@ -110,9 +110,7 @@ def test_dequantize_both_ways(x, scale, zero, dtype):
     zero, x = np.array(zero, np.int8).view(dtype)[()], x.view(dtype)
     for values in (x, x.T, x[..., ::-2] if x.ndim else x):
         with np.errstate(all="ignore"):
-            found, wanted = (
-                dequantize_linear(values, np.float32(scale), zero, native=native) for native in (True, False)
-            )
+            found, wanted = (dequantize_by(values, np.float32(scale), zero, native=native) for native in (True, False))
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape) == (np.float32, values.shape)
         np.testing.assert_array_equal(found, wanted)
 

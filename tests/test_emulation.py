@@ -1,7 +1,9 @@
 """The set-up and the driver of `make test`: that they survive interruption and cannot pass by accident."""
 
+import importlib.metadata
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,10 +13,13 @@ from pathlib import Path
 
 import pytest
 from emulation import control, layout, run, setup, slim
+from support.documents import project
 
 from pyint8dot.engine import kernels
 
 pytestmark = pytest.mark.static
+# What workflows install where not every package is to be had.
+FEW = {"hatchling", "hypothesis", "numpy", "pytest", "pytest-benchmark"}
 
 
 def test_a_step_is_done_once_for_a_key(tmp_path):
@@ -65,6 +70,18 @@ def test_a_written_file_is_whole_and_keeps_its_mode(tmp_path):
     before = path.stat().st_mtime_ns
     setup.write(path, "#!/bin/sh\necho yes\n", 0o755)
     assert path.stat().st_mtime_ns == before
+
+
+def test_tools_are_fetched_once_whatever_the_system_gets_later(tmp_path, monkeypatch):
+    """A machine without a network is set up for good, also where its system is given one of the two."""
+    fetched = []
+    monkeypatch.setattr(setup.layout, "TOOLS", tmp_path / "tools")
+    monkeypatch.setattr(setup, "packages", lambda *given: (given[3].mkdir(), fetched.append(given[2])))
+    monkeypatch.setattr(setup.slim, "drop", lambda *_: None)
+    for has in ((), ("qemu-aarch64",), ("aarch64-linux-gnu-gcc",), ("qemu-aarch64", "aarch64-linux-gnu-gcc")):
+        monkeypatch.setattr(setup.shutil, "which", lambda program, has=has: program if program in has else None)
+        setup.host_tools()
+    assert fetched == [["gcc-aarch64-linux-gnu", "qemu-user"]]
 
 
 def test_a_missing_pip_is_one_line_that_says_what_to_install(monkeypatch):
@@ -348,3 +365,22 @@ def test_what_two_packages_have_is_kept_once(tmp_path):
         assert (one / "package" / "code").read_bytes() == b"C" * slim.LEAST
         assert (one / "package" / "model").samefile(other / "package" / "model")
     assert sorted(path.name for path in one.rglob("*") if path.is_file()) == sorted(contents)
+
+
+def test_the_suite_begins_with_few_packages():
+    """Test files that need more are left out by name; one that is not is an error of the whole run."""
+    for workflow in (layout.CHECKOUT / ".github").rglob("test.yml"):  # an archive has none
+        for installed in re.findall(r"pip install (?:-q )?(.*pytest-benchmark)", workflow.read_text()):
+            assert {*installed.split(), "numpy"} == FEW
+    extras = project()["optional-dependencies"]
+    missing = {re.split("[<>=]", each)[0] for extra in extras.values() for each in extra} - FEW
+    found = importlib.metadata.packages_distributions().items()
+    modules = [name for name, owners in found if any(owner.lower().replace("_", "-") in missing for owner in owners)]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({modules})); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYINT8DOT_RECORD"}
+    command = [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", "--collect-only"]
+    done = subprocess.run(command, cwd=layout.CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "left out: test_onnx_session.py needs onnx" in done.stdout

@@ -31,6 +31,7 @@ from pyint8dot.fuse import (
     ShiftLeft,
     Store,
     apply,
+    binary,
     rounding,
 )
 
@@ -361,7 +362,7 @@ def test_every_op_of_the_module_is_public():
     assert {op.__name__ for op in ops} <= set(fuse.__all__)
 
 
-@pytest.mark.parametrize("module", [fuse.ops, rounding])
+@pytest.mark.parametrize("module", [binary, fuse.ops, rounding])
 def test_the_examples_of_the_documentation(module):
     failed, attempted = doctest.testmod(module)
     assert attempted > 5

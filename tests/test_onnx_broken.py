@@ -141,11 +141,11 @@ def test_a_long_cycle_is_explained_shortly():
     nodes = [node("Neg", f"t{i}", f"t{(i + 1) % 100_000}") for i in range(100_000)]
     graph = helper.make_graph(nodes, "circle", [], [helper.make_tensor_value_info("t0", TensorProto.FLOAT, [2])])
     whole = data(helper.make_model(graph))
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ModelError, match=r"cycle: node 'the Neg' \(Neg\) <- .*\.\.\. \(100000 nodes\)$") as caught:
         InferenceSession(whole)
     assert len(str(caught.value)) < 400
-    assert time.perf_counter() - began < PATIENCE
+    assert time.process_time() - began < PATIENCE
 
 
 @pytest.mark.static
@@ -168,10 +168,10 @@ def test_deep_functions_are_refused_at_once():
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
     graph = helper.make_graph([node("F1499", "x", "y", domain="own")], "chain", ends[:1], ends[1:])
     whole = data(helper.make_model(graph, functions=functions, opset_imports=opset))
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ModelError, match="function 'F1499' calls others 1500 deep, deeper than 100"):
         InferenceSession(whole)
-    assert time.perf_counter() - began < PATIENCE
+    assert time.process_time() - began < PATIENCE
     graph.node[0].op_type = "F90"
     whole = data(helper.make_model(graph, functions=functions[:91], opset_imports=opset))
     assert InferenceSession(whole).run(None, {"x": np.ones(2, F32)})[0].tolist() == [-1, -1]

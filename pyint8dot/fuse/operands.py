@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import operator
 from abc import ABC, abstractmethod
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,9 +32,20 @@ class FusedOp(ABC):
             if shape != wanted:
                 raise ValueError(f"{name} has shape {shape}, a {m} x {n} matrix wants {wanted}")
 
+    def __repr__(self) -> str:
+        words = (f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]  # each is a dataclass
+        return f"{type(self).__name__}({', '.join(words)})"
+
     @abstractmethod
     def run(self, acc: Int32Array, at: Slices) -> None:
         """Change `acc`, the block at the rows and columns `at`, in place."""
+
+
+def _short(value: object) -> str:
+    """How an operand is shown: an array by its type and shape, of the rest what makes it again."""
+    if isinstance(value, np.ndarray):
+        return f"<{value.dtype} {value.shape}>"
+    return str(value) if isinstance(value, enum.Enum) else repr(value)
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:

@@ -9,13 +9,13 @@ whole matrix and are read by global row and column. They are kept, not copied.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from pyint8dot.fuse.binary import BinOp, BinPerCol, BinPerRow, BinScalar
 from pyint8dot.fuse.operands import (
     INT32,
     FusedOp,
@@ -40,119 +40,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class BinOp(enum.Enum):
-    """The binary ops, of the accumulator x and an operand v.
-
-    The operand is the left side, as in tract: `Sub` is v - x, and `SubF`, flipped, is x - v.
-    To subtract v from a product is `SubF`.
-
-    Examples
-    --------
-    >>> [apply(np.array([[10]], np.int32), [BinScalar(op, 3)]).item() for op in (BinOp.Sub, BinOp.SubF)]
-    [-7, 7]
-    """
-
-    Min = "min(x, v)"
-    Max = "max(x, v)"
-    Add = "x + v"
-    Mul = "x * v"
-    Sub = "v - x"
-    SubF = "x - v"
-
-
-_UFUNCS: dict[BinOp, np.ufunc] = {
-    BinOp.Min: np.minimum,
-    BinOp.Max: np.maximum,
-    BinOp.Add: np.add,
-    BinOp.Mul: np.multiply,
-    BinOp.Sub: np.subtract,
-    BinOp.SubF: np.subtract,
-}
-
-
-def _binary(op: BinOp, acc: Int32Array, v: Int32Array | np.int32) -> None:
-    first, second = (v, acc) if op is BinOp.Sub else (acc, v)
-    _UFUNCS[op](first, second, out=acc)
-
-
-def _check_bin_op(op: object) -> None:
-    if not isinstance(op, BinOp):
-        raise TypeError(f"op must be a BinOp, got {type(op).__name__}")
-
-
-@dataclass(frozen=True)
-class BinScalar(FusedOp):
-    """``x = op(x, v)`` with one int32 `v` for the whole matrix.
-
-    Examples
-    --------
-    >>> apply(np.array([[1, -2]], np.int32), [BinScalar(BinOp.Max, 0)])
-    array([[1, 0]], dtype=int32)
-    """
-
-    op: BinOp
-    v: int
-
-    def __post_init__(self) -> None:
-        _check_bin_op(self.op)
-        object.__setattr__(self, "v", integer("v", self.v, INT32.min, INT32.max))
-
-    def run(self, acc: Int32Array, _at: Slices) -> None:
-        """Combine the block with the scalar."""
-        _binary(self.op, acc, np.int32(self.v))
-
-
-@dataclass(frozen=True, eq=False)
-class BinPerRow(FusedOp):
-    """``x[i, j] = op(x[i, j], vec[i])`` with an int32 `vec`, one value per row.
-
-    Examples
-    --------
-    >>> apply(np.ones((2, 2), np.int32), [BinPerRow(BinOp.Mul, [5, 7])])
-    array([[5, 5],
-           [7, 7]], dtype=int32)
-    """
-
-    op: BinOp
-    vec: Any
-
-    axes: ClassVar = {"vec": "m"}
-
-    def __post_init__(self) -> None:
-        _check_bin_op(self.op)
-        object.__setattr__(self, "vec", vector("vec", self.vec))
-
-    def run(self, acc: Int32Array, at: Slices) -> None:
-        """Combine each row with its value."""
-        _binary(self.op, acc, self.vec[at[0], None])
-
-
-@dataclass(frozen=True, eq=False)
-class BinPerCol(FusedOp):
-    """``x[i, j] = op(x[i, j], vec[j])`` with an int32 `vec`, one value per column.
-
-    Examples
-    --------
-    >>> apply(np.ones((2, 2), np.int32), [BinPerCol(BinOp.SubF, [5, 7])])
-    array([[-4, -6],
-           [-4, -6]], dtype=int32)
-    """
-
-    op: BinOp
-    vec: Any
-
-    axes: ClassVar = {"vec": "n"}
-
-    def __post_init__(self) -> None:
-        _check_bin_op(self.op)
-        object.__setattr__(self, "vec", vector("vec", self.vec))
-
-    def run(self, acc: Int32Array, at: Slices) -> None:
-        """Combine each column with its value."""
-        _binary(self.op, acc, self.vec[at[1]])
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AddRowColProducts(FusedOp):
     """``x[i, j] += rows[i] * cols[j]``, both int32: what zero points need.
 
@@ -181,7 +69,7 @@ class AddRowColProducts(FusedOp):
         acc += self.rows[at[0], None] * self.cols[at[1]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AddUnicast(FusedOp):
     """``x += c`` for an int32 or int8 matrix `c` of the same shape, of any strides.
 
@@ -205,7 +93,7 @@ class AddUnicast(FusedOp):
         acc += self.c[at]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LeakyRelu(FusedOp):
     """``x if x >= 0 else alpha * x`` with an int32 `alpha`.
 
@@ -225,7 +113,7 @@ class LeakyRelu(FusedOp):
         np.multiply(acc, np.int32(self.alpha), out=acc, where=acc < 0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Store(FusedOp):
     """Write x to `out`, an int32 or int8 matrix of the same shape, of any strides.
 
@@ -252,7 +140,7 @@ class Store(FusedOp):
         self.out[at] = acc
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Clear(FusedOp):
     """``x = 0``."""
 
@@ -261,7 +149,7 @@ class Clear(FusedOp):
         acc[...] = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadTile(FusedOp):
     """``x = tile``, an int32 matrix of the same shape, of any strides."""
 
@@ -277,7 +165,7 @@ class LoadTile(FusedOp):
         acc[...] = self.tile[at]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AddMatMul(FusedOp):
     """``x += a @ b`` for int8 or uint8 matrices `a` (m, k) and `b` (k, n).
 

@@ -42,7 +42,7 @@ class RoundingPolicy(enum.Enum):
     Odd = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scaler(FusedOp):
     """A scale as the integers that apply it; it may stand in a list of fused ops.
 
@@ -126,7 +126,7 @@ class Scaler(FusedOp):
         self.as_op().run(acc, at)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QScale(FusedOp):
     """``round(x * multiplier * 2**-(31 + shift))`` in 64 bits, kept to the low 32.
 
@@ -163,7 +163,7 @@ class QScale(FusedOp):
         scale(acc, self.multiplier, 31 + self.shift, self.policy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RoundingShiftRight(FusedOp):
     """``round(x / 2**shift)``, ties broken by `policy`; `shift` from 0 to 255.
 
@@ -186,7 +186,7 @@ class RoundingShiftRight(FusedOp):
         scale(acc, None, self.shift, self.policy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShiftLeft(FusedOp):
     """``x << shift`` without saturation; `shift` from 0 to 255, zero from 32 on.
 

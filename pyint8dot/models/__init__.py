@@ -4,3 +4,7 @@ from pyint8dot.models.embedder import Embedder
 from pyint8dot.models.minilm import MiniLM
 
 __all__ = ["Embedder", "MiniLM"]
+
+
+def __dir__() -> list[str]:
+    return __all__

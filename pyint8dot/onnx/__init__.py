@@ -64,3 +64,7 @@ __all__ = [
     "set_default_logger_severity",
     "set_default_logger_verbosity",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

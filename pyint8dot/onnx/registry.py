@@ -77,6 +77,11 @@ def operator(*names: str, domain: str = "") -> Callable[[Lower], Lower]:
     return enter
 
 
+def any_scale(value: Any) -> Any:
+    """A scale of a graph, which forbids none, as products take it: they refuse 0 where it has no dimension."""
+    return value if value.ndim or value else value.reshape(1)
+
+
 @dataclass
 class Site:
     """A node at its place in the graph.

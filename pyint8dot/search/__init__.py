@@ -5,3 +5,7 @@ from pyint8dot.search.index import Index
 from pyint8dot.search.semantic import dequantize_embeddings, semantic_search
 
 __all__ = ["Index", "IndexFileError", "dequantize_embeddings", "semantic_search"]
+
+
+def __dir__() -> list[str]:
+    return __all__

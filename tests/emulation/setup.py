@@ -175,15 +175,15 @@ def llvm() -> None:
 def host_tools() -> None:
     """Fetch qemu and a cross compiler for this machine where the system has none."""
     wanted = {"qemu-aarch64": "qemu-user", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}
-    # What an earlier set-up fetched does not count as the system's.
-    missing = {program: package for program, package in wanted.items() if shutil.which(program) is None}
-    if not missing:
+    # What an earlier set-up fetched does not count as the system's. Where one is missing both are fetched: what the system
+    # gets later then makes nothing anew.
+    if all(map(shutil.which, wanted)):
         return
 
     def make(folder: Path) -> None:
         # Its own libc stays out: these programs start with the system's loader, which needs the system's libc.
         skip = ("libc6", "libc-bin", "libc6-dev-arm64-cross")
-        packages(layout.HOME, "amd64", sorted(missing.values()), folder / "root", skip)
+        packages(layout.HOME, "amd64", sorted(wanted.values()), folder / "root", skip)
         slim.drop(folder / "root", slim.TOOLS)
         folders = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
         libraries = ":".join(str(layout.TOOLS / "root" / place) for place in folders)
@@ -194,7 +194,7 @@ def host_tools() -> None:
             text = f'LD_LIBRARY_PATH={shlex.quote(libraries)} exec {shlex.quote(str(real))}{keep} "$@"'
             write(folder / "bin" / program.name, script(text), 0o755)
 
-    step(f"{' and '.join(sorted(missing.values()))} for this machine", layout.TOOLS, [missing, layout.HOME, 1], make)
+    step(f"{' and '.join(sorted(wanted.values()))} for this machine", layout.TOOLS, [wanted, layout.HOME, 1], make)
 
 
 def userland() -> Path:

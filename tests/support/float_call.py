@@ -131,7 +131,7 @@ def quantize_linear(x: Array, scale: np.float32, zero_point: np.generic, *, plac
 
 
 def dequantize_linear(x: Array, scale: np.float32, zero_point: np.generic, *, place: str = "end") -> Flat:
-    want = quantize.dequantize_linear(x, scale, zero_point, native=False)
+    want = quantize.dequantize_by(x, scale, zero_point, native=False)
     rest = [np.float32([scale]), int(zero_point), int(x.dtype == np.uint8)]
     return Flat("dequantize_linear", x, want, rest, place)
 

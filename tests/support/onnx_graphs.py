@@ -70,3 +70,17 @@ def ops_of(session):
 def covered(session):
     """How many nodes of the model these stand for."""
     return sum(len(row.covers) for row in session.report().rows)
+
+
+def replaceable() -> onnx.ModelProto:
+    """x + w and its negative, where a feed may replace w; it says of itself whatever a model can."""
+    made = model(
+        [node("Add", "x w", "y"), node("Neg", "y", "z")],
+        {"x": (np.float32, ["n", 3]), "w": (np.float32, [3])},
+        {"y": np.float32, "z": np.float32},
+        {"w": np.float32([1, 2, 3])},
+    )
+    made.producer_name, made.model_version, made.doc_string, made.domain = "a test", 7, "what it does", "org.example"
+    made.graph.doc_string = "how"
+    made.metadata_props.add(key="labels", value="a,b")
+    return made

@@ -118,11 +118,16 @@ def library_name(target: str) -> str:
     return build.path_of(build.PRODUCT, target).name
 
 
+def platforms(wheel: Path) -> list[str]:
+    """Return the platform tags of a wheel."""
+    return wheel.stem.rpartition("-")[2].split(".")
+
+
 def installed(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """Let pip install a wheel for each platform of its tag, as if it ran there."""
     pip = [getattr(sys, "_base_executable", sys.executable), "-m", "pip"]
     options = ["-q", "--disable-pip-version-check", "--no-deps", "--no-index", "--only-binary=:all:"]
-    for platform in path.stem.rpartition("-")[2].split("."):
+    for platform in platforms(path):
         place = folder / platform
         chosen = [] if platform == "any" else ["--platform", platform]
         run([*pip, "install", *options, *chosen, "--target", place, path])
@@ -208,7 +213,12 @@ def main() -> int:
         DIST.mkdir()
         for path in files.values():
             shutil.copy(path, DIST)
-    print(f"{len(files) - 1} wheels and the source are in dist/, made and checked in {time.monotonic() - began:.0f} s")
+    wheels = [path for path in files.values() if path.suffix == ".whl"]
+    tags = sum(len(platforms(path)) for path in wheels)
+    print(
+        f"{len(wheels)} wheels, which serve {tags} platform tags, and the source are in dist/, made and checked in "
+        f"{time.monotonic() - began:.0f} s"
+    )
     return 0
 
 

@@ -10,7 +10,7 @@ from pyint8dot import conv
 from pyint8dot.convolution.im2col import geometry
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.graph import FUSED
-from pyint8dot.onnx.registry import INT8, Function, Site, operator
+from pyint8dot.onnx.registry import INT8, Function, Site, any_scale, operator
 
 
 class _Place:
@@ -107,7 +107,7 @@ def _qlinear_conv(site: Site) -> Function | None:
         if constant:
             made = ready.get(x.dtype)
             if made is None:
-                rescale = conv.Quantization(sx, sw, sy, zy)
+                rescale = conv.Quantization(any_scale(sx), any_scale(sw), sy, zy)
                 made = conv.Convolution(
                     weights, x.dtype, zx, zw, bias=bias, quantization=rescale, group=place.group, **place.options
                 )
@@ -115,10 +115,10 @@ def _qlinear_conv(site: Site) -> Function | None:
             return made(x, kernel=kernel, num_threads=count)
         return conv.qlinear_conv(
             x,
-            sx,
+            any_scale(sx),
             zx,
             weights,
-            sw,
+            any_scale(sw),
             zw,
             sy,
             zy,

@@ -15,7 +15,7 @@ from pyint8dot.linear import ScaledProduct
 from pyint8dot.onnx.bounds import check_broadcast
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.ops.neural import check_matmul, most_elements
-from pyint8dot.onnx.registry import FLOATS, INT8, Function, Site, operator
+from pyint8dot.onnx.registry import FLOATS, INT8, Function, Site, any_scale, operator
 
 UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 
@@ -195,12 +195,14 @@ def _qlinear_matmul(site: Site) -> Function | None:
             right = packed if packed is not None else b
             check_matmul(a, right, 4, limit, what)
             return np.asarray(
-                qlinear.qlinear_matmul(a, sa, za, right, sb, zb, sy, zy, bias=bias, kernel=kernel, num_threads=count)
+                qlinear.qlinear_matmul(
+                    a, any_scale(sa), za, right, any_scale(sb), zb, sy, zy, bias=bias, kernel=kernel, num_threads=count
+                )
             )
 
         return general
     sa, za, sb, zb, sy, zy = (_constant(site, index) for index in (1, 2, 4, 5, 6, 7))
-    bias = site.const(8)
+    sa, sb, bias = any_scale(sa), any_scale(sb), site.const(8)
     weights, most = packed, most_elements(packed.shape, 4, limit)
     plan = None
     # Parameters that do not fit are an error of the run, which names the node.

@@ -77,7 +77,7 @@ def dequantize_linear(site: Site) -> Function | None:
         return _dequantize_wide(axis, block)
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
-        return np.asarray(quantize.dequantize_linear(x, scale, zero_point, axis=axis, block_size=block))
+        return np.asarray(quantize.dequantize_by(x, scale, zero_point, axis=axis, block_size=block))
 
     return run
 
@@ -89,7 +89,7 @@ def _dequantize_scalar(scale: np.ndarray, zero_point: np.ndarray | None) -> Func
 
     def run(x: np.ndarray, *_: Any) -> Any:
         found = elementwise.dequantize(x, factor, zero)
-        return np.asarray(quantize.dequantize_linear(x, factor, zero, native=False)) if found is None else found
+        return np.asarray(quantize.dequantize_by(x, factor, zero, native=False)) if found is None else found
 
     return run
 

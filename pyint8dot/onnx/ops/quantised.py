@@ -13,7 +13,7 @@ from pyint8dot.engine import elementwise
 from pyint8dot.engine.packing import PackedMatrix, pack
 from pyint8dot.onnx.graph import FUSED, Node
 from pyint8dot.onnx.reference import lower_by_reference
-from pyint8dot.onnx.registry import OPERATORS, Function, Site, operator
+from pyint8dot.onnx.registry import OPERATORS, Function, Site, any_scale, operator
 
 # Those that quantised models have between 8-bit tensors, products apart.
 COMPUTED = (
@@ -100,7 +100,7 @@ def _average(site: Site, axes: int, keepdims: bool, otherwise: Function) -> Func
             known[length] = ones
         y = qlinear.qlinear_matmul(
             x.reshape(-1, length),
-            scale,
+            any_scale(scale),
             zero,
             ones[0],
             ones[1],
@@ -120,7 +120,7 @@ def _dequantiser(scale: np.ndarray, zero_point: np.ndarray) -> Callable[[np.ndar
 
     def run(x: np.ndarray) -> np.ndarray:
         found = elementwise.dequantize(x, scale, zero)
-        return np.asarray(quantize.dequantize_linear(x, scale, zero, native=False)) if found is None else found
+        return np.asarray(quantize.dequantize_by(x, scale, zero, native=False)) if found is None else found
 
     return run
 

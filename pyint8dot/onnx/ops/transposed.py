@@ -14,7 +14,7 @@ from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.ops.neural import product
 from pyint8dot.onnx.ops.quantised import computed
-from pyint8dot.onnx.registry import FLOATS, INT8, Function, Site, operator
+from pyint8dot.onnx.registry import FLOATS, INT8, Function, Site, any_scale, operator
 
 
 class _Place:
@@ -141,7 +141,7 @@ def _qlinear_conv_transpose(site: Site) -> Function | None:
     assert sx is not None and sw is not None and sy is not None and zy is not None  # noqa: S101, PT018
     each = spread(sw)
     assert each is not None  # noqa: S101 - as sw
-    quantization = conv.Quantization(sx, each, sy, zy) if place.apart else None
+    quantization = conv.Quantization(any_scale(sx), any_scale(each), sy, zy) if place.apart else None
     factor = np.asarray(sx.reshape(()) * sw.reshape(-1) / sy.reshape(()), np.float32)
     factor = factor.reshape(-1, *[1] * (w.ndim - 2)) if factor.size > 1 else factor.reshape(())
     target, point = zy.dtype, int(zy.reshape(()))

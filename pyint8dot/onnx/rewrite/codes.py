@@ -96,7 +96,7 @@ def quantise(graph: Graph, values: np.ndarray, target: Target) -> np.ndarray:
 def dequantise(graph: Graph, values: np.ndarray, found: Codes) -> np.ndarray:
     """Dequantise codes of one scale."""
     scale, zero = (graph.constants[n].reshape(()) for n in (found.scale, found.zero_point))
-    return np.asarray(quantize.dequantize_linear(values, scale, zero))
+    return np.asarray(quantize.dequantize_by(values, scale, zero))
 
 
 def clamped(match: Match, last: Node, target: Target) -> tuple[str, list[str], np.ndarray | None]:

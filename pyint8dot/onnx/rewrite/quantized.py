@@ -216,7 +216,7 @@ def _float_constant(match: Match, name: str) -> np.ndarray | None:
     if node.attrs.get("block_size") or parts[0].dtype not in (*INT8, np.dtype(np.int32)):
         return None
     # Of one dimension there is but one axis.
-    return np.asarray(quantize.dequantize_linear(*parts, axis=0)) if parts[0].ndim == 1 else None
+    return np.asarray(quantize.dequantize_by(*parts, axis=0)) if parts[0].ndim == 1 else None
 
 
 REWRITES: tuple[tuple[str | frozenset[str], Rewrite], ...] = (
