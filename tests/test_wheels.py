@@ -25,7 +25,7 @@ def wheel(tmp_path, monkeypatch):
     def written(target, *names):
         path = tmp_path / f"{target}.whl"
         with zipfile.ZipFile(path, "w") as archive:
-            for name in (*names, "pyint8dot-0.1.0.dist-info/METADATA"):
+            for name in (*names, "pyint8dot-0.2.0.dist-info/METADATA"):
                 archive.writestr(name, "")
         return {target: path}
 
