@@ -33,8 +33,8 @@ STACK_SCRATCH = 16384
 #: Words of the head and of a record; fields of a record.
 WORDS, FIELDS = 16, 14
 
-#: Where the head says which of its words are array objects.
-OBJECTS = 15
+#: Where the head says where the records lie, if not behind it, and which of its words are array objects.
+RECORDS, OBJECTS = 14, 15
 
 END = bytes(8)
 
