@@ -144,8 +144,7 @@ class NativePlan:
             m, k = shape
             result = (m, n)
             if self.tall is None or m < self.tall[0]:
-                built = m <= self._held or (m <= self._built and (count == 1 or m <= self._unshared))
-                built = built and not _tapes
+                built = not _tapes and (m <= self._held or (m <= self._built and (count == 1 or m <= self._unshared)))
             if not built or self._strict:
                 stride_m, stride_k = a.strides
         elif rank == 1:

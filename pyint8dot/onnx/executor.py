@@ -27,14 +27,14 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from pyint8dot.engine import blocks, library, settings, tape, threads
+from pyint8dot.engine import blocks, library, settings, tape
 from pyint8dot.engine.tape import bounds
-from pyint8dot.onnx.program import Program, Room, Step
+from pyint8dot.onnx.program import Program, Room, Step, taking
 from pyint8dot.onnx.registry import VIEWS
 from pyint8dot.onnx.segment import Failed, Seen, Segment, Unfit, merged
 
@@ -57,6 +57,15 @@ class Road:
         self.made = 0
 
 
+class _Arena:
+    """Memory for the results that nobody sees, on a cache line."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._store = np.empty(size + blocks.LINE, np.uint8)
+        self.address = -(-library.address(self._store) // blocks.LINE) * blocks.LINE
+
+
 class Executor:
     """Runs a program, the oftener the faster.
 
@@ -70,8 +79,9 @@ class Executor:
 
     def __init__(self, program: Program, count: int | None) -> None:
         self._program, self._count = program, count
+        self._inputs = taking(program.inputs)
         self._roads: dict[Any, Road] = {}
-        self._arenas: list[tuple[int, np.ndarray]] = []
+        self._arenas: list[_Arena] = []
         self.on = library.LAYOUT_KNOWN and library.status() is None and allowed()
 
     def road(self, signature: Any) -> Road:
@@ -105,18 +115,18 @@ class Executor:
         road : Road or None
             That of the inputs, if they have one.
         """
-        alone = (threads.get_num_threads() if self._count is None else self._count) == 1
-        # Who gives options may end the run at any node, and who counts products is told of each.
-        watched = room.options is not None or settings.current().tally is not None
-        if road is None or watched or not (self.on and alone):
-            self._program.run(values, room)
-        elif road.stages is not None:
-            self._replay(values, room, road)
-        elif road.runs:
-            self._record(values, room, road)
-        else:
-            self._program.run(values, room)
-            road.runs = 1
+        if road is not None and self.on and room.options is None:
+            now = settings.current()
+            # Who gives options may end the run at any node, and who counts products is told of each.
+            if now.tally is None and (self._count or now.num_threads or settings.default_threads) == 1:
+                if road.stages is not None:
+                    self._replay(values, room, road)
+                    return
+                road.runs += 1
+                if road.runs > 1 and _apart(self._inputs(values)):
+                    self._record(values, room, road)
+                    return
+        self._program.run(values, room)
 
     def seconds(self) -> list[float]:
         """Return the seconds that each step has taken so far: those of a segment shared out as its nodes were seen to take them."""
@@ -138,17 +148,17 @@ class Executor:
 
     def _replay(self, values: list[Any], room: Room, road: Road) -> None:
         program = self._program
-        given = [values[slot] for slot in program.inputs]
+        given = self._inputs(values)
         made = road.made
         assert road.stages is not None  # noqa: S101 - the caller has looked
         try:
             for stage in road.stages:
                 if type(stage) is range:
                     made = program.run(values, room, stage, made)
-                elif not stage.fits(values):
-                    made = program.run(values, room, stage.steps, made)
-                else:
+                elif stage.fits(values):
                     self._segment(stage, values)
+                else:
+                    made = program.run(values, room, stage.steps, made)
         except Failed:
             values[:] = program.values
             for slot, value in zip(program.inputs, given, strict=True):
@@ -158,23 +168,22 @@ class Executor:
     def _segment(self, segment: Segment, values: list[Any]) -> None:
         """Run a segment in an arena that nobody else has meanwhile."""
         began = time.perf_counter()
-        try:
-            arena = self._arenas.pop()
-        except IndexError:
-            arena = 0, np.empty(0, np.uint8)
-        if arena[0] < segment.arena:
-            store = np.empty(segment.arena + blocks.LINE, np.uint8)
-            arena = segment.arena, store[-library.address(store) % blocks.LINE :]
-        segment.run(values, library.address(arena[1]))
-        self._arenas.append(arena)
+        if segment.arena:
+            try:
+                arena = self._arenas.pop()
+            except IndexError:
+                arena = _Arena(0)
+            if arena.size < segment.arena:
+                arena = _Arena(segment.arena)
+            segment.run(values, arena.address)
+            self._arenas.append(arena)
+        else:
+            segment.run(values, 0)
         segment.seconds += time.perf_counter() - began
 
     def _record(self, values: list[Any], room: Room, road: Road) -> None:
         """Run step by step, and see which segments there are."""
         program = self._program
-        if not _apart([values[slot] for slot in program.inputs]):
-            program.run(values, room)
-            return
         seen: list[Seen] = []
         total = 0
 
@@ -215,7 +224,7 @@ def allowed() -> bool:
     return os.environ.get(EXECUTOR_VARIABLE, "").strip() != "0"
 
 
-def _apart(arrays: list[Any]) -> bool:
+def _apart(arrays: Sequence[Any]) -> bool:
     """Whether inputs are arrays that share no memory: which of two an address belongs to would be a guess."""
     if not all(type(array) is np.ndarray for array in arrays):
         return False

@@ -21,8 +21,6 @@ __all__ = ["Failed", "Seen", "Segment", "Unfit", "arranged", "merged"]
 #: The words of a segment's head that may be operands; the others are scratch, status, and what no array is.
 OPERANDS = [number for number in range(STATUS.number) if number != SCRATCH.number]
 
-_head = struct.Struct(f"{WORDS}q").pack
-
 
 class Unfit(Exception):  # noqa: N818 - no error, but the answer to a question
     """These nodes are no segment."""
@@ -61,13 +59,17 @@ class Segment:
         self._fresh = [(slot, array.shape, array.dtype) for slot, array in laid.fresh.items()]
         self._same = list(laid.same.items())
         self._frees = sorted({slot for each in mine for slot in each.step.frees})
-        # The head, in which a run puts its arrays and its arena.
-        self._words = [0] * WORDS
-        self._words[RECORDS] = library.address(records)
-        self._words[OBJECTS] = library.DATA_OFFSET << 32 | sum(1 << word for word in laid.words.values())
+        # The head: words in which a run puts its arrays, arena and scratch, then those that stay.
         self._places = [(word, slot) for slot, word in laid.words.items()]
         self._arena = laid.arena_word
-        self._scratch = laid.scratch
+        self._scratch = laid.scratch if laid.scratch > STACK_SCRATCH else 0
+        used = [*laid.words.values(), *([] if self._arena is None else [self._arena])]
+        self._blank = [0] * (1 + max([*used, SCRATCH.number] if self._scratch else used))
+        self._pack = struct.Struct(f"{len(self._blank)}q").pack
+        words = [0] * WORDS
+        words[RECORDS] = library.address(records)
+        words[OBJECTS] = library.DATA_OFFSET << 32 | sum(1 << word for word in laid.words.values())
+        self._tail = struct.pack(f"{WORDS - len(self._blank)}q", *words[len(self._blank) :])
         self._run = library.load().run
 
     def fits(self, values: list[Any]) -> bool:
@@ -78,7 +80,7 @@ class Segment:
                 return False
             if array.strides != strides:
                 return False
-        return all(question(values[slot]) == answer for (slot, question), answer in self._asked)
+        return not self._asked or all(question(values[slot]) == answer for (slot, question), answer in self._asked)
 
     def run(self, values: list[Any], arena: int) -> None:
         """Do what the steps do; `values` may hold other results of theirs than None only where somebody else reads them."""
@@ -86,14 +88,14 @@ class Segment:
             values[slot] = np.empty(shape, dtype)
         for slot, source in self._same:
             values[slot] = values[source]
-        words = self._words.copy()
+        words = self._blank.copy()
         for word, slot in self._places:
             words[word] = id(values[slot])
         if self._arena is not None:
             words[self._arena] = arena
-        if self._scratch > STACK_SCRATCH:
+        if self._scratch:
             words[SCRATCH.number] = blocks.take(self._scratch)
-        if self._run(_head(*words)):
+        if self._run(self._pack(*words) + self._tail):
             raise Failed
         for slot in self._frees:
             values[slot] = None
