@@ -7,6 +7,7 @@ otherwise, and looking at it is all that a call then costs.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -111,6 +112,10 @@ class Tape:
 #: The tapes that are being written, by thread.
 TAPES: dict[int, Tape] = {}
 
+if hasattr(os, "register_at_fork"):
+    # The child has none of the threads that were writing.
+    os.register_at_fork(after_in_child=TAPES.clear)
+
 
 @contextlib.contextmanager
 def recording() -> Iterator[Tape]:
@@ -121,7 +126,7 @@ def recording() -> Iterator[Tape]:
     try:
         yield made
     finally:
-        del TAPES[me]
+        TAPES.pop(me, None)
         if before is not None:
             TAPES[me] = before
 

@@ -43,7 +43,7 @@ __all__ = ["Executor", "Road"]
 EXECUTOR_VARIABLE = "PYINT8DOT_EXECUTOR"
 
 #: Results of a run that may be kept while it is recorded, and roads that are kept with one program.
-MOST_BYTES, MOST_ROADS = 1 << 28, 8
+MOST_BYTES, MOST_ROADS = 1 << 28, 32
 
 
 class Road:
@@ -99,7 +99,8 @@ class Executor:
         found = self._roads.get(signature)
         if found is None:
             if len(self._roads) >= MOST_ROADS:
-                self._roads.clear()
+                self._settle()
+                self._roads.pop(next(iter(list(self._roads))), None)
             found = self._roads[signature] = Road()
         return found
 
@@ -130,21 +131,23 @@ class Executor:
 
     def seconds(self) -> list[float]:
         """Return the seconds that each step has taken so far: those of a segment shared out as its nodes were seen to take them."""
-        found = list(self._program.times)
-        for road in self._roads.values():
-            for stage in road.stages or ():
-                if isinstance(stage, Segment):
-                    for index, part in zip(stage.steps, stage.parts, strict=True):
-                        found[index] += part * stage.seconds
-        return found
+        self._settle()
+        return list(self._program.times)
 
     def reset(self) -> None:
         """Forget the times of the runs so far."""
+        self._settle()
         self._program.reset()
-        for road in self._roads.values():
+
+    def _settle(self) -> None:
+        """Share out the time of segments among their steps."""
+        times = self._program.times
+        for road in list(self._roads.values()):
             for stage in road.stages or ():
                 if isinstance(stage, Segment):
-                    stage.seconds = 0.0
+                    spent, stage.seconds = stage.seconds, 0.0
+                    for index, part in zip(stage.steps, stage.parts, strict=True):
+                        times[index] += part * spent
 
     def _replay(self, values: list[Any], room: Room, road: Road) -> None:
         program = self._program

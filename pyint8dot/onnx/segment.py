@@ -119,7 +119,6 @@ class _Layout:
     """Where the operands of a segment lie; raises `Unfit` where it is none."""
 
     def __init__(self, program: Program, seen: list[Seen]) -> None:
-        self._seen = seen
         made = {slot: array for each in seen for slot, array in zip(each.step.outputs, each.made, strict=False)}
         #: Arrays from outside, by slot.
         self.given: dict[int, np.ndarray] = {}
@@ -149,14 +148,16 @@ class _Layout:
         self.constants: list[np.ndarray] = []
         #: The words of arrays, by slot.
         self.words: dict[int, int] = {}
-        self._calls = [call for each in seen for call in each.part.calls]
-        self._placed = [self._looked_up(number, call) for number, call in enumerate(self._calls)]
+        self._calls = [(each, call) for each in seen for call in each.part.calls]
+        self._placed = [
+            [self._place(number, each, word) for word in call.words] for number, (each, call) in enumerate(self._calls)
+        ]
         hidden = [buffer for buffer in self._buffers if buffer.slot is None and buffer.first >= 0]
         self.arena = arranged(hidden)
         self.arena_word = OPERANDS[len(self.words)] if hidden and len(self.words) < len(OPERANDS) else None
         if len(self.words) + bool(hidden) > len(OPERANDS):
             raise Unfit
-        self.scratch = max((call.scratch or STACK_SCRATCH for call in self._calls), default=0)
+        self.scratch = max((call.scratch or STACK_SCRATCH for _, call in self._calls), default=0)
 
     def _ask(self, seen: Seen, answer: tape.Answer) -> None:
         """Enter what has been found out about an input, which has to come from outside."""
@@ -193,11 +194,8 @@ class _Layout:
         number = bisect.bisect_right(self._lows, at) - 1
         return self._buffers[number] if number >= 0 and at < self._buffers[number].high else None
 
-    def _looked_up(self, number: int, call: tape.Call) -> list[Callable[[], tuple[int, int]]]:
-        """For each word of a call's head what says, once the arena is planned, which word takes its place and what is added to it."""
-        return [self._place(number, word) for word in call.words]
-
-    def _place(self, number: int, word: int) -> Callable[[], tuple[int, int]]:
+    def _place(self, number: int, seen: Seen, word: int) -> Callable[[], tuple[int, int]]:
+        """What says, once the arena is planned, which word takes the place of one of a program, and what is added to it."""
         if type(word) is not At or not word:
             return lambda: (-1, int(word))
         slot = self._outside(word)
@@ -206,7 +204,7 @@ class _Layout:
         buffer = self._buffer(word)
         if buffer is None:
             # A constant, which stays where it is.
-            self.constants.append(self._known(word))
+            self.constants.append(self._known(seen, word))
             return lambda: (-1, int(word))
         buffer.first = number if buffer.first < 0 else buffer.first
         buffer.last = number
@@ -215,13 +213,13 @@ class _Layout:
             return functools.partial(self._at, self._word(buffer.slot), shift)
         return lambda: self._at(self.arena_word or 0, buffer.offset + shift)
 
-    def _known(self, word: int) -> np.ndarray:
+    @staticmethod
+    def _known(seen: Seen, word: int) -> np.ndarray:
         """The array that keeps what lies at an address."""
-        for each in self._seen:
-            for array in each.part.read:
-                low, high = bounds(array)
-                if low <= word < high:
-                    return array
+        for array in seen.part.read:
+            low, high = bounds(array)
+            if low <= word < high:
+                return array
         raise Unfit
 
     @staticmethod
@@ -238,22 +236,26 @@ class _Layout:
 
     def records(self) -> np.ndarray:
         """Return the records of all programs, their operands where they lie now."""
-        found = []
-        for call, places in zip(self._calls, self._placed, strict=True):
-            records = np.frombuffer(call.program.records()[: -len(END)], np.int64).reshape(-1, WORDS).copy()
-            kinds = records[:, -1].copy()
-            for field in range(FIELDS):
-                here = kinds >> 4 * field & 15
-                for number, place in enumerate(places):
-                    if number == SCRATCH.number:
-                        continue
-                    rows = here == 1 + number
-                    if rows.any():
-                        word, more = place()
-                        records[rows, 1 + field] += more
-                        records[rows, -1] += (word - number) << 4 * field
-            found.append(records.reshape(-1))
-        return np.concatenate([*found, np.zeros(1, np.int64)])
+        pieces = [
+            np.frombuffer(call.program.records()[: -len(END)], np.int64).reshape(-1, WORDS) for _, call in self._calls
+        ]
+        records = np.concatenate(pieces)
+        kinds = records[:, -1].copy()
+        # For each word of each program's head which word takes its place and what is added to it; scratch and status stay.
+        words = np.tile(np.arange(WORDS), (len(pieces), 1))
+        more = np.zeros(words.shape, np.int64)
+        for number, places in enumerate(self._placed):
+            for word, place in enumerate(places):
+                if word != SCRATCH.number:
+                    words[number, word], more[number, word] = place()
+        program = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
+        for field in range(FIELDS):
+            kind = kinds >> 4 * field & 15
+            rows = np.flatnonzero(kind)
+            at = program[rows], kind[rows] - 1
+            records[rows, 1 + field] += more[at]
+            records[rows, -1] += (words[at] - at[1]) << 4 * field
+        return np.concatenate([records.reshape(-1), np.zeros(1, np.int64)])
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
