@@ -83,7 +83,7 @@ class Segment:
         return not self._asked or all(question(values[slot]) == answer for (slot, question), answer in self._asked)
 
     def run(self, values: list[Any], arena: int) -> None:
-        """Do what the steps do; `values` may hold other results of theirs than None only where somebody else reads them."""
+        """Do what the steps do, with the results that nobody else sees in the memory at `arena`."""
         for slot, shape, dtype in self._fresh:
             values[slot] = np.empty(shape, dtype)
         for slot, source in self._same:
@@ -259,7 +259,7 @@ class _Layout:
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join spans of addresses that touch: they are parts of one array, since between two lies what the allocator keeps there.
+    """Join spans of addresses that touch, as parts of one array do; two arrays that do by chance are only kept together.
 
     Parameters
     ----------
