@@ -15,7 +15,7 @@
  *             [6] plane_y   the same of y
  *             [7] row_x     bytes from a row of x to the next
  *             [8] row_y     the same of y
- *             [9] step      bytes of x from one of a row to the next, > 0
+ *             [9] step      bytes of x from one of a row to the next, >= 0; with 0 a row is filled with one byte
  *             [10] flip     0x80 to turn the top bits over, or 0
  * Clobbers:   x1-x15, v0-v1, v7, flags
  * Unused:     x16-x30, v2-v6, v8-v31
@@ -79,6 +79,8 @@ L(next_row):
         b.eq    L(every_second)
         b.hi    L(one)
 
+        cbz     step, L(fill)
+
         // Neighbours: registers while there are two of them, then both ends of what is left.
         cmp     left, #32
         b.lo    L(last)
@@ -129,6 +131,25 @@ L(one):
         str     b0, [y_ptr], #1
         subs    left, left, #1
         b.ne    L(one)
+        b       L(row_done)
+
+        // The same byte for the whole row.
+L(fill):
+        ld1r    {v0.16b}, [x_ptr]
+        eor     v0.16b, v0.16b, flips.16b
+        subs    left, left, #32
+        b.lo    L(fill_rest)
+L(fill_more):
+        stp     q0, q0, [y_ptr], #32
+        subs    left, left, #32
+        b.hs    L(fill_more)
+L(fill_rest):
+        adds    left, left, #32
+        b.eq    L(row_done)
+L(fill_one):
+        str     b0, [y_ptr], #1
+        subs    left, left, #1
+        b.ne    L(fill_one)
 
 L(row_done):
         add     x_row, x_row, row_x

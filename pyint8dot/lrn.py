@@ -55,7 +55,7 @@ def local_response_normalisation(
     kind, channels = x.dtype.type, x.shape[1]
     # Channels beyond the first and the last add nothing.
     before, after = (min(reach, max(channels - 1, 0)) for reach in ((size - 1) // 2, size // 2))
-    factor, start = np.asarray(kind(alpha / size)), np.asarray(kind(bias))
+    factor, start = _constants(x.dtype, alpha / size, bias)
     if native and beta == ROOTS and x.dtype == np.float32 and x.size:
         written = _written(x.shape[0], channels, math.prod(x.shape[2:]), before, after)
         if written is not None:
@@ -78,6 +78,12 @@ def local_response_normalisation(
             np.power(total, kind(beta), out=total)
         np.divide(x, total, out=total)
     return total
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _constants(dtype: np.dtype[Any], *values: float) -> list[NDArray[Any]]:
+    """Numbers as arrays, which programs read where they lie."""
+    return [np.asarray(value, dtype) for value in values]
 
 
 @functools.lru_cache(MOST_PROGRAMS)

@@ -11,7 +11,7 @@ from support.planes import Call
 pytestmark = pytest.mark.native
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
 @pytest.mark.parametrize("flip", [0, 0x80])
 def test_copy_planes(checker, rng, step, flip):
     """Rows of every length, the last of them at the end of memory and the first at its start."""

@@ -294,12 +294,12 @@ def grids(image: Quantized, geo: Geometry, fill: int, beyond: int = 0, *, native
         return image.reshape(1, channels, pixels)
     total = len(geo.phases) * channels * pixels
     store = np.empty(total + max(slack(), beyond), np.int8)
-    store.fill(fill)
     laid = store[:total].reshape(len(geo.phases), channels, *geo.grid)
-    copies = _copies(geo, channels, flip) if native and image.flags.c_contiguous else None
+    copies = _copies(geo, channels, flip, fill, store.size) if native and image.flags.c_contiguous else None
     if copies is not None:
         copies.run(image, store)
         return laid.reshape(len(geo.phases), channels, pixels)
+    store.fill(fill)
     if not geo.apart and len(geo.phases) > FEW_PHASES and math.prod(geo.strides) <= SPARSE * len(geo.phases):
         _all_at_once(image, geo, fill, laid)
         return laid.reshape(len(geo.phases), channels, pixels)
@@ -312,12 +312,15 @@ def grids(image: Quantized, geo: Geometry, fill: int, beyond: int = 0, *, native
 
 
 @functools.lru_cache(maxsize=256)
-def _copies(geo: Geometry, channels: int, flip: bool) -> Written | None:
-    """The program that copies the pixels of so many channels to all grids; None where numpy has to."""
+def _copies(geo: Geometry, channels: int, flip: bool, fill: int, size: int) -> Written | None:
+    """The program that fills so many bytes and copies the pixels of so many channels to all grids; None where numpy has to."""
     if library.status() is not None or len(geo.size) > 2 or len(geo.phases) > MOST_COPIES:
         return None
     width, pitch = geo.size[-1], geo.grid[-1]
     program = Program()
+    program.copy_planes(
+        x=np.full(1, fill, np.int8), y=RESULT, planes=1, rows=1, n=size, plane_x=0, plane_y=0, row_x=0, row_y=0, step=0, flip=0
+    )  # fmt: skip
     for number, (source, target) in enumerate(geo.moves):
         # An image of one dimension is a single row.
         rows, columns = [slice(0, 1, 1), *source[1:]][-2:]

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyint8dot.engine import cpu, library
+from pyint8dot.engine import cpu, library, tape
 from pyint8dot.engine.library import address
 from pyint8dot.engine.program import FIRST, LEFT, RESULT, SECOND, run_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from pyint8dot.engine.kernels import Kernel
@@ -107,6 +109,9 @@ class Written:
         """Run it on arrays, for a program that asks for no sizes or strides, in this thread's scratch; return its status."""
         scratch = take(self.scratch)
         extras = (first, second)
+        if tape.TAPES:
+            tape.touch((left, first, second), (result,))
+            self.note([tape.place(left), tape.place(result), 0, 0, 0, 0, *map(tape.place, extras)])
         if library.LAYOUT_KNOWN:
             key = EXTENDED, first is not None, second is not None
             tail = self._tails.get(key)
@@ -119,6 +124,10 @@ class Written:
             at = [0 if extra is None else address(extra) for extra in extras]
             head = pack_extended(address(left), address(result), 0, 0, 0, scratch, *at)
         return self._run(head + tail)
+
+    def note(self, words: Sequence[int]) -> None:
+        """Tell the tape of this thread that the program is about to run with this head."""
+        tape.note(words, self._program, self.scratch)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyint8dot.engine import builtin, library
+from pyint8dot.engine import builtin, library, tape
 from pyint8dot.engine.blocks import EXTENDED, Written, pack_extended
 from pyint8dot.engine.library import address
 from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, Program, run_entry
@@ -43,7 +43,7 @@ class _Ready(NamedTuple):
         """Run it on C-contiguous arrays, of which `x` may lie otherwise, and tell whether all went well."""
         if not x.flags.c_contiguous:
             x = x.copy()
-        if self.quick is None:
+        if self.quick is None or tape.TAPES:
             return self.written.run(x, y, *others) == 0
         # The builtin reads sizes and strides of two dimensions.
         left = x if x.ndim > 1 else x.reshape(1, -1)
@@ -66,6 +66,8 @@ def dynamic_quantize(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray
     if ready is None:
         return None
     y, scale, zero_point = _empty(x.shape, _UINT8), _empty((), _FLOAT32), _empty((), _UINT8)
+    if tape.TAPES:
+        tape.touch((), (scale, zero_point))
     return (y, scale, zero_point) if ready.run(x, y, scale, zero_point) else None
 
 

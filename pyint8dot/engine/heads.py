@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyint8dot.engine import blocks, library, threads
+from pyint8dot.engine import blocks, library, tape, threads
 from pyint8dot.engine.library import address
 from pyint8dot.engine.program import FIRST, LEFT, RESULT, RIGHT, SCRATCH, SECOND, Program, run_entry
 
@@ -70,7 +70,10 @@ def _attend(
     ready = _program(q.shape, k.shape[2], y.shape[3], q.strides, k.strides, v.strides, y.strides, strides, scale)
     if ready is None:
         return False
-    _, tail, scratch = ready
+    program, tail, scratch = ready
+    if tape.TAPES:
+        tape.touch((q, k, v, mask), (y,))
+        tape.note([*map(tape.place, (q, y)), 0, 0, 0, 0, *map(tape.place, (k, v, mask))], program, scratch)
     place = id if library.LAYOUT_KNOWN else address
     most = 0 if mask is None else place(mask)
     run_entry()(_pack(place(q), place(y), 0, 0, 0, blocks.take(scratch), place(k), place(v), most) + tail)

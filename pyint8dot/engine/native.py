@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyint8dot.engine import blocks, builtin, library, program, threads
+from pyint8dot.engine import blocks, builtin, library, program, tape, threads
 from pyint8dot.engine.blocks import EXTENDED, Written, take
 from pyint8dot.engine.blocks import pack_extended as _extended
 from pyint8dot.engine.library import address
@@ -36,6 +36,7 @@ NOTHING = ((None, None, None), (None, None, None))
 
 # Named here, since the commonest call is mostly look-ups.
 _array, _empty = np.ndarray, np.empty
+_tapes = tape.TAPES
 
 
 class Single(NamedTuple):
@@ -143,7 +144,7 @@ class NativePlan:
             m, k = shape
             result = (m, n)
             if self.tall is None or m < self.tall[0]:
-                built = m <= self._held or (m <= self._built and (count == 1 or m <= self._unshared))
+                built = not _tapes and (m <= self._held or (m <= self._built and (count == 1 or m <= self._unshared)))
             if not built or self._strict:
                 stride_m, stride_k = a.strides
         elif rank == 1:
@@ -192,13 +193,13 @@ class NativePlan:
                 wrong = run(self._records, a, y, first) is not fine
             else:
                 wrong = run(self._records, a, y, first, second) is not fine
-        elif m <= self._most and (count == 1 or m <= self._unshared):
+        elif m <= self._most and (count == 1 or m <= self._unshared) and not _tapes:
             if plain:
                 wrong = self._run(_plain(id(a), id(y), m, stride_k, stride_m) + self._small)
             else:
                 head = _extended(id(a), id(y), m, stride_k, stride_m, 0, id(first), id(second))
                 wrong = self._run(head + self._small)
-        elif count == 1 and m <= self._block and (single := self._singles.get(m)) is not None:
+        elif count == 1 and m <= self._block and (single := self._singles.get(m)) is not None and not _tapes:
             head = _extended(id(a), id(y), m, stride_k, stride_m, take(single.scratch), id(first), id(second))
             wrong = self._run(head + single.tail)
         else:
@@ -296,7 +297,9 @@ class NativePlan:
         m, stride_k, stride_m = rows
         if m <= self._unshared:
             count = 1
-        if count == 1 and m <= self._block and library.LAYOUT_KNOWN:
+        if _tapes:
+            tape.touch((a, first, second), (y,))
+        elif count == 1 and m <= self._block and library.LAYOUT_KNOWN:
             single = self._single(m, ld)
             head = _extended(id(a), id(y), m, stride_k, stride_m, take(single.scratch), id(first), id(second))
             return self._run(head + single.tail)
@@ -341,6 +344,9 @@ class NativePlan:
         left_step, result_step = rows * stride_m, rows * ld
         for row in range(start, end, rows):
             count = min(rows, end - row)
+            if _tapes:
+                lying = [tape.At(each) for each in (left, result, first, second)]
+                written.note([*lying[:2], count, stride_k, stride_m, 0, *lying[2:]])
             if run(_extended(left, result, count, stride_k, stride_m, scratch, first, second) + tail):
                 return 1
             left += left_step

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyint8dot.engine import library
+from pyint8dot.engine import library, tape
 from pyint8dot.engine.library import address
 from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, Program, Word, run_entry
 
@@ -48,6 +48,11 @@ def normalise(
     place = id if library.LAYOUT_KNOWN else address
     words = [0 if each is None else place(each) for each in given]
     words[ROWS.number] = x.size // n
+    if tape.TAPES:
+        tape.touch((x, weight, bias, residual, factor), (y, z))
+        noted = [tape.place(each) for each in given]
+        noted[ROWS.number] = x.size // n
+        tape.note(noted, ready[0], 0)
     run_entry()(_pack(*words) + ready[1])
     return True
 

@@ -33,8 +33,8 @@ STACK_SCRATCH = 16384
 #: Words of the head and of a record; fields of a record.
 WORDS, FIELDS = 16, 14
 
-#: Where the head says which of its words are array objects.
-OBJECTS = 15
+#: Where the head says where the records lie, if not behind it, and which of its words are array objects.
+RECORDS, OBJECTS = 14, 15
 
 END = bytes(8)
 
@@ -195,7 +195,7 @@ class Program:
         self, *, x: Argument, y: Argument, planes: Argument, rows: Argument, n: Argument, plane_x: Argument,
         plane_y: Argument, row_x: Argument, row_y: Argument, step: Argument, flip: Argument,
     ) -> None:  # fmt: skip
-        """Bytes of planes of rows, or some of each row, to where they lie otherwise."""
+        """Bytes of planes of rows, some of each row, or the same one for all of a row, to where they lie otherwise."""
         self._add("copy_planes", x, y, planes, rows, n, plane_x, plane_y, row_x, row_y, step, flip)
 
     def pack(

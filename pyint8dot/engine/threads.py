@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pyint8dot.engine import settings
+from pyint8dot.engine import settings, tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -193,6 +193,8 @@ def run(tasks: Sequence[Callable[[], None]]) -> None:
     if len(tasks) == 1:
         tasks[0]()
         return
+    if tape.TAPES:
+        tape.shared()
     work = _Work(tasks)
     try:
         # Where no thread can be started any more, this one does what is left.

@@ -6,6 +6,7 @@ A record is one entry of the library, so its time is that of a product, of packi
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import struct
 import time
@@ -15,7 +16,7 @@ import numpy as np
 
 from pyint8dot.engine import builtin, elementwise, kernels, library
 from pyint8dot.engine.library import address
-from pyint8dot.engine.program import SCRATCH, STACK_SCRATCH, WORDS
+from pyint8dot.engine.program import RECORDS, SCRATCH, STACK_SCRATCH, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,10 +63,14 @@ class Recorder:
     def __call__(self, program: bytes) -> int:
         """Run a program and return its status."""
         began = time.perf_counter()
-        head, at, status = self._head(program), PIECE, 0
-        while not status and (entry := struct.unpack_from("q", program, at)[0]):
+        status = 0
+        lying = struct.unpack_from("q", program, 8 * RECORDS)[0]
+        # Behind the head, or where it says.
+        at = lying or address(np.frombuffer(program, np.int8)) + PIECE
+        head = self._head(program)
+        while not status and (entry := ctypes.c_int64.from_address(at).value):
             # A record behind the same head, and the zero that ends a program.
-            piece = head + program[at : at + PIECE] + bytes(8)
+            piece = head + ctypes.string_at(at, PIECE) + bytes(8)
             before = time.perf_counter()
             status = self._run(piece)
             self.seconds[self._kinds[entry]] += time.perf_counter() - before
@@ -76,6 +81,7 @@ class Recorder:
     def _head(self, program: bytes) -> bytes:
         """The head of a program; what records leave for each other on the stack lies elsewhere, since each has its own stack."""
         words = bytearray(program[:PIECE])
+        struct.pack_into("q", words, 8 * RECORDS, 0)
         if not struct.unpack_from("q", words, 8 * SCRATCH.number)[0]:
             struct.pack_into("q", words, 8 * SCRATCH.number, -(-address(self._scratch) // 64) * 64)
         return bytes(words)

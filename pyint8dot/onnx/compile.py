@@ -126,6 +126,7 @@ def compile_graph(
                 outputs=tuple(slots[n] if n else unread for n in node.outputs),
                 frees=tuple(sorted(frees)),
                 programs=site.programs,
+                steady=site.steady,
             )
         )
     values: list[Any] = [None] * (len(slots) + 2)

@@ -80,6 +80,8 @@ class Step:
         Slots nobody reads after this step.
     programs : list of (str, Program)
         The programs of its inner graphs, by attribute.
+    steady : bool
+        Whether it does the same for all arrays of the same types, shapes and strides; see `pyint8dot.onnx.registry.Site`.
     arguments : callable
         Takes what `function` is given from the values of all slots.
     """
@@ -91,6 +93,7 @@ class Step:
     outputs: tuple[int, ...]
     frees: tuple[int, ...]
     programs: list[tuple[str, Program]] = field(default_factory=list)
+    steady: bool = False
     arguments: Take = field(init=False)
 
     def __post_init__(self) -> None:
@@ -168,8 +171,8 @@ class Program:
         self.run(values, room)
         return self._outputs(values)
 
-    def run(self, values: list[Any], room: Room) -> None:
-        """Run all steps.
+    def run(self, values: list[Any], room: Room, steps: range | None = None, made: int = 0) -> int:
+        """Run all steps, or some.
 
         Parameters
         ----------
@@ -177,6 +180,15 @@ class Program:
             A copy of `self.values` with the inputs in their slots; the outputs are in theirs afterwards.
         room : Room
             What the run may use.
+        steps : range, optional
+            Which steps.
+        made : int
+            Bytes that the run has made before them.
+
+        Returns
+        -------
+        int
+            Bytes that it has made, never less than what is alive.
 
         Raises
         ------
@@ -187,10 +199,10 @@ class Program:
         """
         values[-1], limit, options = room, room.left, room.options
         times, clock = self.times, time.perf_counter
-        # Bytes made since the last exact count, nothing taken off for what is freed: never less than what is alive.
-        made = 0
+        # `made` is of the last exact count and since, nothing taken off for what is freed.
         before = clock()
-        for index, step in enumerate(self.steps):
+        for index in range(len(self.steps)) if steps is None else steps:
+            step = self.steps[index]
             if options is not None and options.terminate:
                 raise NodeError(f"{step.node}: the run was ended because terminate was set in its options")
             try:
@@ -219,6 +231,7 @@ class Program:
             now = clock()
             times[index] += now - before
             before = now
+        return made
 
     def reset(self) -> None:
         """Forget the times of the runs so far."""

@@ -108,6 +108,9 @@ class Site:
         Makes the program of an inner graph.
     programs : list of (str, Program)
         What it has made for this node, by the attribute of each, for the report.
+    steady : bool
+        Whether the function does the same for all arrays of the same types, shapes and strides: it looks at no values, unless
+        through `pyint8dot.engine.tape.asked`, and all that it does with them on the way to a native result is native. `pyint8dot.onnx.executor` then leaves Python out.
     """
 
     node: Node
@@ -120,9 +123,11 @@ class Site:
     absorbed: set[int] = field(default_factory=set)
     compiler: Callable[[Graph], Program] | None = None
     programs: list[tuple[str, Program]] = field(default_factory=list)
+    steady: bool = False
 
-    def native(self) -> None:
-        """Say that native code that is no product does the work, where there is a library."""
+    def native(self, *, steady: bool = False) -> None:
+        """Say that native code that is no product does the work, where there is a library, and whether it is steady."""
+        self.steady = steady
         if library.status() is None:
             self.by = "native"
 

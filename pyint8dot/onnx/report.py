@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +54,9 @@ class Report:
     rows: tuple[Row, ...]
 
     @classmethod
-    def of(cls, program: Program, kernel: str, runs: int) -> Report:
+    def of(cls, program: Program, kernel: str, runs: int, times: Sequence[float]) -> Report:
         """Make the report of a program from the time each step has taken."""
-        return cls(kernel, runs, tuple(_rows(program, max(runs, 1), "")))
+        return cls(kernel, runs, tuple(_rows(program, max(runs, 1), "", times)))
 
     @property
     def seconds(self) -> float:
@@ -120,14 +120,14 @@ class Report:
         return self.table()
 
 
-def _rows(program: Program, runs: int, where: str) -> Iterator[Row]:
+def _rows(program: Program, runs: int, where: str, times: Sequence[float]) -> Iterator[Row]:
     """Yield the rows of a program and of the programs inside; the time inside is no part of that around it."""
-    for step, total in zip(program.steps, program.times, strict=True):
+    for step, total in zip(program.steps, times, strict=True):
         inside = sum(sum(inner.times) for _, inner in step.programs)
         name = where + step.node.name
         yield Row(name, step.node.op, tuple(step.node.covers), step.by, max(total - inside, 0.0) / runs)
         for attribute, inner in step.programs:
-            yield from _rows(inner, runs, f"{name}/{attribute}/")
+            yield from _rows(inner, runs, f"{name}/{attribute}/", inner.times)
 
 
 def _columns(rows: Iterable[tuple[str, ...]], right: set[int]) -> list[str]:

@@ -16,6 +16,7 @@ from pyint8dot.errors import Int8DotError
 from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
 from pyint8dot.onnx.compile import compile_graph
 from pyint8dot.onnx.errors import InputError, ModelError
+from pyint8dot.onnx.executor import Executor, Road
 from pyint8dot.onnx.feed import checked, listing
 from pyint8dot.onnx.graph import Graph, TensorInfo, tensor_info
 from pyint8dot.onnx.load import Overrides, Source, overridable, read_model
@@ -119,10 +120,11 @@ class InferenceSession:
         self._program = self._compile(graph)
         self._slots = dict(self._program.outputs)
         self._all = self._wanted(list(self._slots))
-        # Slot, name, type and shape of each input of the last feed that was checked; no array has this shape.
-        self._seen: list[tuple[int, str, Any, Any]] = [
-            (slot, info.name, info.dtype, None) for slot, info in zip(self._program.inputs, self._inputs, strict=True)
-        ]
+        self._executor = Executor(self._program, self._count)
+        # Slot, name, type and shape of each input of the last feed that was checked, and how the program runs for these; no array
+        # has the shape that stands here at first.
+        none: Sequence[Any] = [None] * len(self._inputs)
+        self._seen: tuple[list[tuple[int, str, Any, Any]], Road | None] = self._fitting(none), None
         self._runs = 0
 
     def __repr__(self) -> str:
@@ -211,16 +213,17 @@ class InferenceSession:
         """
         take, places = self._wanted(output_names) if output_names else self._all
         values = self._program.values.copy()
-        if not self._fits_as_before(input_feed, values):
+        road = self._fits_as_before(input_feed, values)
+        if road is None:
             if self._overridable and isinstance(input_feed, Mapping):
                 names = frozenset(info.name for info in self._overridable if info.name in input_feed)
                 if names:
                     return self._without(names).run(output_names, input_feed, run_options)
-            for slot, array in zip(self._program.inputs, self._check_feed(input_feed), strict=True):
+            arrays, road = self._check_feed(input_feed)
+            for slot, array in zip(self._program.inputs, arrays, strict=True):
                 values[slot] = array
-        self._program.run(
-            values, self._room if run_options is None else Room(self._max_bytes, _checked_options(run_options))
-        )
+        room = self._room if run_options is None else Room(self._max_bytes, _checked_options(run_options))
+        self._executor.run(values, room, road)
         self._runs += 1
         results = list(take(values))
         # What the caller gets is the caller's own: constants, inputs, and views of them or of one another are copied.
@@ -264,7 +267,11 @@ class InferenceSession:
 
     @property
     def steps(self) -> list[Step]:
-        """What a run calls, in its order; functions may be replaced by others that do the same."""
+        """What a run calls, in its order; functions may be replaced by others that do the same.
+
+        From the first look at them on every run calls them one by one: see `pyint8dot.onnx.executor`.
+        """
+        self._executor.on = False
         return self._program.steps
 
     def report(self) -> Report:
@@ -275,11 +282,11 @@ class InferenceSession:
         Report
             Rows by node; printing it gives a table.
         """
-        return Report.of(self._program, self.kernel, self._runs)
+        return Report.of(self._program, self.kernel, self._runs, self._executor.seconds())
 
     def reset_report(self) -> None:
         """Forget the times of the runs so far."""
-        self._program.reset()
+        self._executor.reset()
         self._runs = 0
 
     def get_profiling_start_time_ns(self) -> int:
@@ -339,26 +346,35 @@ class InferenceSession:
             taken.add(memory)
         return taking(slots), shared
 
-    def _fits_as_before(self, feed: Mapping[str, Any], values: list[Any]) -> bool:
-        """Put the feed into its slots where it is made of plain arrays of the types and shapes that fitted last time."""
-        seen = self._seen
+    def _fits_as_before(self, feed: Mapping[str, Any], values: list[Any]) -> Road | None:
+        """Put the feed into its slots where it is made of plain arrays of the types and shapes that fitted last time.
+
+        Returns how the program runs for these, None for any other.
+        """
+        seen, road = self._seen
         if type(feed) is not dict or len(feed) != len(seen):
-            return False
+            return None
         for slot, name, dtype, shape in seen:
             array = feed.get(name)
             if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
-                return False
+                return None
             values[slot] = array
-        return True
+        return road
 
-    def _check_feed(self, feed: Mapping[str, Any]) -> list[Any]:
+    def _check_feed(self, feed: Mapping[str, Any]) -> tuple[list[Any], Road | None]:
         arrays = checked(feed, self._inputs)
-        # Replaced as a whole, so that other threads never see a mixture; what has no type here has no shape either.
-        self._seen = [
-            (slot, info.name, info.dtype, None if info.dtype is None else array.shape)
-            for slot, info, array in zip(self._program.inputs, self._inputs, arrays, strict=True)
+        # What has no type here has no shape either.
+        shapes = [None if info.dtype is None else array.shape for info, array in zip(self._inputs, arrays, strict=True)]
+        road = None if None in shapes else self._executor.road(tuple(shapes))
+        # Replaced as a whole, so that other threads never see a mixture.
+        self._seen = self._fitting(shapes), road
+        return arrays, road
+
+    def _fitting(self, shapes: Sequence[Any]) -> list[tuple[int, str, Any, Any]]:
+        return [
+            (slot, info.name, info.dtype, shape)
+            for slot, info, shape in zip(self._program.inputs, self._inputs, shapes, strict=True)
         ]
-        return arrays
 
 
 # Where a model that is given as bytes finds its external data.

@@ -266,7 +266,7 @@ def lookup(call: Call, shape: Shape) -> None:
 
 def copy_planes(call: Call, shape: Shape) -> None:
     """``x[p][i][step * j]``, the top bit turned over where that is asked for."""
-    planes, flipped, step = 2 if shape.m else 0, shape.form & 1, 1 + (shape.form >> 1)
+    planes, flipped, step = 2 if shape.m else 0, shape.form & 1, shape.form >> 1
     rows, n = shape.m, shape.n
     row_x, row_y = max(n - 1, 0) * step + 4, n + 3
     plane_x, plane_y = row_x * rows + 2, row_y * rows + 5
@@ -274,10 +274,10 @@ def copy_planes(call: Call, shape: Shape) -> None:
     want = {}
     for p in range(planes):
         for i in range(rows):
-            line = [terms.signed_input("x", 1, p, i, j) for j in range(n)]
+            line = [terms.signed_input("x", 1, p, i, j * (step > 0)) for j in range(n)]
             # Between two of them lie others, which may be read.
             lying = [terms.signed_input("between", 1, p, i, at) for at in range(max(n - 1, 0) * step + (n > 0))]
-            lying[::step] = [terms.moved(x, 128 * flipped) for x in line]
+            lying[:: step or 1] = [terms.moved(x, 128 * flipped) for x in (line if step else line[:1])]
             source.holds(lying, p * plane_x + i * row_x)
             y.takes(n, p * plane_y + i * row_y)
             want[p * plane_y + i * row_y] = line
@@ -305,7 +305,7 @@ DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
     "quantize_linear": (quantize_linear, 16, False, 10),
     "dequantize_linear": (dequantize_linear, 16, False, 10),
     "lookup": (lookup, 32, False, 256),
-    "copy_planes": (copy_planes, 16, True, 6),
+    "copy_planes": (copy_planes, 32, True, 8),
 }
 
 

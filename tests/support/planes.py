@@ -10,7 +10,7 @@ from support.guard import Rectangle, guarded_input
 
 
 class Call:
-    """One call on random bytes: `planes` of `rows` of `n`, every `step` th of a row."""
+    """One call on random bytes: `planes` of `rows` of `n`, every `step` th of a row, or the same one for 0."""
 
     def __init__(
         self,

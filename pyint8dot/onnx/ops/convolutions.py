@@ -55,6 +55,7 @@ def _conv_integer(site: Site) -> Function | None:
     # Checked and lowered once for each type of image.
     ready: dict[Any, conv.Convolution] = {}
     constant = packed is not None and site.all_constant(3)
+    site.steady = constant and site.all_constant(2)
 
     def run(x: np.ndarray, w: Any, zx: np.ndarray | None = None, zw: np.ndarray | None = None) -> Any:
         weights = packed if packed is not None else w
@@ -96,7 +97,7 @@ def _qlinear_conv(site: Site) -> Function | None:
     packed = _packed_conv(site, 3, place)
     kernel, count = site.kernel, site.num_threads
     ready: dict[Any, conv.Convolution] = {}
-    constant = packed is not None and site.all_constant(1, 2, 4, 5, 6, 7, 8)
+    constant = site.steady = packed is not None and site.all_constant(1, 2, 4, 5, 6, 7, 8)
 
     def run(
         x: np.ndarray, sx: np.ndarray, zx: np.ndarray, w: Any, sw: np.ndarray, zw: np.ndarray,

@@ -169,7 +169,7 @@ def layer_normalization(site: Site) -> Function | None:
     axis, epsilon = site.attr("axis", -1), site.attr("epsilon", 1e-5)
     alone = len(site.node.outputs) == 1
     if alone and site.dtype(0) == np.float32 and axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1):
-        site.native()
+        site.native(steady=True)
 
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None = None) -> Any:
         vectors = all(v is None or v.shape == x.shape[-1:] for v in (scale, bias))

@@ -52,6 +52,7 @@ def _matmul_integer(site: Site) -> Function | None:
     a_zero, b_zero = (
         None if isinstance(z, np.integer) and z == 0 else z for z in (_constant(site, 2), _constant(site, 3))
     )
+    site.steady = site.all_constant(2)
     fixed, weights, most = site.all_constant(2), packed, most_elements(packed.shape, 4, limit)
 
     def run(a: np.ndarray, _b: Any = None, za: Any = None, *_: Any) -> Any:
@@ -76,6 +77,8 @@ def _matmul_float(site: Site) -> Function | None:
     scaled = None if packed is None or codes is None else _scaled(site, packed, codes)
     steps = _by_steps(site, packed)
     product = steps if scaled is None else _planned(scaled, codes, steps)
+    # Zero point and scale are operands of the plan; by steps, no result is native.
+    site.steady = scaled is not None
     if not dynamic:
         return product
     whole = None if scaled is None else scaled.make(FLOAT32)
@@ -204,6 +207,7 @@ def _qlinear_matmul(site: Site) -> Function | None:
     sa, za, sb, zb, sy, zy = (_constant(site, index) for index in (1, 2, 4, 5, 6, 7))
     sa, sb, bias = any_scale(sa), any_scale(sb), site.const(8)
     weights, most = packed, most_elements(packed.shape, 4, limit)
+    site.steady = True
     plan = None
     # Parameters that do not fit are an error of the run, which names the node.
     with contextlib.suppress(TypeError, ValueError):

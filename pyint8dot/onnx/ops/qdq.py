@@ -16,7 +16,7 @@ WIDE = (np.dtype(np.int16), np.dtype(np.uint16))
 
 @operator("DynamicQuantizeLinear")
 def _dynamic_quantize_linear(site: Site) -> Function | None:
-    site.native()
+    site.native(steady=True)
     return quantize.dynamic_quantize_arrays if site.dtype(0) == np.float32 else None
 
 
@@ -37,7 +37,7 @@ def quantize_linear(site: Site) -> Function | None:
     scale, zero = site.single(1), site.single(2)
     if site.dtype(0) == scale_type == np.float32 and scale is not None and not block and target is not None:
         if not site.has(2) or zero is not None:
-            site.native()
+            site.native(steady=True)
         if not site.has(2):
             return _quantize_scalar(np.asarray(scale, np.float32), 0, target)
         if zero is not None:
@@ -71,7 +71,7 @@ def dequantize_linear(site: Site) -> Function | None:
     if site.dtype(0) in INT8 and site.dtype(1) == np.float32 and not block:
         scale, zero = site.const(1), site.const(2)
         if scale is not None and scale.size == 1 and (not site.has(2) or (zero is not None and zero.size == 1)):
-            site.native()
+            site.native(steady=True)
             return _dequantize_scalar(scale, zero)
     if site.dtype(0) in WIDE:
         return _dequantize_wide(axis, block)
@@ -129,7 +129,7 @@ def _lookup(site: Site) -> Function | None:
     """Any function of one 8-bit number: a table of its 256 results."""
     table: np.ndarray = site.attr("table")
     results = table.tobytes()
-    site.native()
+    site.native(steady=True)
 
     def run(x: np.ndarray) -> Any:
         found = elementwise.lookup(x, table)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pyint8dot import floats
 from pyint8dot.attention import attention, attention_heads_last, to_base_2
+from pyint8dot.engine import tape
 from pyint8dot.onnx.bounds import check_broadcast, check_shape
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.registry import Function, Site, operator
@@ -27,7 +28,7 @@ def _attention(site: Site) -> Function | None:
     perm, split, join = site.attr("perm"), site.attr("split"), site.attr("join")
     scale = float(np.float32(site.attr("scale") * math.log2(math.e)))
     limit, what, count = site.max_bytes, site.what, site.num_threads
-    site.native()
+    site.native(steady=True)
 
     def run(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> Any:
         rank = max(q.ndim, k.ndim, v.ndim, 0 if mask is None else mask.ndim)
@@ -41,7 +42,7 @@ def _attention(site: Site) -> Function | None:
         batch, heads, m, width = shape = (*q.shape[:3], v.shape[3])
         check_shape(shape, 4, limit, what)
         # Most masks hide nothing, and are not worth a sum with every score.
-        seen = to_base_2(mask) if mask is not None and mask.any() else None
+        seen = to_base_2(mask) if mask is not None and tape.asked(np.any, mask) else None
         if perm == HEADS_LAST and rank == 4:
             y = attention_heads_last(q, k, v, seen, scale=scale, num_threads=count)
             return y.reshape(batch, m, heads * width) if join else y
@@ -81,7 +82,7 @@ def _add_normalization(site: Site) -> Function | None:
     """Layer normalisation of a sum, and the same times a factor where there is a second output."""
     epsilon, over = site.attr("epsilon"), site.overwrite
     limit, what = site.max_bytes, site.what
-    site.native()
+    site.native(steady=True)
 
     def run(
         x: np.ndarray, scale: np.ndarray, bias: np.ndarray | None, residual: np.ndarray, factor: np.ndarray | None = None

@@ -157,7 +157,7 @@ def _max_pool(site: Site) -> Function | None:
         return None
     window = Window(site, site.attr("kernel_shape"))
     if len(window.kernel) < 3 and site.dtype(0) in MAX_POOLS:
-        site.native()
+        site.native(steady=True)
 
     def run(x: np.ndarray) -> Any:
         outs, pads = window.place(x.shape[2:])
@@ -236,7 +236,7 @@ def _lrn(site: Site) -> Function | None:
     if size < 1:
         raise ValueError(f"{site.node}: size must be positive, got {size}")
     if beta == ROOTS and site.dtype(0) == np.float32:
-        site.native()
+        site.native(steady=True)
     return lambda x: local_response_normalisation(x, size, alpha, beta, bias)
 
 

@@ -1,0 +1,304 @@
+"""Runs that are recorded give what runs node by node give, whatever has changed between them."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx.version_converter
+import pytest
+from models import nets
+from support.onnx_graphs import OPSET, data, model, node
+
+from pyint8dot.engine import library, settings, tape, threads
+from pyint8dot.onnx import InferenceSession, NodeError, RunOptions, executor
+from pyint8dot.onnx.segment import Segment, _Buffer, arranged
+from pyint8dot.onnx.zoo import quantizer
+
+pytestmark = pytest.mark.native
+
+F32 = np.float32
+
+
+def segments(session):
+    """The segments of a session's last run."""
+    road = session._seen[1]
+    return [stage for stage in road.stages or () if isinstance(stage, Segment)]
+
+
+def apart(made, **options):
+    """A session that records, and one that runs node by node."""
+    first, second = (InferenceSession(data(made), **options) for _ in range(2))
+    assert second.steps
+    return first, second
+
+
+def same(found, wanted):
+    for got, other in zip(found, wanted, strict=True):
+        assert got.dtype == other.dtype
+        np.testing.assert_array_equal(got, other)
+
+
+def observed(float_model, feed):
+    """The range of every tensor."""
+    copy = onnx.shape_inference.infer_shapes(float_model)
+    last = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(value for value in copy.graph.value_info if value.name not in last)
+    names = [output.name for output in copy.graph.output]
+    values = {**feed, **dict(zip(names, InferenceSession(data(copy)).run(names, feed), strict=True))}
+    return {name: (min(0.0, float(v.min())), max(0.0, float(v.max()))) for name, v in values.items() if v.dtype == F32}
+
+
+def forms(family):
+    """A family's net in each form that is made without other tools."""
+    made, feed = onnx.version_converter.convert_version(family.build(1), OPSET), family.feed(1, 0)
+    yield "dynamic", quantizer.dynamic(made, per_channel=True)
+    if family.name in ("resnet", "mobilenet", "detector"):
+        for form in ("QOperator", "QDQ"):
+            yield form, quantizer.static(made, observed(made, feed), act_dtype=np.uint8, form=form)
+
+
+@pytest.mark.parametrize("family", nets.FAMILIES, ids=lambda family: family.name)
+def test_nets(family):
+    for form, made in forms(family):
+        session, plain = apart(made)
+        for seed in (1, 1, 1, 2, 3):
+            feed = family.feed(1, seed)
+            same(session.run(None, feed), plain.run(None, feed))
+        assert segments(session), form
+
+
+def dynamic(rng, k=24, n=40):
+    """Two dynamically quantised layers with a view, a normalisation and something numpy does between them."""
+    nodes = []
+    for i in range(2):
+        x = "x" if i == 0 else "h"
+        nodes += [
+            node("DynamicQuantizeLinear", x, f"q{i} s{i} z{i}"), node("MatMulInteger", f"q{i} w{i} z{i}", f"a{i}"),
+            node("Cast", f"a{i}", f"f{i}", to=1), node("Mul", f"s{i} u{i}", f"m{i}"), node("Mul", f"f{i} m{i}", f"p{i}"),
+            node("Add", f"p{i} b{i}", f"y{i}"),
+        ]  # fmt: skip
+        if i == 0:
+            nodes += [
+                node("Reshape", "y0 flat", "v"), node("Reshape", "v wide", "r"),
+                node("LayerNormalization", "r gain shift", "h"), node("Mul", "h h", "e"),
+            ]  # fmt: skip
+    nodes.append(node("LayerNormalization", "y1 gain1 shift1", "y"))
+    constants = {"flat": np.int64([-1]), "wide": np.int64([-1, n]), "gain": np.ones(n, F32), "shift": np.zeros(n, F32)}
+    constants |= {"gain1": np.full(k, 2, F32), "shift1": np.ones(k, F32)}
+    for i, (inner, outer) in enumerate(((k, n), (n, k))):
+        constants |= {
+            f"w{i}": rng.integers(-127, 128, (inner, outer), np.int8), f"u{i}": np.asarray(0.01, F32),
+            f"b{i}": rng.standard_normal(outer).astype(F32),
+        }  # fmt: skip
+    return model(nodes, {"x": (F32, ["rows", k])}, {"y": F32, "e": F32}, constants)
+
+
+def test_shapes_that_alternate(rng, native_kernel):
+    session, plain = apart(dynamic(rng), kernel=native_kernel)
+    for rows in (5, 5, 5, 300, 5, 300, 1, 5, 300, 1, 1, 300, 0, 0, 0, 5):
+        feed = {"x": rng.standard_normal((rows, 24)).astype(F32)}
+        found, wanted = session.run(None, feed), plain.run(None, feed)
+        same(found, wanted)
+        # What the caller does to what is the caller's shows nowhere.
+        for array in (*found, feed["x"]):
+            array[...] = 7
+    assert len(segments(session)) >= 1
+
+
+def test_results_and_inputs_are_the_callers(rng):
+    session, plain = apart(dynamic(rng))
+    feed = {"x": rng.standard_normal((6, 24)).astype(F32)}
+    kept = [session.run(None, feed) for _ in range(5)]
+    for found in kept:
+        same(found, plain.run(None, feed))
+    flat = [array for found in kept for array in found]
+    assert all(array.flags.owndata and array.flags.writeable for array in flat)
+    assert not any(np.may_share_memory(a, b) for i, a in enumerate(flat) for b in flat[:i])
+    # Neither a feed nor a result is kept alive.
+    gone = [weakref.ref(array) for array in (*flat, feed["x"])]
+    del feed, kept, flat, found
+    gc.collect()
+    assert all(each() is None for each in gone)
+
+
+def test_inputs_that_lie_otherwise(rng):
+    """Strided, reversed, read-only and one array for two inputs: after a recording of plain ones."""
+    nodes = [node("DynamicQuantizeLinear", "x", "a s z"), node("DynamicQuantizeLinear", "y", "b t u")]
+    made = model(
+        nodes, {"x": (F32, [4, 6]), "y": (F32, [4, 6])}, {"a": np.uint8, "s": F32, "b": np.uint8, "u": np.uint8}
+    )
+    session, plain = apart(made)
+    wide = rng.standard_normal((8, 12)).astype(F32)
+    x, y = wide[:4, :6].copy(), wide[4:, 6:].copy()
+    one = {"x": x, "y": x}
+    for feed in (
+        one, one, {"x": x, "y": y}, {"x": x, "y": y}, one, {"x": wide[::2, ::2], "y": y}, {"x": wide[::-2, ::-2], "y": x[::-1]},
+        {"x": y, "y": x},
+    ):  # fmt: skip
+        same(session.run(None, feed), plain.run(None, feed))
+    assert segments(session)
+
+
+def test_values_that_cannot_be_worked_on(rng):
+    session, plain = apart(dynamic(rng))
+    good = {"x": rng.standard_normal((3, 24)).astype(F32)}
+    bad = {"x": good["x"].copy()}
+    bad["x"][1, 1] = np.inf
+    for feed in (good, good, good):
+        session.run(None, feed)
+    assert segments(session)
+    words = []
+    for each in (plain, session, session):
+        with pytest.raises(NodeError) as raised:
+            each.run(None, bad)
+        words.append(str(raised.value))
+    assert len(set(words)) == 1
+    same(session.run(None, good), plain.run(None, good))
+
+
+def test_a_mask_is_looked_at_again(rng):
+    """A recording in which the mask hides nothing does not serve where it does."""
+    nodes = [
+        node("Transpose", "k", "turned", perm=[0, 1, 3, 2]), node("MatMul", "q turned", "s"), node("Mul", "s factor", "t"), node("Add", "t mask", "m"), node("Softmax", "m", "p", axis=-1),
+        node("MatMul", "p v", "y"),
+    ]  # fmt: skip
+    shape = [1, 2, 5, 8]
+    inputs = {"q": (F32, shape), "k": (F32, shape), "v": (F32, shape), "mask": (F32, [1, 1, 1, 5])}
+    session, plain = apart(model(nodes, inputs, {"y": F32}, {"factor": np.asarray(0.3, F32)}))
+    assert [step.node.op for step in plain.steps] == ["Transpose", "Attention"]
+    feed = {name: rng.standard_normal(size).astype(F32) for name, (_, size) in inputs.items()}
+    nothing = np.zeros((1, 1, 1, 5), F32)
+    some = nothing.copy()
+    some[..., 3:] = -1e4
+    for mask in (nothing, nothing, nothing, some, nothing, some):
+        feed["mask"] = mask
+        same(session.run(None, feed), plain.run(None, feed))
+    assert segments(session)
+
+
+def test_threads_that_run_at_once(rng):
+    session, plain = apart(dynamic(rng, 64, 96))
+    feeds = [{"x": rng.standard_normal((rows, 64)).astype(F32)} for rows in (3, 3, 40, 40, 3, 40)]
+    wanted = [plain.run(None, feed) for feed in feeds]
+    start = threading.Barrier(4)
+
+    def work(first):
+        start.wait()
+        for i in range(24):
+            number = (first + i) % len(feeds)
+            same(session.run(None, feeds[number]), wanted[number])
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, i) for i in range(4)]:
+            done.result()
+    assert len(session._executor._arenas) <= 4
+    assert segments(session)
+
+
+def test_who_watches_sees_every_node(rng):
+    session, _ = apart(dynamic(rng))
+    feed = {"x": rng.standard_normal((3, 24)).astype(F32)}
+    for _ in range(3):
+        wanted = session.run(None, feed)
+    with settings.tally() as counted:
+        session.run(None, feed)
+    assert sum(counted.macs.values()) == 2 * 3 * 24 * 40
+    options = RunOptions()
+    options.terminate = True
+    with pytest.raises(NodeError, match="terminate"):
+        session.run(None, feed, options)
+    with threads.num_threads(2):
+        same(session.run(None, feed), wanted)
+    # Functions that others have put in the place of those that were recorded are called.
+    called = []
+    for step in session.steps:
+        step.function = lambda *given, function=step.function: called.append(1) or function(*given)
+    same(session.run(None, feed), wanted)
+    assert len(called) == len(session.steps)
+
+
+def test_the_report_has_the_time_of_every_node(rng):
+    session, _ = apart(dynamic(rng))
+    feed = {"x": rng.standard_normal((50, 24)).astype(F32)}
+    for _ in range(2):
+        session.run(None, feed)
+    session.reset_report()
+    for _ in range(3):
+        session.run(None, feed)
+    report = session.report()
+    assert report.runs == 3
+    assert all(row.seconds > 0 for row in report.rows if row.by != "numpy")
+    session.reset_report()
+    assert session.report().seconds == 0
+
+
+def test_few_roads_are_kept(rng):
+    session, plain = apart(dynamic(rng))
+    for rows in (*range(1, executor.MOST_ROADS + 4), 1, 1, 1):
+        feed = {"x": rng.standard_normal((rows, 24)).astype(F32)}
+        same(session.run(None, feed), plain.run(None, feed))
+    assert len(session._executor._roads) <= executor.MOST_ROADS
+
+
+def test_large_runs_are_not_recorded(rng, monkeypatch):
+    monkeypatch.setattr(executor, "MOST_BYTES", 100)
+    session, plain = apart(dynamic(rng))
+    feed = {"x": rng.standard_normal((3, 24)).astype(F32)}
+    for _ in range(3):
+        same(session.run(None, feed), plain.run(None, feed))
+    assert not segments(session)
+
+
+def test_what_is_not_all_native_is_not_recorded(rng):
+    """A product whose sums numpy turns into floats, and one of values that numpy has made for the call."""
+    session, plain = apart(dynamic(rng))
+    products = [step for step in session._program.steps if step.node.op == "MatMulFloat"]
+    first, second = (step.function for step in products)
+    products[0].function = lambda *given: first(*given) + F32(0)
+    products[1].function = lambda x, *given: second(x + F32(0), *given)
+    feed = {"x": rng.standard_normal((3, 24)).astype(F32)}
+    for _ in range(4):
+        same(session.run(None, feed), plain.run(None, feed))
+    steps = [index for segment in segments(session) for index in segment.steps]
+    assert not {session._program.steps.index(step) for step in products} & set(steps)
+    assert steps
+
+
+def test_the_environment_turns_it_off(rng, monkeypatch):
+    monkeypatch.setenv(executor.EXECUTOR_VARIABLE, "0")
+    session = InferenceSession(data(dynamic(rng)))
+    for _ in range(3):
+        session.run(None, {"x": np.ones((3, 24), F32)})
+    assert session._seen[1].stages is None
+
+
+def test_places_in_an_arena():
+    """Those alive at the same time lie apart, and the arena is no larger than they need."""
+    found = [_Buffer(0, 100, 0, 1), _Buffer(0, 200, 1, 2), _Buffer(0, 100, 2, 3), _Buffer(0, 60, 0, 3)]
+    most = arranged(found)
+    for i, one in enumerate(found):
+        assert one.offset % 64 == 0
+        assert one.offset + one.high <= most
+        for other in found[:i]:
+            alive = one.first <= other.last and other.first <= one.last
+            assert not alive or one.offset >= other.offset + other.high or other.offset >= one.offset + one.high
+    assert most <= 256 + 128 + 64
+
+
+def test_a_tape_knows_what_is_gone():
+    source, target = np.ones(3), np.empty(3)
+    with tape.recording() as log:
+        tape.touch((source,), (target,))
+        tape.touch((target[1:],), ())
+        assert log.cut().sound
+        tape.touch((source + 1,), ())
+        assert not log.cut().sound
+        threads.run([lambda: None, lambda: None])
+        assert not log.cut().sound
+        tape.note([tape.place(source), 0], None, 0)
+        assert log.cut().calls[0].words == (library.address(source), 0)
+    assert not tape.TAPES
