@@ -6,6 +6,7 @@ what belongs to the weights, and calls it.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +34,7 @@ from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.engine.plan import CALL, ROW
 from pyint8dot.epilogue import Requantization, requantize
 from pyint8dot.known import Known
-from pyint8dot.matmul import product
+from pyint8dot.matmul import product, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -262,18 +263,19 @@ def qlinear_matmul(
     za, zb, zy, factor, start, dtype = _checked(both, *parameters, bias=bias)
     m, n = math.prod(both.full[:-1]), both.full[-1]
     scale, per_row_scale = _one_way(factor, m, n)
-    if not both.batch and (scale is not None or per_row_scale is not None):
+    y = np.empty(both.full, dtype)
+    if za.ndim == zb.ndim == 0 and start is None and _pairs(chosen, both, y, count, (int(za), int(zb), zy), scale):
+        pass
+    elif not both.batch and (scale is not None or per_row_scale is not None):
         epilogue = Requantization(scale, zy, dtype)
         plan, first = _plan(chosen, both, za, zb, start, epilogue)
         if isinstance(b, PackedMatrix) and start is None and first is None and per_row_scale is None:
             b.on(chosen).latest = Known.of(parameters, both.a.dtype, plan)
         settings.count(chosen.name, m * n * both.a.shape[-1])
-        y = np.empty((m, n), dtype)
         extras = [extra for extra in (first, per_row_scale) if extra is not None]
-        plan.into(both.a.reshape(m, both.a.shape[-1]), y, count, *extras)
+        plan.into(both.a.reshape(m, both.a.shape[-1]), y.reshape(m, n), count, *extras)
     else:
-        acc = _sums(chosen, both, za, zb, start, count)
-        y = requantize(acc, factor, zy, dtype)
+        requantize(_sums(chosen, both, za, zb, start, count), factor, zy, dtype, out=y)
     y = y.reshape(both.shape)
     if out is None:
         return y
@@ -318,6 +320,24 @@ def _checked(
     factor = product_scale(down, across, sy, ("a_scale", "b_scale", "y_scale"))
     start = bias_vector("bias", bias, 1 if both.n is None else both.n, np.int32)
     return _Checked(za, zb, zy, factor, start, dtype)
+
+
+def _pairs(
+    kernel: Kernel, both: Operands, y: Quantized, count: int, zeros: tuple[int, int, int], scale: Values | None
+) -> bool:
+    """Compute the quantised products of two arrays, stacks of matrices or two of them, where one program serves all pairs.
+
+    Returns whether that is so; `zeros` are the zero points of `a`, `b` and `y`.
+    """
+    if isinstance(both.b, PackedMatrix) or scale is None or scale.size != 1 or not (both.batch or both.a.ndim == 2):
+        return False
+    return stacks(kernel, both, y, count, *zeros[:2], _epilogue(float(scale[0]), zeros[2], y.dtype))
+
+
+@functools.lru_cache(512)
+def _epilogue(scale: float, zero_point: int, dtype: np.dtype[Any]) -> Requantization:
+    """What quantises by one scale; the same object each time, since programs are known by it."""
+    return Requantization(np.array([scale], np.float32), zero_point, dtype)
 
 
 def constant_plan(
