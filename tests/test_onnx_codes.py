@@ -116,6 +116,22 @@ def test_function_of_one_tensor_is_a_table(name):
     assert np.abs(got.astype(int) - wanted).max() <= (1 if name == "gelu" else 0)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)])
+def test_a_constant_that_is_quantised_itself_goes_into_the_table(rng, shape):
+    """One number with scale and zero point of its own, left or right, and codes in between, as the tools write GELU."""
+    front = [node("DequantizeLinear", f"{c} s2 z2", f"{c}f") for c in "cd"]
+    nodes = [
+        *front, node("Div", "f cf", "a"), node("QuantizeLinear", "a s2 z2", "q"), node("DequantizeLinear", "q s2 z2", "b"),
+        node("Erf", "b", "e"), node("Add", "df e", "g"), node("Mul", "f g", "t"),
+    ]  # fmt: skip
+    constants = {"c": np.full(shape, 13, np.int8), "d": np.full((), 7, np.int8)}
+    ops, got, wanted = between_codes(nodes, {"x": codes(rng, 5, 9)}, constants)
+    # More dimensions than the codes have are dimensions of the result: then it is no table.
+    assert (ops == ["Lookup"]) == (len(shape) < 3)
+    np.testing.assert_array_equal(got.reshape(wanted.shape), wanted)
+    assert got.shape == wanted.shape
+
+
 def test_float_that_is_wanted_elsewhere_is_kept(rng):
     nodes = [node("DequantizeLinear", "x s z", "f"), node("Tanh", "f", "t"), node("QuantizeLinear", "t sy zy", "y")]
     feed = {"x": codes(rng, 40)}
