@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from pyint8dot.engine.kernels import Kernel
+    from pyint8dot.engine.plan import Epilogue
     from pyint8dot.shapes import Operands
 
 __all__ = ["matmul"]
@@ -134,15 +135,12 @@ def product(
         else:
             m = math.prod(full[:-1])
             multiply(kernel, a.reshape(m, a.shape[-1]), right, c.reshape(m, full[-1]), count, a_zero, b_zero)
+    elif isinstance(b, np.ndarray):
+        stacks(kernel, both, c, count, a_zero, b_zero)
     else:
-        lead = full[:-2]
-        left = a if a.shape[:-2] == lead else np.broadcast_to(a, lead + a.shape[-2:])
-        if isinstance(b, np.ndarray):
-            stack = b if b.shape[:-2] == lead else np.broadcast_to(b, lead + b.shape[-2:])
-            _stacks(kernel, left, stack, c, count, a_zero, b_zero)
-        else:
-            for index in np.ndindex(lead):
-                multiply(kernel, left[index], right, c[index], count, a_zero, b_zero)
+        left = np.broadcast_to(a, full[:-2] + a.shape[-2:])
+        for index in np.ndindex(full[:-2]):
+            multiply(kernel, left[index], right, c[index], count, a_zero, b_zero)
     if out is None:
         # As numpy's, the product of two vectors is a scalar.
         result: NDArray[np.int32] = (
@@ -154,15 +152,34 @@ def product(
     return out
 
 
+def stacks(
+    kernel: Kernel, both: Operands, y: NDArray[Any], count: int, a_zero: int = 0, b_zero: int = 0,
+    epilogue: Epilogue | None = None,
+) -> bool:  # fmt: skip
+    """Multiply two arrays, stacks of matrices or single ones, pair by pair, to `y`.
+
+    With an epilogue there may be no way to do that, which is told by False.
+    """
+    a, b, lead = both.a, both.b, both.full[:-2]
+    assert isinstance(b, np.ndarray)  # noqa: S101 - a packed matrix is no stack
+    left = a if a.shape[:-2] == lead else np.broadcast_to(a, lead + a.shape[-2:])
+    right = b if b.shape[:-2] == lead else np.broadcast_to(b, lead + b.shape[-2:])
+    if not lead:
+        left, right, y = left[None], right[None], y[None]
+    return _stacks(kernel, left, right, y, count, (a_zero, b_zero), epilogue)
+
+
 def _stacks(
-    kernel: Kernel, a: NDArray[Any], b: NDArray[Any], c: NDArray[np.int32], count: int, a_zero: int, b_zero: int
-) -> None:
-    """Multiply stacks of matrices of the same leading dimensions, one pair after the other."""
+    kernel: Kernel, a: NDArray[Any], b: NDArray[Any], y: NDArray[Any], count: int, zeros: tuple[int, int],
+    epilogue: Epilogue | None,
+) -> bool:  # fmt: skip
+    """Multiply stacks of matrices of the same leading dimensions, at least one, one pair after the other."""
     if a.ndim > 3:
-        for one, other, result in zip(a, b, c, strict=True):
-            _stacks(kernel, one, other, result, count, a_zero, b_zero)
-        return
-    pair = loose_plan(kernel, a, b, count, a_zero, b_zero)
-    for one, other, result in zip(a, b, c, strict=True):
+        return all(_stacks(kernel, *each, count, zeros, epilogue) for each in zip(a, b, y, strict=True))
+    pair = loose_plan(kernel, a, b, count, *zeros, epilogue)
+    for one, other, result in zip(a, b, y, strict=True):
         if pair is None or not pair(one, other, result):
-            multiply(kernel, one, other, result, count, a_zero, b_zero)
+            if epilogue is not None:
+                return False
+            multiply(kernel, one, other, result, count, *zeros)
+    return True

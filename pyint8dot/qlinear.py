@@ -6,6 +6,7 @@ what belongs to the weights, and calls it.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,10 +35,10 @@ from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.engine.plan import CALL, ROW
 from pyint8dot.epilogue import Requantization, requantize
 from pyint8dot.known import Known
-from pyint8dot.matmul import product
+from pyint8dot.matmul import product, stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyint8dot.engine.kernels import Kernel
     from pyint8dot.engine.plan import Plan
@@ -265,18 +266,19 @@ def qlinear_matmul(
     za, zb, zy, factor, start, dtype = _checked(both, *parameters, bias=bias)
     m, n = math.prod(both.full[:-1]), both.full[-1]
     scale, per_row_scale = _one_way(factor, m, n)
-    if not both.batch and (scale is not None or per_row_scale is not None):
+    y = np.empty(both.full, dtype)
+    if za.ndim == zb.ndim == 0 and start is None and _pairs(chosen, both, y, count, (int(za), int(zb), zy), scale):
+        pass
+    elif not both.batch and (scale is not None or per_row_scale is not None):
         epilogue = Requantization(scale, zy, dtype)
         plan, first = _plan(chosen, both, za, zb, start, epilogue)
         if isinstance(b, PackedMatrix) and start is None and first is None and per_row_scale is None:
             b.on(chosen).latest = Known.of(parameters, both.a.dtype, plan)
         settings.count(chosen.name, m * n * both.a.shape[-1])
-        y = np.empty((m, n), dtype)
         extras = [extra for extra in (first, per_row_scale) if extra is not None]
-        plan.into(both.a.reshape(m, both.a.shape[-1]), y, count, *extras)
+        plan.into(both.a.reshape(m, both.a.shape[-1]), y.reshape(m, n), count, *extras)
     else:
-        acc = _sums(chosen, both, za, zb, start, count)
-        y = requantize(acc, factor, zy, dtype)
+        requantize(_sums(chosen, both, za, zb, start, count), factor, zy, dtype, out=y)
     y = y.reshape(both.shape)
     if out is None:
         return y
@@ -323,6 +325,24 @@ def _checked(
     return _Checked(za, zb, zy, factor, start, dtype)
 
 
+def _pairs(
+    kernel: Kernel, both: Operands, y: Quantized, count: int, zeros: tuple[int, int, int], scale: Values | None
+) -> bool:
+    """Compute the quantised products of two arrays, stacks of matrices or two of them, where one program serves all pairs.
+
+    Returns whether that is so; `zeros` are the zero points of `a`, `b` and `y`.
+    """
+    if isinstance(both.b, PackedMatrix) or scale is None or scale.size != 1 or not (both.batch or both.a.ndim == 2):
+        return False
+    return stacks(kernel, both, y, count, *zeros[:2], _epilogue(float(scale[0]), zeros[2], y.dtype))
+
+
+@functools.lru_cache(512)
+def _epilogue(scale: float, zero_point: int, dtype: np.dtype[Any]) -> Requantization:
+    """What quantises by one scale; the same object each time, since programs are known by it."""
+    return Requantization(np.array([scale], np.float32), zero_point, dtype)
+
+
 def constant_plan(
     b: PackedMatrix, kernel: Kernel, dtype: np.dtype[Any], parameters: Sequence[Any], bias: npt.ArrayLike | None
 ) -> Plan | None:
@@ -337,6 +357,31 @@ def constant_plan(
     scale, _ = _one_way(found.factor, 1, b.shape[1])
     made, _ = _plan(kernel, both, found.za, found.zb, found.bias, Requantization(scale, found.zy, found.dtype))
     return made
+
+
+def constant_pairs(
+    kernel: Kernel, dtypes: tuple[np.dtype[Any], np.dtype[Any]], parameters: Sequence[Any]
+) -> Callable[[Quantized, Quantized, int], Quantized | None] | None:
+    """What a QLinearMatMul of two arrays calls whose parameters never change, on some number of threads.
+
+    `parameters` are those of `constant_plan`. None where one of them has several values; the function returns None for arrays that
+    want another way.
+    """
+    if any(np.size(parameter) != 1 for parameter in parameters if parameter is not None):
+        return None
+    a_type, b_type = dtypes
+    found = _checked(shapes.operands(np.empty((1, 1), a_type), np.empty((1, 1), b_type)), *parameters, bias=None)
+    za, zb, scale = int(found.za.reshape(())), int(found.zb.reshape(())), float(found.factor.reshape(()))
+    epilogue = _epilogue(scale, found.zy, found.dtype)
+
+    def run(a: Quantized, b: Quantized, count: int) -> Quantized | None:
+        both = shapes.operands(a, b)
+        if a.dtype != a_type or b.dtype != b_type or not (both.batch or both.a.ndim == 2):
+            return None
+        y = np.empty(both.full, epilogue.dtype)
+        return y.reshape(both.shape) if stacks(kernel, both, y, count, za, zb, epilogue) else None
+
+    return run
 
 
 def _one_way(factor: Values, m: int, n: int) -> tuple[Values | None, Values | None]:

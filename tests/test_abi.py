@@ -132,6 +132,13 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
         block(rng)[0].astype(np.uint8), np.float32(0.1), np.uint8(3)
     ),
     "lookup": lambda rng: float_call.lookup(block(rng).reshape(-1).astype(np.uint8), np.arange(256, dtype=np.uint8)),
+    "combine": lambda rng: float_call.Combine(
+        block(rng).astype(np.int8),
+        floats(rng, 21),
+        np.float32([0.1, 1, 0.2]),
+        (np.int8(3), 0, np.uint8(9)),
+        product=True,
+    ),
     "attention": lambda rng: float_call.Attention(
         *(floats(rng, 2 * m * 5).reshape(2, m, 5) for m in (3, 7, 7)), floats(rng, 14).reshape(2, 1, 7), 0.3
     ),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.onnx_graphs import data, model, node, reference
 
+from pyint8dot import qlinear_matmul
 from pyint8dot.onnx import InferenceSession
 
 F32 = np.float32
@@ -116,6 +117,22 @@ def test_function_of_one_tensor_is_a_table(name):
     assert np.abs(got.astype(int) - wanted).max() <= (1 if name == "gelu" else 0)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)])
+def test_a_constant_that_is_quantised_itself_goes_into_the_table(rng, shape):
+    """One number with scale and zero point of its own, left or right, and codes in between, as the tools write GELU."""
+    front = [node("DequantizeLinear", f"{c} s2 z2", f"{c}f") for c in "cd"]
+    nodes = [
+        *front, node("Div", "f cf", "a"), node("QuantizeLinear", "a s2 z2", "q"), node("DequantizeLinear", "q s2 z2", "b"),
+        node("Erf", "b", "e"), node("Add", "df e", "g"), node("Mul", "f g", "t"),
+    ]  # fmt: skip
+    constants = {"c": np.full(shape, 13, np.int8), "d": np.full((), 7, np.int8)}
+    ops, got, wanted = between_codes(nodes, {"x": codes(rng, 5, 9)}, constants)
+    # More dimensions than the codes have are dimensions of the result: then it is no table.
+    assert (ops == ["Lookup"]) == (len(shape) < 3)
+    np.testing.assert_array_equal(got.reshape(wanted.shape), wanted)
+    assert got.shape == wanted.shape
+
+
 def test_float_that_is_wanted_elsewhere_is_kept(rng):
     nodes = [node("DequantizeLinear", "x s z", "f"), node("Tanh", "f", "t"), node("QuantizeLinear", "t sy zy", "y")]
     feed = {"x": codes(rng, 40)}
@@ -208,3 +225,22 @@ def test_conversions_are_counted(rng):
     nodes = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "f"), node("Hardmax", "f", "y")]
     session = InferenceSession(data(model(nodes, {"x": (F32, [3, 4])}, {"y": F32}, SCALES)))
     assert session.report().conversions() == {"QuantizeLinear": 1, "DequantizeLinear": 1}
+
+
+PAIRS = [
+    ((5, 7), (7, 3)),
+    ((2, 3, 5, 7), (2, 3, 7, 4)),
+    ((2, 1, 5, 7), (3, 7, 4)),
+    ((2, 5, 7), (7, 4)),
+    ((7,), (2, 7, 3)),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS, ids=str)
+def test_product_of_two_tensors_is_that_of_the_function(rng, left, right):
+    """By one program for all pairs where that serves, by the function itself elsewhere."""
+    feed = {"x": codes(rng, *left), "x2": codes(rng, *right)}
+    made = model([node("QLinearMatMul", "x s z x2 s2 z2 sy zy", "y")], feed, {"y": np.int8}, SCALES)
+    s, z, s2, z2, sy, zy = SCALES.values()
+    wanted = qlinear_matmul(feed["x"], s, z, feed["x2"], s2, z2, sy, zy, kernel="portable")
+    np.testing.assert_array_equal(InferenceSession(data(made)).run(None, feed)[0], wanted)

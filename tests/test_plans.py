@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pyint8dot
-from pyint8dot import epilogue, fuse, quantize, shapes
+from pyint8dot import epilogue, fuse, qlinear, quantize, shapes
 from pyint8dot.engine import blocks as cut
 from pyint8dot.engine import dispatch, kernels, native, operand, packing, recipe, settings
 from pyint8dot.fuse import BinOp, BinScalar, RoundingPolicy, Scaler
@@ -75,6 +75,22 @@ def test_linear(kernel, rng, act, biased):
             same_bits(y, expected)
         # With nothing said but the operands this is the plan of the kernel chosen.
         same_bits(pyint8dot.linear(x, packing.pack(w), w_scale=scale, bias=bias, act=act), expected)
+
+
+@pytest.mark.parametrize("types", list(itertools.product([np.int8, np.uint8], repeat=3)), ids=str)
+def test_stacks_of_two_arrays_are_quantised_by_one_program(kernel, rng, monkeypatch, types):
+    """The heads of attention as they lie, each a view of rows far apart; numpy quantises nothing where a kernel is native."""
+    if kernels.KERNELS[kernel].native:
+        monkeypatch.setattr(qlinear, "requantize", None)
+    x, w = (rng.integers(0, 256, (2, 21, 3, 20), np.uint8).view(kind) for kind in types[:2])
+    for a, b in (
+        (x.transpose(0, 2, 1, 3), w.transpose(0, 2, 3, 1)),
+        (x[0, :, :, 0].T, w[0, :, 1]),
+        (x.transpose(0, 2, 1, 3)[:, :, :1], w.transpose(0, 2, 3, 1)[:1]),
+    ):
+        y = qlinear.qlinear_matmul(a, 0.5, types[0](5), b, 0.25, types[1](9), 40.0, types[2](100), kernel=kernel)
+        acc = (a.astype(np.int64) - 5) @ (b.astype(np.int64) - 9)
+        same_bits(y, epilogue.requantize(acc.astype(np.int32), np.float32(0.125) / np.float32(40), 100, types[2]))
 
 
 def test_linear_takes_what_its_plan_does_not(kernel, rng):

@@ -18,7 +18,7 @@ from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["dequantize", "dynamic_quantize", "forget", "lookup", "quantize", "quantize_rows"]
+__all__ = ["Combined", "dequantize", "dynamic_quantize", "forget", "lookup", "quantize", "quantize_rows"]
 
 #: Values that may be divided while the interpreter's lock is held: ten microseconds at most on the usual cores.
 HELD_VALUES = 1 << 12
@@ -137,6 +137,67 @@ def _lookup(n: int) -> _Ready | None:
     program = Program()
     program.lookup(x=LEFT, y=RESULT, n=n, table=FIRST)
     return _ready(program, n)
+
+
+class Combined:
+    """Sums or products of two arrays' values, quantised; what is known of them before they come.
+
+    The arrays are codes of 8 bits, the right one maybe float32.
+
+    Parameters
+    ----------
+    types : tuple of dtype
+        Of the arrays and of the result.
+    scales : tuple of float32
+        Of the arrays and of the result; that of a float32 array is not used.
+    zeros : tuple of int
+        Zero points likewise.
+    product : bool
+        Whether values are multiplied, instead of added.
+    """
+
+    def __init__(
+        self, types: tuple[np.dtype[Any], ...], scales: tuple[Any, ...], zeros: tuple[int, ...], *, product: bool
+    ) -> None:
+        self._scales, self._zeros, self.dtype = np.array(scales, np.float32), zeros, types[2]
+        self._unsigned = sum(bit for bit, kind in zip((1, 2, 4), types, strict=True) if kind == _UINT8)
+        self._form = int(types[1] == _FLOAT32) + 2 * product
+        self._ready: dict[Any, _Ready] = {}
+
+    def __call__(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any] | None:
+        """Combine two arrays, the second one repeated as numpy has it; None where the first would have to be, or there is no library."""
+        shape, own = a.shape, b.shape
+        if own != shape:
+            own = own[next((i for i, size in enumerate(own) if size != 1), len(own)) :]
+            if not own or b.ndim > len(shape) or own != shape[-len(own) :]:
+                # What is repeated otherwise than row by row is written out.
+                try:
+                    b = np.broadcast_to(b, shape)
+                except ValueError:
+                    return None
+        key = a.size, b.size
+        ready = self._ready.get(key)
+        if ready is None:
+            ready = self._write(*key)
+            if ready is None:
+                return None
+        y = _empty(shape, self.dtype)
+        ready.run(a, y, b if b.flags.c_contiguous else b.copy())
+        return y
+
+    def _write(self, whole: int, each: int) -> _Ready | None:
+        if library.status() is not None:
+            return None
+        program = Program()
+        rows = whole // each if each else 0
+        program.combine(
+            a=LEFT, b=FIRST, y=RESULT, ld_b=0, m=rows, n=each, scales=self._scales, a_zero=self._zeros[0],
+            b_zero=self._zeros[1], y_zero=self._zeros[2], unsigned=self._unsigned, form=self._form,
+        )  # fmt: skip
+        if len(self._ready) >= MOST_PROGRAMS:
+            self._ready.clear()
+        made = self._ready[whole, each] = _ready(program, whole)
+        return made
 
 
 def quantize_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:

@@ -188,17 +188,19 @@ def choice(kernel: str | None, num_threads: int | None) -> tuple[Kernel, int]:
 
 @functools.lru_cache(maxsize=512)
 def _loose_plan(
-    kernel: Kernel, k: int, n: int, a_dtype: np.dtype[Any], b_dtype: np.dtype[Any], za: int, zb: int
-) -> NativePlan:
-    return NativePlan(kernel, Right(k, n, None, dtype=b_dtype), a_dtype, Zeros(za, zb), None, None)
+    kernel: Kernel, k: int, n: int, dtypes: tuple[np.dtype[Any], np.dtype[Any]], zeros: tuple[int, int],
+    epilogue: Epilogue | None,
+) -> NativePlan:  # fmt: skip
+    return NativePlan(kernel, Right(k, n, None, dtype=dtypes[1]), dtypes[0], Zeros(*zeros), epilogue, None)
 
 
 def loose_plan(
-    kernel: Kernel, a: Array, b: Array, count: int, a_zero: int = 0, b_zero: int = 0
-) -> Callable[[Array, Array, Int32], bool] | None:
+    kernel: Kernel, a: Array, b: Array, count: int, a_zero: int = 0, b_zero: int = 0, epilogue: Epilogue | None = None
+) -> Callable[[Array, Array, Array], bool] | None:
     """What multiplies pairs of matrices of the shapes and types of the last two dimensions of these arrays; see `NativePlan.pair`.
 
-    None where the kernel is not native, threads have something to share, or somebody counts products.
+    None where the kernel is not native, threads have something to share, or somebody counts products. Plans are kept by what they
+    depend on, of which an epilogue is the object that it is.
     """
     k, n = b.shape[-2:]
     m = a.shape[-2]
@@ -207,7 +209,8 @@ def loose_plan(
     if not kernel.native or (count > 1 and m * k * n >= LEAST_WORK) or settings.current().tally is not None:
         return None
     za, zb = a_zero - 128 * (a.dtype == UINT8), b_zero - 128 * (b.dtype == UINT8)
-    return _loose_plan(kernel, k, n, a.dtype, b.dtype, za, zb).pair
+    # A protocol does not say that its objects have a hash, which is their identity.
+    return _loose_plan(kernel, k, n, (a.dtype, b.dtype), (za, zb), epilogue).pair  # type: ignore[arg-type]
 
 
 def multiply_new(kernel: Kernel, a: Array, b: Array, count: int) -> Int32 | None:

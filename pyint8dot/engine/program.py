@@ -245,6 +245,13 @@ class Program:
         """Bytes to what a table of 256 has for them."""
         self._add("lookup", x, y, n, table)
 
+    def combine(
+        self, *, a: Argument, b: Argument, y: Argument, ld_b: Argument, m: Argument, n: Argument, scales: Argument,
+        a_zero: Argument, b_zero: Argument, y_zero: Argument, unsigned: Argument, form: Argument,
+    ) -> None:  # fmt: skip
+        """Sums or products of what int8 or uint8 codes stand for, or of that and float32 values, to codes again."""
+        self._add("combine", a, b, y, ld_b, m, n, scales, a_zero, b_zero, y_zero, unsigned, form)
+
     # Windows, and neighbouring channels.
 
     def max_pool(
@@ -340,7 +347,7 @@ class Program:
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "depthwise", "depthwise_sdot", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
-    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "lrn", "q_scale", "keep_above", "attention",
+    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "combine", "lrn", "q_scale", "keep_above", "attention",
     "exp2_terms", "layer_norm",
 )  # fmt: skip
 #: Maxima of windows, by type.

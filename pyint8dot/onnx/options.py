@@ -12,8 +12,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from pyint8dot.engine import threads
+from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
+
 # The provider that every session runs on, by the name under which clients ask for it.
 PROVIDER = "CPUExecutionProvider"
+#: The key of the entry that says where a model that is given as bytes finds its external data.
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class GraphOptimizationLevel(enum.IntEnum):
@@ -314,3 +319,33 @@ def normalized_providers(
         pairs = [(name, one) for (name, _), one in zip(pairs, options, strict=True)]
     found = {str(key): str(value) for name, one in pairs if name == PROVIDER for key, value in one.items()}
     return [name for name, _ in pairs if name != PROVIDER], {PROVIDER: found}
+
+
+def entry(options: SessionOptions, key: str) -> str | None:
+    """Return an entry of the options, None where there is none."""
+    try:
+        return options.get_session_config_entry(key)
+    except RuntimeError:
+        return None
+
+
+def settings_of(
+    options: SessionOptions, kernel: str | None, num_threads: int | None, max_bytes: int | None
+) -> tuple[str | None, int | None, int]:
+    """Return kernel, threads and bound: as given, or else as the options have them."""
+    if kernel is None:
+        kernel = entry(options, "pyint8dot.kernel")
+    if num_threads is None:
+        text = entry(options, "pyint8dot.num_threads")
+        num_threads = _number("pyint8dot.num_threads", text) if text else options.intra_op_num_threads
+        num_threads = None if num_threads <= 0 else min(num_threads, threads.MOST)
+    if max_bytes is None:
+        text = entry(options, "pyint8dot.max_bytes")
+        max_bytes = _number("pyint8dot.max_bytes", text) if text else DEFAULT_MAX_BYTES
+    return kernel, num_threads, max_bytes
+
+
+def _number(key: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"the entry {key!r} must be a number, got {text!r}")
+    return int(text)

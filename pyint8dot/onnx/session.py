@@ -13,14 +13,22 @@ import numpy as np
 
 from pyint8dot.engine import dispatch, threads
 from pyint8dot.errors import Int8DotError
-from pyint8dot.onnx.bounds import DEFAULT_MAX_BYTES
 from pyint8dot.onnx.compile import compile_graph
 from pyint8dot.onnx.errors import InputError, ModelError
 from pyint8dot.onnx.executor import Executor, Road
 from pyint8dot.onnx.feed import checked, listing
 from pyint8dot.onnx.graph import Graph, TensorInfo, tensor_info
 from pyint8dot.onnx.load import Overrides, Source, overridable, read_model
-from pyint8dot.onnx.options import PROVIDER, RunOptions, SessionOptions, get_available_providers, normalized_providers
+from pyint8dot.onnx.options import (
+    EXTERNAL_FOLDER,
+    PROVIDER,
+    RunOptions,
+    SessionOptions,
+    entry,
+    get_available_providers,
+    normalized_providers,
+    settings_of,
+)
 from pyint8dot.onnx.program import Program, Room, Step, Take, copied, taking
 from pyint8dot.onnx.report import Report
 from pyint8dot.onnx.rewrite.patterns import fuse
@@ -93,13 +101,16 @@ class InferenceSession:
         self._options = SessionOptions() if sess_options is None else sess_options
         self._provider_options: dict[str, dict[str, str]] = {}
         self.set_providers(providers, provider_options)
-        kernel, count, self._max_bytes = _settings(self._options, kernel, num_threads, max_bytes)
+        kernel, count, self._max_bytes = settings_of(self._options, kernel, num_threads, max_bytes)
         self._room = Room(self._max_bytes)
         self.kernel = dispatch.select(kernel).name
         self._count = None if count is None else threads.checked(count)
         self._start = time.time_ns()
         overrides = Overrides(
-            self._options.symbols, self._options.denotations, self._options.initializers, _entry(self._options, _FOLDER)
+            self._options.symbols,
+            self._options.denotations,
+            self._options.initializers,
+            entry(self._options, EXTERNAL_FOLDER),
         )
         model = read_model(path_or_bytes, self._max_bytes, overrides)
         self._metadata = ModelMetadata(model)
@@ -375,39 +386,6 @@ class InferenceSession:
             (slot, info.name, info.dtype, shape)
             for slot, info, shape in zip(self._program.inputs, self._inputs, shapes, strict=True)
         ]
-
-
-# Where a model that is given as bytes finds its external data.
-_FOLDER = "session.model_external_initializers_file_folder_path"
-
-
-def _entry(options: SessionOptions, key: str) -> str | None:
-    try:
-        return options.get_session_config_entry(key)
-    except RuntimeError:
-        return None
-
-
-def _settings(
-    options: SessionOptions, kernel: str | None, num_threads: int | None, max_bytes: int | None
-) -> tuple[str | None, int | None, int]:
-    """Return kernel, threads and bound: as given, or else as the options have them."""
-    if kernel is None:
-        kernel = _entry(options, "pyint8dot.kernel")
-    if num_threads is None:
-        text = _entry(options, "pyint8dot.num_threads")
-        num_threads = _number("pyint8dot.num_threads", text) if text else options.intra_op_num_threads
-        num_threads = None if num_threads <= 0 else min(num_threads, threads.MOST)
-    if max_bytes is None:
-        text = _entry(options, "pyint8dot.max_bytes")
-        max_bytes = _number("pyint8dot.max_bytes", text) if text else DEFAULT_MAX_BYTES
-    return kernel, num_threads, max_bytes
-
-
-def _number(key: str, text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError(f"the entry {key!r} must be a number, got {text!r}")
-    return int(text)
 
 
 def _checked_options(options: RunOptions) -> RunOptions:

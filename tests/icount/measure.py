@@ -21,6 +21,7 @@ from pathlib import Path
 
 from emulation import layout
 from icount import calls, tables
+from models import whole
 
 from pyint8dot.engine import kernels as engine
 
@@ -118,11 +119,22 @@ def measure(kernels: list[str] = KERNELS, largest: int = calls.EVERYTHING) -> di
         There is no emulator, or no compiler for its plugin, on this machine.
     """
     library = plugin()
+    if largest == calls.EVERYTHING:
+        make_models()
     counts: dict[str, int] = {}
     for cpu in (model.cpu for model in layout.MODELS):
         if fitting := [kernel for kernel in kernels if cpu_for(kernel) == cpu]:
             counts |= measure_on(cpu, library, fitting, largest)
     return {name: counts[name] for name in calls.keys(kernels, largest)}
+
+
+def make_models() -> None:
+    """Make the models that are quantised by onnxruntime here, where that runs."""
+    try:
+        for name in whole.MODELS:
+            whole.make(name)
+    except ImportError as error:
+        raise CannotCountError(f"the quantised models are made by onnxruntime: {error}") from None
 
 
 def measure_on(cpu: str, library: Path, kernels: list[str], largest: int) -> dict[str, int]:

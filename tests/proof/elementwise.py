@@ -264,6 +264,41 @@ def lookup(call: Call, shape: Shape) -> None:
     check_bytes(y, [table[each] for each in x], shape)
 
 
+def combine(call: Call, shape: Shape) -> None:
+    """``clip(rint((p + q) / scale) + zero_point)`` or the same of ``p * q``; q codes or floats, its rows apart or one for all."""
+    m, n = shape.m, shape.n
+    unsigned, rest = shape.form % 8, shape.form // 8
+    floats_, product, repeated = rest & 1, rest >> 1 & 1, rest >> 2
+    kinds = [unsigned & 1, unsigned >> 1 & 1, unsigned >> 2]
+    zeros = [ZERO_POINTS[kind][(3 * n + m + i) % 5] for i, kind in enumerate(kinds)]
+    scales = values("scale", 3)
+
+    def meaning(moved: Any, which: int) -> Any:
+        return mul(from_int(terms.total(4, ((1, moved),), const=128 * kinds[which] - zeros[which])), scales[which])
+
+    a = [[terms.signed_input("a", 1, i, j) for j in range(n)] for i in range(m)]
+    wide = 1 if repeated else m
+    size = 4 if floats_ else 1
+    b = [[terms.signed_input("b", size, i, j) for j in range(n)] for i in range(wide)]
+    left, right = call.region("a"), call.region("b")
+    y = call.region("y").takes(m * n)
+    ld = 0 if repeated else size * n + 8
+    for i, line in enumerate(a):
+        left.holds([slot for x in line for slot in terms.moved(x, 128 * kinds[0]).bytes], i * n)
+    for i, line in enumerate(b):
+        slots = [x if floats_ else terms.moved(x, 128 * kinds[1]) for x in line]
+        right.holds([slot for x in slots for slot in x.bytes], i * ld)
+    fields = [left.address, right.address, y.address, ld, m, n, call.lanes("scale", scales), *zeros]
+    call.run([*fields, unsigned, floats_ + 2 * product])
+    for i in range(m):
+        want = []
+        for j in range(n):
+            q = b[0 if repeated else i][j]
+            t = (mul if product else add)(meaning(a[i][j], 0), q if floats_ else meaning(q, 1))
+            want.append(code(rounded(div(t, scales[2])), zeros[2], kinds[2]))
+        check_bytes_of(call, y, i * n, want, i, size=1)
+
+
 def copy_planes(call: Call, shape: Shape) -> None:
     """``x[p][i][step * j]``, the top bit turned over where that is asked for."""
     planes, flipped, step = 2 if shape.m else 0, shape.form & 1, shape.form >> 1
@@ -305,6 +340,7 @@ DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
     "quantize_linear": (quantize_linear, 16, False, 10),
     "dequantize_linear": (dequantize_linear, 16, False, 10),
     "lookup": (lookup, 32, False, 256),
+    "combine": (combine, 16, True, 64),
     "copy_planes": (copy_planes, 32, True, 8),
 }
 

@@ -140,6 +140,41 @@ def lookup(x: Array, table: Array, *, place: str = "end") -> Flat:
     return Flat("lookup", x, table[x], [table], place)
 
 
+def combined(a: Array, b: Array, scales: Array, zeros: tuple[np.generic, ...], *, product: bool) -> Array:
+    """What `Combine` has to give, in numpy: one operator after the other."""
+    with np.errstate(all="ignore"):
+        p = quantize.dequantize_linear(a, scales[0], zeros[0], native=False)
+        q = b if b.dtype == np.float32 else quantize.dequantize_linear(b, scales[1], zeros[1], native=False)
+        t = p * q if product else p + q
+    return np.asarray(quantize.quantize_by(t, scales[2], zeros[2], native=False))
+
+
+class Combine:
+    """One call of combine on codes ``a``, shape (m, n), and ``b`` of the same shape or of one row for all."""
+
+    def __init__(
+        self, a: Array, b: Array, scales: Array, zeros: tuple[np.generic, ...], *, product: bool, place: str = "end"
+    ) -> None:
+        m, n = a.shape
+        self.want = combined(a, b, scales, zeros, product=product).reshape(1, m * n)
+        self.y = Rectangle(1, m * n, place=place, dtype=self.want.dtype)
+        self._kept = [guarded_input(np.ascontiguousarray(each).reshape(-1), place) for each in (a, b, scales)]
+        left, right, factors = (each.address for each in self._kept)
+        types = a.dtype, b.dtype, self.want.dtype
+        unsigned = sum(bit for bit, kind in zip((1, 2, 4), types, strict=True) if kind == np.uint8)
+        form = int(b.dtype == np.float32) + 2 * product
+        step = b.itemsize * n if b.ndim == 2 else 0
+        fields = [left, right, self.y.address, step, m, n, factors, *map(int, zeros), unsigned, form]
+        self._kept.append(guarded_input(np.array(fields, np.int64), place))
+        self.argument = self._kept[-1].address
+
+    def check(self, checker: Checker) -> None:
+        """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
+        problems = Entry("combine").call(checker, self.argument) + self.y.damage()
+        problems += same_bits(self.y.values, self.want)
+        assert not problems, "\n".join(["combine", *problems])
+
+
 class Lrn:
     """One call of lrn on ``x``, shape (channels, pixels)."""
 

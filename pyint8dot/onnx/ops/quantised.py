@@ -22,7 +22,9 @@ COMPUTED = (
     "InstanceNormalization", "GroupNormalization", "BatchNormalization", "LRN", "LpNormalization", "PRelu", "ConvTranspose",
     "CumSum", "Einsum", "Pad", "Erf", "Tanh", "Sigmoid", "HardSwish",
 )  # fmt: skip
-_ONE_BY_ONE = {"Add", "Sub", "Mul", "Div"}
+_ONE_BY_ONE = {"Add", "Sub", "Mul", "Div", "Sum"}
+# Those of them that have native code.
+_COMBINED = _ONE_BY_ONE - {"Div"}
 # The sum of as many codes of 8 bits, less their zero point, fits int32.
 _LONGEST = 1 << 22
 # Elements of a piece whose floats stay in a second-level cache.
@@ -49,7 +51,7 @@ def computed(site: Site) -> Function | None:
 
     if (axes := _averaged(site, inner)) is not None and 0 in scales:
         return _average(site, axes, bool(inner.attrs.get("keepdims", 1)), run)
-    if inner.op not in _ONE_BY_ONE or len(back) < 2:
+    if inner.op not in _ONE_BY_ONE or len(inner.inputs) != 2:
         return run
 
     def in_pieces(a: np.ndarray, b: np.ndarray) -> Any:
@@ -62,7 +64,48 @@ def computed(site: Site) -> Function | None:
             y[piece] = run(left[piece], right[piece])
         return y.reshape(a.shape)
 
-    return in_pieces
+    combined = _combined(site, inner)
+    if combined is None:
+        return in_pieces
+    site.native()
+
+    def together(a: np.ndarray, b: np.ndarray) -> Any:
+        y = combined(a, b)
+        return in_pieces(a, b) if y is None else y
+
+    return together
+
+
+def _combined(site: Site, inner: Node) -> Function | None:
+    """Return the native function of a sum, difference or product of two tensors, which is None where they do not fit each other."""
+    (y_scale, y_zero), scales = site.attr("result"), site.attr("scales")
+    if inner.op not in _COMBINED or len(inner.inputs) != 2:
+        return None
+    known: list[tuple[Any, Any, int]] = []
+    for index, sign in enumerate((1, -1 if inner.op == "Sub" else 1)):
+        if index in scales:
+            scale, zero = scales[index]
+            known.append((zero.dtype, sign * scale, int(zero)))
+        elif site.dtype(index) == np.float32 and sign > 0:
+            known.append((np.dtype(np.float32), 1, 0))
+        else:
+            return None
+
+    def made(left: int) -> elementwise.Combined | None:
+        if left not in scales:
+            return None
+        types, factors, zeros = zip(known[left], known[1 - left], (y_zero.dtype, y_scale, int(y_zero)), strict=True)
+        return elementwise.Combined(types, factors, zeros, product=inner.op == "Mul")
+
+    first, second = made(0), made(1)
+
+    def run(a: np.ndarray, b: np.ndarray) -> Any:
+        # The one that is repeated comes second, and so does one that is no codes.
+        if first is not None and (a.size >= b.size or second is None):
+            return first(a, b)
+        return None if second is None else second(b, a)
+
+    return run
 
 
 def _averaged(site: Site, inner: Node) -> int | None:

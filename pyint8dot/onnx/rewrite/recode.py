@@ -63,7 +63,7 @@ class _Chain:
         return self._values[name]
 
     def _find(self, name: str) -> np.ndarray | None:
-        constant = self.graph.constants.get(name)
+        constant = self._constant(name)
         if constant is not None:
             # More dimensions than the codes have would be dimensions of the result.
             rank = self.graph.rank(self.root) if self.root else None
@@ -82,7 +82,7 @@ class _Chain:
             return None
         self._seen += 1
         # What is computed first says how many dimensions there are.
-        names = sorted((n for n in node.inputs if n), key=lambda n: n in self.graph.constants)
+        names = sorted((n for n in node.inputs if n), key=lambda n: _is_constant(self.match, n))
         if any(self.values(n) is None for n in names):
             return None
         self.nodes[id(node)] = node
@@ -90,6 +90,15 @@ class _Chain:
         given = [self._values[n] if n else None for n in node.inputs]
         result = evaluate(self.graph, node, given)  # type: ignore[arg-type]
         return result if result.shape == (256,) and result.dtype == np.float32 else None
+
+    def _constant(self, name: str) -> np.ndarray | None:
+        """Return a constant, be it a single number that is still to be dequantised."""
+        found = one_scale(self.match, name)
+        value = None if found is None else self.graph.constants.get(found.name)
+        if found is None or value is None or value.size != 1:
+            return self.graph.constants.get(name)
+        self.covers.append("DequantizeLinear")
+        return dequantise(self.graph, value, found)
 
     def _through_tables(self, name: str) -> tuple[str, np.ndarray]:
         """Follow look-ups back to where the codes come from, with what has become of each code."""
