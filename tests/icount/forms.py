@@ -317,6 +317,20 @@ def whole_model(name: str) -> Make:
     return make
 
 
+def quantised_model(name: str) -> Make:
+    """Return what makes one run of a model of `models.whole`, whose file is there."""
+
+    def make(*_shape: int) -> Callable[[], object]:
+        from models import whole
+
+        from pyint8dot.onnx import InferenceSession
+
+        session, feed = InferenceSession(whole.make(name)), whole.feed(name)
+        return lambda: session.run(None, feed)
+
+    return make
+
+
 def encode(*_shape: int) -> Callable[[], object]:
     """`MiniLM.encode` of one text of 128 tokens, from its words to a vector."""
     from pyint8dot.models import MiniLM

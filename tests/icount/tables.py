@@ -63,10 +63,11 @@ def models(goldens: Goldens) -> str:
     rows = []
     for call, row in calls.CALLS.items():
         if row.unit == "run":
-            counts = [goldens[calls.key(call, name, row.shapes[0])] for name in names]
-            base, best = (goldens[calls.key(call, name, row.shapes[0])] for name in (BASELINE, calls.BARS_ON))
+            found = {name: goldens.get(calls.key(call, name, row.shapes[0])) for name in names}
+            base, best = found.get(BASELINE), found.get(calls.BARS_ON)
             theirs = PEERS.get(call, {"onnxruntime": [""]})["onnxruntime"]
-            rows.append([call, *(f"{count / 1e6:.0f}" for count in counts), f"{base / best:.2f}", *theirs])
+            counts = ("" if count is None else f"{count / 1e6:.0f}" for count in found.values())
+            rows.append([call, *counts, f"{base / best:.2f}" if base and best else "", *theirs])
     return lines(["model", *(f"`{name}`" for name in names), "ratio", "onnxruntime"], rows)
 
 

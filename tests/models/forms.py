@@ -68,12 +68,14 @@ def _static(form: str) -> Write:
     return write
 
 
-def optimised(model: onnx.ModelProto, family: Family | None = None, size: int = 1) -> onnx.ModelProto:
+def optimised(
+    model: onnx.ModelProto, family: Family | None = None, size: int = 1, *, level: str = "ORT_ENABLE_EXTENDED"
+) -> onnx.ModelProto:
     import onnxruntime as ort
 
     def write(before: str, after: str) -> None:
         options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
         options.optimized_model_filepath = after
         options.log_severity_level = 3
         ort.InferenceSession(before, options, providers=["CPUExecutionProvider"])
