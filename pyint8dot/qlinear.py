@@ -37,7 +37,7 @@ from pyint8dot.known import Known
 from pyint8dot.matmul import product, stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyint8dot.engine.kernels import Kernel
     from pyint8dot.engine.plan import Plan
@@ -354,6 +354,31 @@ def constant_plan(
     scale, _ = _one_way(found.factor, 1, b.shape[1])
     made, _ = _plan(kernel, both, found.za, found.zb, found.bias, Requantization(scale, found.zy, found.dtype))
     return made
+
+
+def constant_pairs(
+    kernel: Kernel, dtypes: tuple[np.dtype[Any], np.dtype[Any]], parameters: Sequence[Any]
+) -> Callable[[Quantized, Quantized, int], Quantized | None] | None:
+    """What a QLinearMatMul of two arrays calls whose parameters never change, on some number of threads.
+
+    `parameters` are those of `constant_plan`. None where one of them has several values; the function returns None for arrays that
+    want another way.
+    """
+    if any(np.size(parameter) != 1 for parameter in parameters if parameter is not None):
+        return None
+    a_type, b_type = dtypes
+    found = _checked(shapes.operands(np.empty((1, 1), a_type), np.empty((1, 1), b_type)), *parameters, bias=None)
+    za, zb, scale = int(found.za.reshape(())), int(found.zb.reshape(())), float(found.factor.reshape(()))
+    epilogue = _epilogue(scale, found.zy, found.dtype)
+
+    def run(a: Quantized, b: Quantized, count: int) -> Quantized | None:
+        both = shapes.operands(a, b)
+        if a.dtype != a_type or b.dtype != b_type or not (both.batch or both.a.ndim == 2):
+            return None
+        y = np.empty(both.full, epilogue.dtype)
+        return y.reshape(both.shape) if stacks(kernel, both, y, count, za, zb, epilogue) else None
+
+    return run
 
 
 def _one_way(factor: Values, m: int, n: int) -> tuple[Values | None, Values | None]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.onnx_graphs import data, model, node, reference
 
+from pyint8dot import qlinear_matmul
 from pyint8dot.onnx import InferenceSession
 
 F32 = np.float32
@@ -224,3 +225,22 @@ def test_conversions_are_counted(rng):
     nodes = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "f"), node("Hardmax", "f", "y")]
     session = InferenceSession(data(model(nodes, {"x": (F32, [3, 4])}, {"y": F32}, SCALES)))
     assert session.report().conversions() == {"QuantizeLinear": 1, "DequantizeLinear": 1}
+
+
+PAIRS = [
+    ((5, 7), (7, 3)),
+    ((2, 3, 5, 7), (2, 3, 7, 4)),
+    ((2, 1, 5, 7), (3, 7, 4)),
+    ((2, 5, 7), (7, 4)),
+    ((7,), (2, 7, 3)),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS, ids=str)
+def test_product_of_two_tensors_is_that_of_the_function(rng, left, right):
+    """By one program for all pairs where that serves, by the function itself elsewhere."""
+    feed = {"x": codes(rng, *left), "x2": codes(rng, *right)}
+    made = model([node("QLinearMatMul", "x s z x2 s2 z2 sy zy", "y")], feed, {"y": np.int8}, SCALES)
+    s, z, s2, z2, sy, zy = SCALES.values()
+    wanted = qlinear_matmul(feed["x"], s, z, feed["x2"], s2, z2, sy, zy, kernel="portable")
+    np.testing.assert_array_equal(InferenceSession(data(made)).run(None, feed)[0], wanted)

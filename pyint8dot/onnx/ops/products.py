@@ -187,6 +187,12 @@ def _qlinear_matmul(site: Site) -> Function | None:
     kernel, count, limit, what = site.kernel, site.num_threads, site.max_bytes, site.what
     packed = _packed(site, 3)
     if packed is None or not site.all_constant(1, 2, 4, 5, 6, 7, 8):
+        pairs, b_type = None, site.dtype(3)
+        if b_type is not None and site.all_constant(1, 2, 4, 5, 6, 7) and not site.has(8):
+            # Here too parameters that do not fit are an error of the run.
+            with contextlib.suppress(TypeError, ValueError):
+                parameters = [_constant(site, index) for index in (1, 2, 4, 5, 6, 7)]
+                pairs = qlinear.constant_pairs(dispatch.select(kernel), (kind, b_type), parameters)
 
         def general(
             a: np.ndarray, sa: np.ndarray, za: np.ndarray, b: Any, sb: np.ndarray, zb: np.ndarray,
@@ -194,6 +200,10 @@ def _qlinear_matmul(site: Site) -> Function | None:
         ) -> Any:  # fmt: skip
             right = packed if packed is not None else b
             check_matmul(a, right, 4, limit, what)
+            if pairs is not None and packed is None:
+                y = pairs(a, b, threads.get_num_threads() if count is None else count)
+                if y is not None:
+                    return y
             return np.asarray(
                 qlinear.qlinear_matmul(a, sa, za, right, sb, zb, sy, zy, bias=bias, kernel=kernel, num_threads=count)
             )
