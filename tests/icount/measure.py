@@ -21,7 +21,6 @@ from pathlib import Path
 
 from emulation import layout
 from icount import calls, tables
-from models import whole
 
 from pyint8dot.engine import kernels as engine
 
@@ -131,6 +130,9 @@ def measure(kernels: list[str] = KERNELS, largest: int = calls.EVERYTHING) -> di
 def make_models() -> None:
     """Make the models that are quantised by onnxruntime here, where that runs."""
     try:
+        # Needs the extra `onnx`, which nothing else here does.
+        from models import whole
+
         for name in whole.MODELS:
             whole.make(name)
     except ImportError as error:
