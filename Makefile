@@ -30,7 +30,7 @@ fuzz: setup           ## run N mutated ONNX models (100000), and keep those that
 	@cd tests && PYTHONPATH="$(CURDIR)" "$(HOST)" -m fuzz $(or $(N),100000)
 
 prove: setup build   ## prove every entry from its bytes for all values of operands, and that the prover refuses mutants
-	@cd tests && "$(HOST)" -m proof
+	@cd tests && PYTHONPATH="$(CURDIR)" "$(HOST)" -m proof $(if $(UPDATE),--update)
 
 demo: setup build models  ## embed real sentences with an int8 MiniLM, and compare the kernels on whole models
 	@$(CPU) "$(ARM64)" -m pyint8dot demo

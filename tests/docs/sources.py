@@ -19,7 +19,7 @@ from pyint8dot.engine.layouts import Layout, RowMajor
 
 ASM = layout.CHECKOUT / "asm"
 #: The pages beside the README, in the order of the menu.
-PAGES = ("cpus", "slower", "exact", "models", "onnx", "search", "settings", "counts", "changes")
+PAGES = ("cpus", "slower", "exact", "proof", "models", "onnx", "search", "settings", "counts", "changes")
 #: The public modules, and what the menu calls them.
 MODULES = {
     "pyint8dot": "Products, convolutions, quantising",
