@@ -30,7 +30,7 @@ fuzz: setup           ## run N mutated ONNX models (100000), and keep those that
 	@cd tests && PYTHONPATH="$(CURDIR)" "$(HOST)" -m fuzz $(or $(N),100000)
 
 prove: setup build   ## prove every entry from its bytes for all values of operands, and that the prover refuses mutants
-	@cd tests && "$(HOST)" -m proof
+	@cd tests && PYTHONPATH="$(CURDIR)" "$(HOST)" -m proof $(if $(UPDATE),--update)
 
 lab: setup build     ## try a kernel that has no row yet, or has one: KERNEL=path/to/name.S; QUICK=1 proves fewer shapes
 	@PYTHONPATH=tests "$(HOST)" -m lab $(if $(QUICK),--quick) "$(KERNEL)"

@@ -67,7 +67,7 @@
         fdiv    s20, s20, count
 .endm
 
-/* The row and its sums from the start. */
+/* The row and its sums from the start; the flags say lower where it has no turn of 16. */
 .macro begin_sums row
         mov     x_ptr, \row
         movi    v20.4s, #0
@@ -108,8 +108,7 @@ function layer_norm
 L(next_row):
         begin_sums x
         cbnz    residual, L(with_residual)
-        cmp     left, #0
-        b.lt    L(sum_end)
+        b.lo    L(sum_end)
 L(sum_sixteen):
         ldp     q0, q1, [x_ptr], #32
         ldp     q2, q3, [x_ptr], #32
@@ -133,8 +132,7 @@ L(sum_one):
 L(with_residual):
         mov     residual_ptr, residual
         mov     y_ptr, y
-        cmp     left, #0
-        b.lt    L(add_end)
+        b.lo    L(add_end)
 L(add_sixteen):
         ldp     q0, q1, [x_ptr], #32
         ldp     q2, q3, [x_ptr], #32

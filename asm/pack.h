@@ -219,9 +219,9 @@ L(words_end_\n):
         b.lo    L(rows_end_\n)
         sub     left, left, #GROUP
         neg     drop, left, lsl #3
+        // `left` stays below 0, so that no byte is left.
         copy_ends \n
         mov     stride_k, #1
-        mov     left, #0
 L(rows_end_\n):
     .endif
         mov     width, #\n

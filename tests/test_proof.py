@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import pytest
 from emulation import layout
-from proof import cosimulation, elementwise, model, mutants, products, prover, terms
+from proof import cosimulation, elementwise, keeping, model, mutants, numbers, products, programs, prover, report, terms
+from proof.claim import Call
 from proof.claims import CLAIMS, UNPROVEN, UNTAKEN
 from proof.evaluate import Values
-from proof.image import decode, entries
+from proof.image import Entry, decode, entries
 from proof.terms import ProofError
 from support.fused import rounded
 
@@ -55,6 +57,31 @@ def test_mutants_are_refused(name):
     assert len(refused) >= SOME - 2
 
 
+@pytest.mark.parametrize("name", [*CLAIMS, *UNPROVEN])
+def test_status_is_known_without_proving(name):
+    status = report.status(name)
+    assert bool(status.unproven) == (name in UNPROVEN)
+    assert status.unproven or status.shapes >= sum(status.beyond.values()) + 12
+    assert (status.unproven or f"{status.shapes:,} shapes") in status.words
+
+
+def test_kinds_of_arguments_are_looked_at():
+    """A kind that is not taken off is looked at for ever."""
+    shape = programs.Shape((programs.one_kind(1, 4),))
+    programs.prove(entries()["run"], shape)
+    wrong = changed("run", "bic", 0, mutants.NOP)
+    with pytest.raises(ProofError):
+        programs.prove(wrong, shape)
+
+
+def test_a_score_that_is_kept_elsewhere_is_refused():
+    """Each score where the row has kept none yet: right for the first one, and for none if any may have been kept."""
+    entry = entries()["keep_above"]
+    wrong = [each for each in mutants.mutants(entry) if each.was.startswith("add x15, x15, #1") and each.now == "nop"]
+    with pytest.raises(ProofError, match="what a row has kept"):
+        keeping.prove(wrong[0].entry, keeping.Shape(1, 17))
+
+
 def changed(name, mnemonic, number, word):
     """An entry whose instruction of that mnemonic and number is another one."""
     entry = entries()[name]
@@ -83,6 +110,66 @@ def test_sums_of_two_products_without_the_complement_leave_their_range():
     with pytest.raises(terms.RangeError, match=r"-32512 and 32768, beyond -32768 \.\. 32767") as refused:
         products.prove(entry._replace(code=bytes(code)), products.Shape(4, 4, 16))
     assert "it is 32768 where A[0, 0] = -128" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", products.KERNELS)
+def test_what_goes_wrong_beyond_the_listed_depths_is_refused(name):
+    """Turns counted by some of their lowest bits: right until there are hundreds, and no less a number that no branch is decided by."""
+    entry = entries()[name]
+    wrapping = [mutant for mutant in mutants.mutants(entry) if mutant.was.startswith("lsr") and "ubfx" in mutant.now]
+    assert wrapping
+    shapes = list(products.shapes(name, full=False))
+    for mutant in wrapping:
+        reach = prover.kept(name, full=False).reach(mutant.at)
+        for shape in [shapes[i] for i in reach if not shapes[i].more][:5]:
+            products.prove(mutant.entry, shape)
+        beyond = next(shapes[i] for i in reach if "k" in shapes[i].more)
+        with pytest.raises(ProofError):
+            products.prove(mutant.entry, beyond)
+
+
+#: ldp x1, x2, [x0]; ldr x3, [x0, #16]; movi v0.8h, #0; then for each of x2 turns ldr d1, [x1], #8; smlal v0.8h, v1.8b, v1.8b;
+#: subs x2, x2, #1; b.ne; at last saddlp v0.4s, v0.8h; str q0, [x3]; ret.
+SUMS = (
+    0xA9400801, 0xF9400803, 0x4F008400, 0xFC408421, 0x0E218020, 0xF1000442, 0x54FFFFA1, 0x4E602800, 0x3D800060, 0xD65F03C0
+)  # fmt: skip
+
+
+def test_sums_in_16_bits_that_no_turn_empties_are_refused():
+    """With the bound that they reach after all turns, and operands that reach it."""
+    call = Call(Entry("sums", 0x1000, struct.pack("<10I", *SUMS), ()))
+    turns = 1 + numbers.parameter("n", 0, 1000)
+    x = call.plane("x", (1, 8 * turns), 1, lambda _, j: terms.signed_input("x", 1, j))
+    with pytest.raises(
+        terms.RangeError, match=r"may lie between 0 and 16400384, beyond -32768 \.\. 32767.*it is"
+    ) as refused:
+        call.run([x.address, turns, call.region("y").takes(16).address])
+    assert "saddlp" in str(refused.value)
+
+
+class TestNumbers:
+    """Sizes that are any, and what is known of them."""
+
+    @pytest.fixture(autouse=True)
+    def _forget(self):
+        numbers.forget()
+
+    def test_what_holds_for_all_is_known(self):
+        n = numbers.parameter("n", 0, 99)
+        t = numbers.parameter("t", 0, n - 1)
+        assert numbers.sign(n - t) == 1
+        assert numbers.sign(3 * t - 3 * n + 2) == -1
+        assert (8 * n + 13 >> 3, 8 * n + 13 & 7, ~(8 * n) & 7) == (n + 1, 5, 7)
+        assert numbers.most(n * 2 + t) == 99 * 2 + 98
+
+    def test_what_depends_on_them_is_said_to(self):
+        n = numbers.parameter("n", 0, 99)
+        free = numbers.parameter("distance")
+        for unknown in (n, n - 1, n - free):
+            with pytest.raises(numbers.UndecidedError):
+                numbers.sign(unknown)
+        with pytest.raises(numbers.UndecidedError):
+            n >> 1
 
 
 def test_a_read_outside_an_operand_is_refused(monkeypatch):

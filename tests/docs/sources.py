@@ -24,7 +24,7 @@ from pyint8dot.engine.layouts import Layout, RowMajor
 
 ASM = layout.CHECKOUT / "asm"
 #: The pages beside the README, in the order of the menu.
-PAGES = ("cpus", "slower", "exact", "models", "onnx", "search", "settings", "counts", "cycles", "changes")
+PAGES = ("cpus", "slower", "exact", "proof", "models", "onnx", "search", "settings", "counts", "cycles", "changes")
 #: The public modules, and what the menu calls them.
 MODULES = {
     "pyint8dot": "Products, convolutions, quantising",

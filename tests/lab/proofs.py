@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
     wrong: list[Wrong]
     #: Instructions that no shape takes, as text.
     untaken: list[str]
+    #: Why its loops are not followed through any number of turns; nothing where they are.
+    unfollowed: str = ""
 
 
 class Watch:
@@ -101,11 +103,22 @@ def entry_of(path: Path, row: Kernel) -> Entry:
     return image.entries(path)[row.name]
 
 
+class Listed:
+    """The claim about a kernel at the listed shapes alone, without those that stand for any size."""
+
+    prove = staticmethod(products.prove)
+
+    @staticmethod
+    def shapes(name: str, *, full: bool) -> Iterator[Shape]:
+        """The listed shapes."""
+        return (shape for shape in products.shapes(name, full=full) if not shape.more)
+
+
 def prove(entry: Entry, *, full: bool, most: int = 8) -> Outcome:
     """Prove a kernel shape by shape; where some are wrong go on until there are so many."""
     start = time.process_time()
     runs, wrong = [], []
-    for shape in products.shapes(entry.name, full=full):
+    for shape in Listed.shapes(entry.name, full=full):
         watch = Watch()
         try:
             call, cells = products.called(entry, shape, watch)
@@ -118,12 +131,21 @@ def prove(entry: Entry, *, full: bool, most: int = 8) -> Outcome:
             runs.append((call.state.steps, prover.spans(sorted(at - entry.address for at in call.state.seen))))
         if len(wrong) >= most:
             break
+    CLAIMS[entry.name], unfollowed = Listed, ""
+    if not wrong:
+        # A loop that the prover cannot follow through any number of turns is no fault of the kernel.
+        try:
+            for shape in (shape for shape in products.shapes(entry.name, full=full) if shape.more):
+                products.prove(entry, shape)
+        except ProofError as error:
+            unfollowed = str(error)
     proof = prover.Proof(round(time.process_time() - start, 1), runs)
     untaken = set(proof.untaken(entry)) if not wrong else set()
     return Outcome(
         proof,
         wrong,
         [f"+{i.address - entry.address:#x} {i.mnemonic} {i.text}" for i in image.decode(entry) if i.address - entry.address in untaken],
+        unfollowed,
     )  # fmt: skip
 
 

@@ -257,7 +257,9 @@ def prove(trial: Trial) -> tuple[str, list[str]]:
         )
     if outcome.untaken:
         raise FailedError(f"{len(outcome.untaken)} instructions are taken at no shape", *outcome.untaken)
-    return f"{outcome.proof.shapes} shapes, every instruction taken, {outcome.proof.instructions} in all", []
+    sizes = "these sizes only" if outcome.unfollowed else "and any size by induction"
+    said = f"{outcome.proof.shapes} shapes, {sizes}; every instruction taken, {outcome.proof.instructions} in all"
+    return said, [f"no induction: {outcome.unfollowed}"] if outcome.unfollowed else []
 
 
 def report(first: Any, wrong: list[Any]) -> list[str]:

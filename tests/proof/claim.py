@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from proof import model, terms
+from proof import induction, model, numbers, terms
+from proof.arrays import Panels, Plane
 from proof.image import Entry
-from proof.machine import State, spread, value
-from proof.memory import Memory, Region
+from proof.machine import STACK, State, spread, value
+from proof.memory import REGION, Memory, Region
 from proof.terms import ProofError
 
 
 class Call:
     """One call of an entry: its operands are put into regions, and `run` walks over it."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, stack: int = STACK) -> None:
         terms.forget()
+        numbers.forget()
         self.entry = entry
         self.memory = Memory()
         constants = self.memory.region("constants", at=0)
         for at, data in entry.constants:
             constants.holds(data, at)
-        self.state = State(self.memory)
+        self.state = State(self.memory, stack)
 
     def region(self, name: str) -> Region:
         """Memory that the entry may be told of."""
@@ -35,12 +37,41 @@ class Call:
         """The address of values of so many bytes each; a null pointer for None."""
         if lanes is None:
             return 0
+        if not isinstance(lanes, list):
+            return self.plane(name, (1, lanes.sizes[-1]), width, lambda _, j: lanes[j]).address
         return self.input(name, [slot for lane in lanes for slot in spread(lane, width)])
 
-    def run(self, fields: list[int]) -> None:
-        """Call the entry with its arguments."""
-        words = [slot for field in fields for slot in (field % 2**64).to_bytes(8, "little")]
-        model.run(self.entry, self.state, self.input("args", words))
+    def plane(self, name: str, sizes: tuple[Any, Any], size: int, element: Any = None, pitch: Any = None) -> Plane:
+        """Rows of any number and length: to be read where there is an element for every place, else to be written."""
+        found: Plane = self.memory.region(name, kind=Plane, sizes=sizes, size=size, element=element, pitch=pitch)
+        return found
+
+    def panels(self, name: str, heights: list[tuple[int, Any]], depth: Any, group: int, element: Any) -> Panels:
+        """A packed operand of any size."""
+        found: Panels = self.memory.region(
+            name, kind=Panels, heights=heights, depth=depth, group=group, element=element
+        )
+        return found
+
+    def run(self, fields: list[Any]) -> None:
+        """Call the entry with its arguments, which may depend on parameters."""
+        self.walk(self.words("args", fields))
+
+    def words(self, name: str, fields: Any) -> int:
+        """The address of words of eight bytes, which may depend on parameters."""
+        slots = [slot for field in fields for slot in (spread(field % 2**64, 8) if type(field) is int else field.bytes)]
+        return self.input(name, slots)
+
+    def walk(self, argument: int) -> None:
+        """Walk over the entry with what x0 holds."""
+        walk = induction.run if numbers.BOUNDS else model.run
+        walk(self.entry, self.state, argument)
+
+    def written(self, plane: Plane) -> Plane:
+        """What an operand of any size is after the call: all of it is written."""
+        found: Plane = self.state.memory.regions[plane.address >> REGION]
+        found.check()
+        return found
 
     def found(self, region: Region, width: int, at: int) -> Any:
         """The lane that lies in a region now, or None where nothing was written."""

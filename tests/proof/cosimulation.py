@@ -37,6 +37,7 @@ STUB = 512
 #: What cannot be run by itself, or does nothing.
 LEFT_OUT = {
     "ret": "returns; `ret` of anything but the link register is refused",
+    "blr": "calls what a claim has to say more of",
     "bti": "does nothing but to be jumped at",
     "nop": "does nothing",
     "adrp": "depends on where it lies; the disassembler has the address",

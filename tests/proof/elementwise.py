@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from proof import terms
+from proof import numbers, terms
 from proof.claim import Call, check_bytes, fail
 from proof.image import Entry
-from proof.machine import State
+from proof.machine import State, value
+from proof.numbers import Number
 
 from pyint8dot import floats
 
@@ -23,6 +24,8 @@ class Shape(NamedTuple):
     m: int
     n: int
     form: int = 0
+    #: Sizes that any number more is added to: of "n" whole turns, of "m" rows.
+    more: str = ""
 
 
 def add(x: Any, y: Any) -> Any:
@@ -84,8 +87,24 @@ def code(x: Any, zero_point: int, unsigned: int) -> Any:
     return terms.clamped(1, low, high, terms.total(8, ((1, x),), const=zero_point))
 
 
-def values(name: str, *sizes: int) -> Any:
-    """An array of values of four bytes each, as nested lists."""
+class Values:
+    """An array of values of four bytes each, as many as there may be: each is made when it is asked for."""
+
+    #: There is no end to go through.
+    __iter__ = None
+
+    def __init__(self, name: str, sizes: tuple[Any, ...], place: tuple[Any, ...] = ()) -> None:
+        self.name, self.sizes, self.place = name, sizes, place
+
+    def __getitem__(self, i: Any) -> Any:
+        place = (*self.place, i)
+        return Values(self.name, self.sizes[1:], place) if self.sizes[1:] else terms.signed_input(self.name, 4, *place)
+
+
+def values(name: str, *sizes: Any) -> Any:
+    """An array of values of four bytes each: nested lists, or what is as good where sizes are any."""
+    if any(isinstance(size, Number) for size in sizes):
+        return Values(name, sizes)
 
     def fill(left: tuple[int, ...], place: tuple[int, ...]) -> Any:
         if not left:
@@ -95,26 +114,57 @@ def values(name: str, *sizes: int) -> Any:
     return fill(sizes, ())
 
 
+class Rows:
+    """Rows of values of so many bytes, some bytes apart: to be read where it is said what they are, else to be written."""
+
+    def __init__(
+        self, call: Call, name: str, sizes: tuple[Any, Any], size: int, gap: int = 0, lanes: Any = None
+    ) -> None:
+        self.call, self.m, self.n, self.size = call, *sizes, size
+        if numbers.BOUNDS:
+            self.pitch: Any = numbers.parameter(f"ld_{name}") if gap else 0
+            element = (lambda i, j: lanes[i][j]) if lanes else None
+            self.region: Any = call.plane(name, sizes, size, element, self.pitch if gap else None)
+        else:
+            self.pitch = size * self.n + gap
+            self.region = call.region(name)
+            for i in range(self.m):
+                if lanes:
+                    self.region.holds([slot for x in lanes[i] for slot in x.bytes], i * self.pitch)
+                else:
+                    self.region.takes(size * self.n, i * self.pitch)
+        self.address = self.region.address
+
+    def check(self, want: Callable[[Any, Any], Any]) -> None:
+        """Fail where a result is another one than it should be."""
+        for i, j, found in self._found():
+            wanted = want(i, j)
+            if found is None or not terms.equal(found, wanted, self.size):
+                fail(f"{self.region.name}[{i}][{j}]", found, wanted)
+
+    def _found(self) -> Iterator[tuple[Any, Any, Any]]:
+        if not numbers.BOUNDS:
+            for i in range(self.m):
+                for j in range(self.n):
+                    yield i, j, self.call.found(self.region, self.size, i * self.pitch + self.size * j)
+            return
+        for i, j, slots in self.call.written(self.region).stores:
+            for at in range(len(slots) // self.size):
+                yield i, j + at, value(slots[self.size * at :][: self.size])
+
+
 class Block:
     """What many of them have: an int32 block of rows apart, and a result of rows apart."""
 
-    def __init__(self, call: Call, m: int, n: int, size: int) -> None:
-        self.m, self.n, self.size = m, n, size
+    def __init__(self, call: Call, m: Any, n: Any, size: int) -> None:
         self.acc = values("acc", m, n)
-        self.ld_acc, self.ld_y = 4 * n + 8, size * n + 5 * size
-        source, self.y = call.region("acc"), call.region("y")
-        for i, line in enumerate(self.acc):
-            source.holds([slot for x in line for slot in x.bytes], i * self.ld_acc)
-            self.y.takes(size * n, i * self.ld_y)
-        self.fields = [source.address, self.y.address, self.ld_acc, self.ld_y, m, n]
+        source = Rows(call, "acc", (m, n), 4, 8, self.acc)
+        self.y = Rows(call, "y", (m, n), size, 5 * size)
+        self.fields = [source.address, self.y.address, source.pitch, self.y.pitch, m, n]
 
-    def check(self, call: Call, want: Callable[[int, int], Any]) -> None:
+    def check(self, call: Call, want: Callable[[Any, Any], Any]) -> None:
         """Fail where a result is another one than it should be."""
-        for i in range(self.m):
-            for j in range(self.n):
-                found, wanted = call.found(self.y, self.size, i * self.ld_y + self.size * j), want(i, j)
-                if found is None or not terms.equal(found, wanted, self.size):
-                    fail(f"y[{i}][{j}]", found, wanted)
+        self.y.check(want)
 
 
 #: Zero points of int8 and of uint8, among them the least and the greatest.
@@ -216,20 +266,19 @@ def column_start(call: Call, shape: Shape) -> None:
     n, unsigned, based = shape.n, shape.form & 1, shape.form >> 1
     zero = terms.signed_input("z", 1)
     base, v = values("base", n) if based else None, values("v", n)
-    start = call.region("start").takes(4 * n)
+    start = Rows(call, "start", (1, n), 4)
     point = call.input("zero_point", [terms.moved(zero, 128) if unsigned else zero])
     fields = [call.lanes("base", base), n, point, 0x80 * unsigned, call.lanes("v", v)]
     call.run([start.address, *fields])
-    want = [terms.total(4, ((1, base[j]),) if base else (), ((1, zero, v[j]),)) for j in range(n)]
-    check_bytes_of(call, start, 0, want)
+    start.check(lambda _, j: terms.total(4, ((1, base[j]),) if base else (), ((1, zero, v[j]),)))
 
 
 def column_scale(call: Call, shape: Shape) -> None:
     """``x * scale``."""
     x, (scale,) = values("x", shape.n), values("scale", 1)
-    y = call.region("y").takes(4 * shape.n)
+    y = Rows(call, "y", (1, shape.n), 4)
     call.run([call.lanes("x", x), y.address, shape.n, call.lanes("scale", [scale])])
-    check_bytes_of(call, y, 0, [mul(each, scale) for each in x])
+    y.check(lambda _, j: mul(x[j], scale))
 
 
 def quantize_linear(call: Call, shape: Shape) -> None:
@@ -237,22 +286,25 @@ def quantize_linear(call: Call, shape: Shape) -> None:
     number, unsigned = divmod(shape.form, 2)
     zero_point = ZERO_POINTS[unsigned][number]
     x, (scale,) = values("x", shape.n), values("scale", 1)
-    y = call.region("y").takes(shape.n)
+    y = Rows(call, "y", (1, shape.n), 1)
     call.run([call.lanes("x", x), y.address, shape.n, call.lanes("scale", [scale]), zero_point, unsigned])
-    check_bytes(y, [code(rounded(div(each, scale)), zero_point, unsigned) for each in x], shape)
+    y.check(lambda _, j: code(rounded(div(x[j], scale)), zero_point, unsigned))
 
 
 def dequantize_linear(call: Call, shape: Shape) -> None:
     """``float32(x - zero_point) * scale``."""
     number, unsigned = divmod(shape.form, 2)
     zero_point = ZERO_POINTS[unsigned][number]
-    moved = [terms.signed_input("x", 1, j) for j in range(shape.n)]
     (scale,) = values("scale", 1)
-    x = [terms.moved(each, 128 * unsigned) for each in moved]
-    y = call.region("y").takes(4 * shape.n)
-    call.run([call.input("x", x), y.address, shape.n, call.lanes("scale", [scale]), zero_point, unsigned])
-    want = [mul(from_int(terms.total(4, ((1, each),), const=-zero_point)), scale) for each in x]
-    check_bytes_of(call, y, 0, want)
+
+    def x(_: int, j: Any) -> Any:
+        return terms.moved(terms.signed_input("x", 1, j), 128 * unsigned)
+
+    n = shape.n
+    lying = call.plane("x", (1, n), 1, x).address if numbers.BOUNDS else call.input("x", [x(0, j) for j in range(n)])
+    y = Rows(call, "y", (1, n), 4)
+    call.run([lying, y.address, n, call.lanes("scale", [scale]), zero_point, unsigned])
+    y.check(lambda _, j: mul(from_int(terms.total(4, ((1, x(0, j)),), const=-zero_point)), scale))
 
 
 def lookup(call: Call, shape: Shape) -> None:
@@ -345,6 +397,13 @@ DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
 }
 
 
+#: How many turns and rows more there may be.
+LARGEST = 1 << 27
+
+#: Those of them that are proven for any number of columns, and of rows where they have some.
+ANY = ("requantize", "dequantize", "q_scale", "column_start", "column_scale", "quantize_linear", "dequantize_linear")
+
+
 def shapes(name: str, *, full: bool) -> Iterator[Shape]:
     """The blocks that are proven: every number of columns through two turns and what may be left, each form; few rows."""
     _, turn, rows, forms = DEFINITIONS[name]
@@ -354,10 +413,20 @@ def shapes(name: str, *, full: bool) -> Iterator[Shape]:
             every = 1 if forms < 256 or n == turn + 1 else 16
             for form in range(n % every, forms, every) if full else ((5 * n + 3 * m) % forms,) if m < 3 else ():
                 yield Shape(m, n, form)
+    if name in ANY:
+        # More columns than a turn has and any number of turns, or fewer; one row and any number of rows.
+        for n in range(1 if rows else turn, 2 * turn) if full else (turn, 2 * turn - 1):
+            for form in range(forms) if full else (5 * n % forms,):
+                yield Shape(1, n, form, ("m" if rows else "") + ("n" if n >= turn else ""))
 
 
 def prove(entry: Entry, shape: Shape) -> State:
     """Prove one block and return the state that the entry left."""
     call = Call(entry)
-    DEFINITIONS[entry.name][0](call, shape)
+    definition, turn, _, _ = DEFINITIONS[entry.name]
+    if "n" in shape.more:
+        shape = shape._replace(n=shape.n + turn * numbers.parameter("n", 0, LARGEST))
+    if "m" in shape.more:
+        shape = shape._replace(m=shape.m + numbers.parameter("m", 0, LARGEST))
+    definition(call, shape)
     return call.state

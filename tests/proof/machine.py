@@ -7,10 +7,12 @@ a polynomial of one byte, or a pair of a wider polynomial and which of its bytes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from proof import terms
 from proof.memory import Memory
+from proof.numbers import Number, UndecidedError, within
 from proof.operands import SP, ZERO, V, X
 from proof.terms import Poly, ProofError
 
@@ -45,6 +47,34 @@ def spread(lane: Any, width: int) -> list[Any]:
     return list(lane.to_bytes(width, "little")) if type(lane) is int else lane.bytes
 
 
+def narrowed(number: Number, width: int) -> Number:
+    """A number that a register of so many bytes holds."""
+    if width == 4 and not within(number, 0, 0xFFFFFFFF):
+        raise UndecidedError(f"{number} may not fit 32 bits")
+    return number
+
+
+def whole(slots: Any) -> Number:
+    """The number whose bytes they are."""
+    number: Number = slots[0][0]
+    if list(slots) != number.bytes:
+        raise ProofError(f"part of the number {number} is read")
+    return number
+
+
+def _shifted_number(held: Number, register: X) -> Any:
+    return held << register.by if register.shift == "lsl" else held >> register.by
+
+
+class Measured(NamedTuple):
+    """Two numbers that were compared, one of which depends on the shape: what a condition says of all shapes."""
+
+    a: Any
+    b: Any
+    #: They were added, b turned over: there is no carry to speak of.
+    added: bool = False
+
+
 class Compared(NamedTuple):
     """Two floats that were compared: flags that depend on data."""
 
@@ -55,24 +85,31 @@ class Compared(NamedTuple):
 class State:
     """Registers, flags and memory, before and while an entry runs."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, stack: int = STACK) -> None:
         self.memory = memory
         self.x: list[Any] = [terms.signed_input("x", 8, i).bytes for i in range(31)]
         self.v: list[tuple[int, list[Any]]] = [
             (8, [terms.signed_input("v", 8, i, half) for half in range(2)]) for i in range(32)
         ]
-        stack = memory.region("sp").takes(STACK, -STACK)
-        self.sp = stack.address
+        self.sp = memory.region("sp").takes(stack, -stack).address
         self.x[30] = RETURN
-        self.flags: tuple[bool, bool, bool, bool] | Compared | None = None
+        self.flags: tuple[bool, bool, bool, bool] | Compared | Measured | None = None
         #: What conditions on data are taken to say, one after the other, and those that were asked for: only where a claim says so.
         self.choices: list[bool] = []
         self.decided: list[tuple[str, Any, Any]] = []
+        #: What is done where an entry calls what an address in a register says: only where a claim says so.
+        self.called: Callable[[State, Any], None] | None = None
         self.pc = 0
         self.steps = 0
         #: The addresses of the instructions that were taken.
         self.seen: set[int] = set()
         self._kept = [(f"x{i}", self.x[i]) for i in range(19, 30)], [(f"d{i}", self.v[i][1][0]) for i in range(8, 16)]
+
+    def copy(self) -> State:
+        """A copy that goes its own way; what was taken is noted in both."""
+        new = State.__new__(State)
+        new.__dict__.update(self.__dict__, x=list(self.x), v=list(self.v), memory=self.memory.copy())
+        return new
 
     # General registers.
 
@@ -87,23 +124,34 @@ class State:
             if register.shift:
                 held = _shifted(held, register)
             return held
+        if type(held) is Number:
+            held = narrowed(held, register.width)
+            return _shifted_number(held, register) if register.shift else held
         if register.shift:
             raise ProofError(f"x{register.number}, which depends on data, is shifted")
         return held[: register.width] if register.width == 4 else held
 
-    def number(self, register: X | int) -> int:
+    def number(self, register: X | int) -> Any:
         """The same where only a number will do."""
         if type(register) is int:
             return register
         held = self.get(register)
-        if type(held) is not int:
+        if type(held) is not int and type(held) is not Number:
             raise ProofError(f"a number is asked of x{register.number}, which depends on data")
         return held
+
+    def number_of(self, number: int) -> Any:
+        """What a general register holds, which is no data."""
+        return self.number(X(number, 8))
 
     def set(self, register: X, held: Any) -> None:
         """Write a general register; the upper half of a narrow one is cleared."""
         if type(held) is int:
             held &= MASK if register.width == 8 else 0xFFFFFFFF
+        elif type(held) is Number:
+            held = narrowed(held, register.width)
+        elif type(held[0]) is tuple and type(held[0][0]) is Number:
+            held = whole(held)
         else:
             held = [*held, *[0] * (8 - len(held))]
             if all(type(slot) is int for slot in held):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from proof.numbers import Number
 from proof.terms import ProofError
 
 #: Each region has the addresses that begin with its number: no pointer reaches one from another by mistake.
@@ -32,10 +33,44 @@ class Region:
         self.writable.update(range(start, start + count))
         return self
 
+    def copy(self) -> Region:
+        """A copy, which may be written without the original's changing."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__, data=dict(self.data))
+        return new
+
     def find(self, count: int, at: int = 0) -> list[Any]:
         """What so many bytes hold now, None where nothing was written."""
         start = self.address + at
         return [self.data.get(address) for address in range(start, start + count)]
+
+    def load(self, address: Any, count: int) -> list[Any]:
+        """Bytes at an address; an error where one may not be read."""
+        data = self.data
+        try:
+            return [data[at] for at in range(number_of(address), address + count)]
+        except KeyError as error:
+            raise ProofError(
+                f"a read of {count} bytes at {self.name} + {address - self.address}, where byte "
+                f"{error.args[0] - self.address} is outside what may be read"
+            ) from None
+
+    def store(self, address: Any, slots: Any) -> None:
+        """Write bytes; an error where one may not be written."""
+        for at, slot in zip(range(number_of(address), address + len(slots)), slots, strict=True):
+            if at not in self.writable:
+                raise ProofError(
+                    f"a write of {len(slots)} bytes at {self.name} + {address - self.address}, where byte "
+                    f"{at - self.address} is outside what may be written"
+                )
+            self.data[at] = slot
+
+
+def number_of(address: Any) -> int:
+    """An address that has to be one number."""
+    if type(address) is Number:
+        raise ProofError(f"an address depends on more than the operand's sizes: {address}")
+    return address
 
 
 class Memory:
@@ -44,40 +79,31 @@ class Memory:
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
 
-    def region(self, name: str, at: int | None = None) -> Region:
+    def region(self, name: str, at: int | None = None, kind: Any = Region, **about: Any) -> Any:
         """A new region; `at` is its address where it is not for the memory to choose."""
         number = len(self.regions) + 1 if at is None else at >> REGION
-        new = Region(number, name)
+        new = kind(number, name, **about)
         if at is not None:
             new.address = at
         self.regions[number] = new
         return new
 
-    def load(self, address: int, count: int) -> list[Any]:
+    def load(self, address: Any, count: int) -> list[Any]:
         """Bytes at an address; an error where one may not be read."""
-        region = self._at(address)
-        data = region.data
-        try:
-            return [data[at] for at in range(address, address + count)]
-        except KeyError as error:
-            raise ProofError(
-                f"a read of {count} bytes at {region.name} + {address - region.address}, where byte "
-                f"{error.args[0] - region.address} is outside what may be read"
-            ) from None
+        return self._at(address).load(address, count)
 
-    def store(self, address: int, slots: Any) -> None:
+    def store(self, address: Any, slots: Any) -> None:
         """Write bytes; an error where one may not be written."""
-        region = self._at(address)
-        for at, slot in zip(range(address, address + len(slots)), slots, strict=True):
-            if at not in region.writable:
-                raise ProofError(
-                    f"a write of {len(slots)} bytes at {region.name} + {address - region.address}, where byte "
-                    f"{at - region.address} is outside what may be written"
-                )
-            region.data[at] = slot
+        self._at(address).store(address, slots)
 
-    def _at(self, address: int) -> Region:
-        region = self.regions.get(address >> REGION)
+    def copy(self) -> Memory:
+        """A copy, which may be written without the original's changing."""
+        new = Memory()
+        new.regions = {number: region.copy() for number, region in self.regions.items()}
+        return new
+
+    def _at(self, address: Any) -> Region:
+        region = self.regions.get((address.const if type(address) is Number else address) >> REGION)
         if region is None:
             raise ProofError(f"address {address:#x} lies in no operand")
         return region

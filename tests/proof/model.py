@@ -42,6 +42,15 @@ def compiled(entry: Entry):
     }
 
 
+def placed(error: ProofError, entry: Entry, instruction) -> ProofError:
+    """An error that says at which instruction it came up."""
+    if not getattr(error, "placed", False):
+        error.placed = True
+        at = instruction.address - entry.address
+        error.args = (f"{entry.name} + {at:#x}, {instruction.mnemonic} {instruction.text}: {error}",)
+    return error
+
+
 def run(entry: Entry, state: State, argument: int) -> None:
     """Walk over an entry from its first instruction to its return; ProofError says where it does what it must not."""
     code = compiled(entry)
@@ -60,12 +69,7 @@ def run(entry: Entry, state: State, argument: int) -> None:
         try:
             execute(state, *operands)
         except ProofError as error:
-            if not getattr(error, "placed", False):
-                error.placed = True
-                error.args = (
-                    f"{entry.name} + {pc - entry.address:#x}, {instruction.mnemonic} {instruction.text}: {error}",
-                )
-            raise
+            raise placed(error, entry, instruction) from None
         pc = state.pc
         steps += 1
         if steps > MOST_STEPS:

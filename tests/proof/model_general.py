@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
-from proof.machine import MASK, RETURN, Compared, value
+from proof import terms
+from proof.machine import MASK, RETURN, Compared, Measured, value
+from proof.numbers import Number, UndecidedError, is_zero, least
+from proof.numbers import sign as sign_of
 from proof.operands import ZERO, X
 from proof.terms import ProofError
 
 
 def sign(number, width):
     """A number of so many bytes as a signed one."""
+    if type(number) is Number:
+        return number
     return number - (1 << 8 * width) if number >> (8 * width - 1) else number
 
 
@@ -23,6 +29,8 @@ def holds(s, condition):
             raise ProofError("a condition depends on data")
         s.decided.append((condition, *s.flags))
         return s.choices.pop(0)
+    if isinstance(s.flags, Measured):
+        return measured(s.flags, condition)
     n, z, c, v = s.flags
     return {
         "eq": z, "ne": not z, "hs": c, "lo": not c, "mi": n, "pl": not n, "vs": v, "vc": not v,
@@ -30,8 +38,42 @@ def holds(s, condition):
     }[condition]  # fmt: skip
 
 
+def measured(flags, condition):
+    """Whether a condition holds of numbers that depend on the shape."""
+    a, b, added = flags
+    difference = a - b
+    if added and condition not in ("eq", "ne", "mi", "pl"):
+        raise ProofError("the carry of a sum of sizes is asked for")
+    if condition in ("hs", "lo", "hi", "ls") and (least(a) is None or least(a) < 0 or least(b) is None or least(b) < 0):
+        raise UndecidedError(f"{a} or {b}, which are compared, may be below zero")
+    if condition in ("eq", "ne"):
+        return is_zero(difference) == (condition == "eq")
+    if condition in ("vs", "vc"):
+        raise ProofError("an overflow of sizes is asked for")
+    which = {
+        "hs": ">=",
+        "ge": ">=",
+        "pl": ">=",
+        "hi": ">",
+        "gt": ">",
+        "lo": "<",
+        "lt": "<",
+        "mi": "<",
+        "ls": "<=",
+        "le": "<=",
+    }[condition]
+    # Of integers, so that one end of each is enough to know.
+    moved = difference if which in (">=", "<") else difference - 1
+    return (sign_of(2 * moved + 1) > 0) == (which in (">=", ">"))
+
+
 def sum_of(s, width, a, b, carry=0):
     """The sum of two numbers, which sets the flags."""
+    if type(a) is Number or type(b) is Number:
+        # A difference comes as a number, the inverse of the other one, and one.
+        a, b = sign(a, width), sign(b, width)
+        s.flags = Measured(a, ~b) if carry else Measured(a, -b, added=True)
+        return a + b + carry
     bits = 8 * width
     whole = (1 << bits) - 1
     result = (a + b + carry) & whole
@@ -46,6 +88,8 @@ def sum_of(s, width, a, b, carry=0):
 
 def inverse(number, width):
     """All bits turned over."""
+    if type(number) is Number:
+        return ~number
     return ~number & ((1 << 8 * width) - 1)
 
 
@@ -72,12 +116,12 @@ def b_if(condition):
 
 
 def cbz(s, x, target):
-    if s.number(x) == 0:
+    if is_zero(s.number(x)):
         s.pc = target
 
 
 def cbnz(s, x, target):
-    if s.number(x) != 0:
+    if not is_zero(s.number(x)):
         s.pc = target
 
 
@@ -95,6 +139,29 @@ def ret(s):
     if s.x[30] != RETURN:
         raise ProofError("the entry returns to somewhere else")
     s.pc = RETURN
+
+
+#: Each call leaves other values than the last.
+_CALLS = itertools.count()
+
+
+def blr(s, x):
+    """A call: what it may change is anything but what the calling convention keeps; the rest is for the claim to say."""
+    if s.called is None:
+        raise ProofError("something is called")
+    if s.sp % 16:
+        raise ProofError("the stack pointer is not a multiple of 16 where something is called")
+    target, back = s.get(x), s.pc
+    kept = [s.slots(number)[:8] for number in range(8, 16)]
+    s.called(s, target)
+    call = next(_CALLS)
+    for number in (*range(1, 18), 30):
+        s.x[number] = terms.signed_input("left by a call", 8, call, number).bytes
+    for number in range(32):
+        half = [terms.signed_input("left by a call", 8, call, number, part).bytes for part in range(2)]
+        s.put_slots(number, [*(kept[number - 8] if 8 <= number < 16 else half[0]), *half[1]])
+    s.flags = None
+    s.pc = back
 
 
 def add(s, d, n, m):
@@ -138,6 +205,10 @@ def and_(s, d, n, m):
 
 def ands(s, d, n, m):
     result = s.number(n) & s.number(m)
+    if type(result) is Number:
+        s.flags = Measured(result, 0, added=True)
+        s.set(d, result)
+        return
     s.flags = bool(result >> (8 * d.width - 1)), result == 0, False, False
     s.set(d, result)
 
@@ -177,7 +248,7 @@ def shift_left(s, d, n, m):
 def shift_right(s, d, n, m):
     """Of data too, by whole bytes."""
     held, by = s.get(n), s.number(m) % (8 * d.width)
-    if type(held) is int:
+    if type(held) is int or type(held) is Number:
         s.set(d, held >> by)
     elif by % 8:
         raise ProofError(f"data is shifted by {by} bits")
@@ -224,8 +295,6 @@ def sxtb(s, d, n):
     if type(held) is int:
         s.set(d, sign(held & 255, 1))
     else:
-        from proof import terms
-
         s.set(d, terms.resized(terms.signed(value(held[:1]), 1), d.width).bytes)
 
 
@@ -254,7 +323,7 @@ def cset(s, d, condition):
 
 
 GENERAL = {
-    "bti": bti, "nop": nop, "b": b, "cbz": cbz, "cbnz": cbnz, "tbz": tbz, "tbnz": tbnz, "ret": ret, "add": add, "adds": adds, "sub": sub,
+    "bti": bti, "blr": blr, "nop": nop, "b": b, "cbz": cbz, "cbnz": cbnz, "tbz": tbz, "tbnz": tbnz, "ret": ret, "add": add, "adds": adds, "sub": sub,
     "subs": subs, "cmp": cmp, "cmn": cmn, "ccmp": ccmp, "neg": neg, "and": and_, "ands": ands, "tst": tst, "bic": bic, "orr": orr,
     "eor": eor, "lsl": shift_left, "lsr": shift_right, "asr": asr, "ubfx": ubfx, "bfi": bfi, "rbit": rbit, "clz": clz, "madd": madd,
     "msub": msub, "mul": mul, "sxtb": sxtb, "adrp": adr, "adr": adr, "mov": mov, "movz": mov, "csel": csel, "csinc": csinc,

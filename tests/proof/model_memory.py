@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from proof.machine import spread
+from proof.numbers import Number
 from proof.operands import V, X
 
 
@@ -36,7 +37,7 @@ def bytes_of(s, register):
     if type(register) is V:
         return s.slots(register.number)[: register.size]
     held = s.get(register)
-    return spread(held, 8)[: register.width] if type(held) is int else held
+    return spread(held, 8)[: register.width] if type(held) in (int, Number) else held
 
 
 def width(register):

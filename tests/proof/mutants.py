@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from proof import model, prover
+from proof.alike import ALIKE
 from proof.claims import CLAIMS
 from proof.image import Entry, Instruction, decode, decoder
 from proof.operands import Memory, V, X, operands
@@ -47,6 +48,9 @@ def fields(instruction: Instruction) -> Iterator[tuple[str, int]]:
         yield "counter", 1 << 10
     if mnemonic in ("lsr", "lsl", "asr", "ubfx") and isinstance(found[-1], int):
         yield "counter", 1 << 16
+    if mnemonic == "lsr" and isinstance(found[-1], int):
+        # Nine bits or more of a count of turns: right where turns are few.
+        yield "counter", 0b110000 << 10
     if mnemonic in ("movi", "mov") and isinstance(found[-1], int):
         yield "start value", 1 << 5
     if mnemonic == "ext":
@@ -109,6 +113,23 @@ def _refusal(mutant: Mutant, shape: Any) -> str:
     except ProofError as error:
         return str(error)
     return ""
+
+
+def reason(mutant: Mutant) -> str:
+    """Why a mutant does what the entry does, or nothing where nobody has said so."""
+    return ALIKE.get(f"{mutant.entry.name} {called(mutant)}", "")
+
+
+def called(mutant: Mutant) -> str:
+    """A mutant in words that do not depend on what lies before its entry."""
+    return f"+{mutant.at:#x} {_placeless(mutant.was)} -> {_placeless(mutant.now)}"
+
+
+def _placeless(text: str) -> str:
+    """An instruction without the address that it branches to, which depends on what lies before the entry."""
+    mnemonic, _, rest = text.partition(" ")
+    branches = mnemonic in ("b", "cbz", "cbnz", "tbz", "tbnz") or mnemonic.startswith("b.")
+    return f"{mnemonic} {rest.rpartition('#')[0].rstrip(', ')}".rstrip() if branches else text
 
 
 def sample(entry: Entry, count: int, seed: int) -> list[Mutant]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from proof import terms
+from proof import beyond, terms
 from proof.claim import Call, fail
 from proof.image import Entry
 from proof.machine import State
@@ -33,10 +33,12 @@ class Shape(NamedTuple):
     upward: bool = False
     #: The operand that is complemented, for a kernel that wants one to be; or A is uint8, for one that reads it as it lies.
     other: bool = False
+    #: Sizes that any number of turns more is added to, of "mnk".
+    more: str = ""
 
 
-#: K groups of a tile of so many rows that two passes of its longest loop take, and all that a pass may leave.
-DEPTHS = {1: 96, 2: 48, 4: 48, 8: 24}
+#: K groups of a tile of so many rows that a pass of its longest loop takes, which is two turns, and all that a pass may leave.
+DEPTHS = {1: 64, 2: 32, 4: 32, 8: 16}
 
 
 def shapes(name: str, *, full: bool) -> Iterator[Shape]:
@@ -56,11 +58,12 @@ def shapes(name: str, *, full: bool) -> Iterator[Shape]:
                     start = (m + 2 * n) % 4
                     yield Shape(m, n, group * (n % 2), bool(start & 1), bool(start & 2), start == 1, other)
         for height in sorted({*(1 << bit for bit in range(row.mr.bit_length())), row.mr}):
-            most = DEPTHS.get(height, DEPTHS[8]) if row.packs_left else 192
+            most = DEPTHS.get(height, DEPTHS[8]) if row.packs_left else 128
             # At 3 only columns have start values, at 1 both, at the others rows or neither.
-            some = {0, 1, 3, most // 3, most // 2 + 1, most - 1}
+            some = {0, 1, 3, most // 2, most // 2 + 3, most - 1}
             for groups in range(most) if full else sorted(some):
                 yield Shape(height, row.nr + groups % 2, group * groups, groups % 3 > 0, groups % 2 > 0, other=other)
+        yield from beyond.shapes(row, other=other, full=full)
 
 
 class Cell(NamedTuple):
@@ -81,6 +84,8 @@ class Cell(NamedTuple):
 
 def prove(entry: Entry, shape: Shape) -> State:
     """Prove one product and return the state it left; ProofError says what is not as the contract has it."""
+    if shape.more:
+        return beyond.prove(entry, shape)
     call, cells = called(entry, shape)
     for cell in cells:
         if not cell.right:
