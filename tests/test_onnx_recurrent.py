@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.onnx_graphs import data, model, node
 
-from pyint8dot.onnx import InferenceSession
+from pyint8dot.onnx import InferenceSession, ModelError, NodeError
 
 F32, HIDDEN, INPUTS = np.float32, 5, 6
 
@@ -72,6 +72,14 @@ def test_no_steps_leave_the_states(rng):
     assert y.shape == (0, 2, 2, HIDDEN)
     np.testing.assert_array_equal(h, operands["h0"])
     np.testing.assert_array_equal(c, operands["c0"])
+
+
+@pytest.mark.parametrize("fed", [{"x"}, {"x", "w", "r"}])
+def test_weights_of_another_shape_are_refused(rng, fed):
+    operands = lstm(rng, "bidirectional", batch=2)
+    for name, value in {"w": operands["w"][:1], "r": operands["r"][:, :1], "b": operands["b"][:, :3]}.items():
+        with pytest.raises((ModelError, NodeError)):
+            run({**operands, name: value}, "bidirectional", fed)
 
 
 @pytest.mark.static

@@ -205,6 +205,9 @@ def _recurrent(site: Site) -> Function | None:
         return None
 
     def turned(matrices: np.ndarray) -> np.ndarray:
+        wanted = (cell.count, cell.gates * cell.hidden)
+        if matrices.shape[:2] != wanted:
+            raise ValueError(f"W and R must have {wanted} rows by direction, got shape {matrices.shape}")
         return np.ascontiguousarray(matrices.swapaxes(1, 2) * cell.gate_factors(matrices.dtype))
 
     def by(matrix: np.ndarray) -> Product:
