@@ -277,6 +277,16 @@ ABSURD = {
 }
 
 
+def test_skips_longer_than_any_row_are_refused():
+    attributes = {
+        "mode": "TF", "min_gram_length": 2, "max_gram_length": 2, "max_skip_count": 1 << 62, "ngram_counts": [0, 0],
+        "ngram_indexes": [0], "pool_int64s": [2, 3],
+    }  # fmt: skip
+    made = model([node("TfIdfVectorizer", "x", "y", **attributes)], {"x": (np.int64, [2, 6])}, {"y": F32})
+    with pytest.raises(ModelError, match=r"max_skip_count is 4611686018427387904, with rows of 6"):
+        InferenceSession(data(made)).run(None, {"x": np.ones((2, 6), np.int64)})
+
+
 @pytest.fixture
 def little_memory():
     """A bound on the address space: what gets past the checks ends in MemoryError, and the test fails."""
