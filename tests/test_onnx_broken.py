@@ -271,6 +271,10 @@ ABSURD = {
         {"x": np.ones((1, 1, 2, 2), F32), "i": np.zeros((1, 1, 2, 2), np.int64)},
         {"kernel_shape": [1 << 20] * 2},
     ),
+    "QuantizeLinear": (
+        {"x": np.ones((3, 4), F32), "s": np.ones((3, 2), F32)},
+        {"axis": 1, "block_size": 2147483647, "output_dtype": TensorProto.INT16},
+    ),
     "HannWindow": ({"n": np.asarray(1 << 40)}, {}),
     "BlackmanWindow": ({"n": np.asarray(1 << 40)}, {}),
     "DFT": ({"x": np.ones((1, 8, 1), F32), "n": np.asarray(1 << 40), "axis": np.asarray(1)}, {}),

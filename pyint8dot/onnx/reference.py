@@ -154,6 +154,9 @@ def _check_inside(node: Node, feed: dict[str, Any], limit: int) -> None:
         spatial = [(d - 1) * s + k for d, s, k in zip(x.shape[2:], strides, kernel, strict=False)]
         check_shape([*x.shape[:2], *map(abs, spatial)], 8, limit, what)
 
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        # It repeats every scale to the length of its block before it looks at x.
+        check_shape([*feed[node.inputs[1]].shape, max(int(node.attrs.get("block_size", 0)), 1)], 8, limit, what)
     if node.op == "TfIdfVectorizer":
         # It tries every skip up to the largest, even those that no row is long enough for.
         length = feed[node.inputs[0]].shape[-1] if feed[node.inputs[0]].ndim else 1
