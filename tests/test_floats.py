@@ -55,6 +55,18 @@ def test_erf_is_odd_and_keeps_nan():
     assert np.isnan(y[8])
 
 
+@pytest.mark.parametrize("size", [0, 3, 2048, 16384, 16385, 40000])
+def test_relu_is_the_larger_of_x_and_zero(rng: np.random.Generator, size: int):
+    x = rng.standard_normal((size, 2)).astype(np.float32)
+    x[: min(size, 4), 0] = [np.nan, np.inf, -np.inf, -0.0][: min(size, 4)]
+    for case in (x, x[:, 0], x[::-1, 1], x.T, x.astype(np.float64)):
+        wanted = np.where(case < 0, 0, case)
+        np.testing.assert_array_equal(floats.relu(case), wanted)
+        over = case.copy(order="K")
+        assert floats.relu(over, out=over) is over
+        np.testing.assert_array_equal(over, wanted)
+
+
 def test_exp2_terms_is_within_its_bound():
     y = -np.geomspace(1e-7, 125.9, 30001).astype(np.float32)
     terms, sums = floats.exp2_terms(np.concatenate([np.float32([0]), y])[None])

@@ -271,10 +271,24 @@ ABSURD = {
         {"x": np.ones((1, 1, 2, 2), F32), "i": np.zeros((1, 1, 2, 2), np.int64)},
         {"kernel_shape": [1 << 20] * 2},
     ),
+    "QuantizeLinear": (
+        {"x": np.ones((3, 4), F32), "s": np.ones((3, 2), F32)},
+        {"axis": 1, "block_size": 2147483647, "output_dtype": TensorProto.INT16},
+    ),
     "HannWindow": ({"n": np.asarray(1 << 40)}, {}),
     "BlackmanWindow": ({"n": np.asarray(1 << 40)}, {}),
     "DFT": ({"x": np.ones((1, 8, 1), F32), "n": np.asarray(1 << 40), "axis": np.asarray(1)}, {}),
 }
+
+
+def test_skips_longer_than_any_row_are_refused():
+    attributes = {
+        "mode": "TF", "min_gram_length": 2, "max_gram_length": 2, "max_skip_count": 1 << 62, "ngram_counts": [0, 0],
+        "ngram_indexes": [0], "pool_int64s": [2, 3],
+    }  # fmt: skip
+    made = model([node("TfIdfVectorizer", "x", "y", **attributes)], {"x": (np.int64, [2, 6])}, {"y": F32})
+    with pytest.raises(ModelError, match=r"max_skip_count is 4611686018427387904, with rows of 6"):
+        InferenceSession(data(made)).run(None, {"x": np.ones((2, 6), np.int64)})
 
 
 @pytest.fixture

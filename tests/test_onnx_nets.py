@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 
+import numpy as np
 import pytest
-from models import nets, table
+from icount.measure import CannotCountError
+from models import counts, nets, table
 from models.forms import FORMS
+from support.onnx_graphs import model, node
 
 pytestmark = [
     pytest.mark.static,
@@ -36,3 +39,19 @@ def test_every_form_of_a_net(family):
     if family.name in ("resnet", "mobilenet", "detector"):
         # The picture becomes codes, the result floats.
         assert found["QDQ"].conversions == found["QDQ, optimised"].conversions == 2
+
+
+def test_counted_runs(rng):
+    """An activation takes some instructions an element, and a table shows what a run takes."""
+    feed = {"x": rng.standard_normal((1000, 1000)).astype(np.float32)}
+    try:
+        counted = counts.million(
+            model([node("Relu", "x", "y")], feed, {"y": np.float32}), feed, "neoverse-n1", ("ours",)
+        )
+    except CannotCountError as error:
+        pytest.skip(str(error))
+    assert 0.5 < counted["ours"] < 4
+    result = table.Result("net", "form", 1, 0, 0, 0, 0, {"neoverse-n1": {"ours": 2.0, "onnxruntime": 4.0}})
+    title, _, row = table.table(iter([result]), ["neoverse-n1"])
+    assert title.endswith("| neoverse-n1 |")
+    assert row.endswith("| 2.0 / 4.0 = 0.50 |")

@@ -15,12 +15,12 @@ the exponent bits. erf is an odd rational function. The coefficients are minimax
 below are the largest errors found over every float32 of the stated range.
 """
 
-from pyint8dot.floats.activations import GELU_LIMIT, GELU_R, erf, gelu
+from pyint8dot.floats.activations import GELU_LIMIT, GELU_R, erf, gelu, relu
 from pyint8dot.floats.normalisation import layer_norm, layer_norm_and_scaled
 from pyint8dot.floats.powers import EXP2_E, EXP2_LOWEST, EXP2_MAGIC, LOG2_E, exp2, exp2_terms, softmax
 from pyint8dot.floats.work import BLOCK, HALF, ONE, FloatArray
 
 __all__ = [
     "BLOCK", "EXP2_E", "EXP2_LOWEST", "EXP2_MAGIC", "GELU_LIMIT", "GELU_R", "HALF", "LOG2_E", "ONE", "FloatArray", "erf", "exp2",
-    "exp2_terms", "gelu", "layer_norm", "layer_norm_and_scaled", "softmax",
+    "exp2_terms", "gelu", "layer_norm", "layer_norm_and_scaled", "relu", "softmax",
 ]  # fmt: skip

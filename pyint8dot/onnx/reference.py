@@ -31,6 +31,8 @@ PLUGGED = (
 _SHAPE_VALUES = 64
 # What one sample of a RoiAlign takes there.
 _SAMPLE = 256
+# Skips that a TfIdfVectorizer may try at least, whatever the length of its rows.
+_SKIPS = 1000
 # A plugged operator leaves sizes to its evaluator.
 _NO_LIMIT = 1 << 62
 
@@ -151,6 +153,15 @@ def _check_inside(node: Node, feed: dict[str, Any], limit: int) -> None:
         strides = node.attrs.get("strides") or [1] * len(kernel)
         spatial = [(d - 1) * s + k for d, s, k in zip(x.shape[2:], strides, kernel, strict=False)]
         check_shape([*x.shape[:2], *map(abs, spatial)], 8, limit, what)
+
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        # It repeats every scale to the length of its block before it looks at x.
+        check_shape([*feed[node.inputs[1]].shape, max(int(node.attrs.get("block_size", 0)), 1)], 8, limit, what)
+    if node.op == "TfIdfVectorizer":
+        # It tries every skip up to the largest, even those that no row is long enough for.
+        length = feed[node.inputs[0]].shape[-1] if feed[node.inputs[0]].ndim else 1
+        if int(node.attrs.get("max_skip_count", 0)) > max(length, _SKIPS):
+            raise ModelError(f"{node}: max_skip_count is {node.attrs['max_skip_count']}, with rows of {length}")
 
 
 def _short(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -112,6 +113,8 @@ class InferenceSession:
             self._options.initializers,
             entry(self._options, EXTERNAL_FOLDER),
         )
+        # Not public in onnxruntime either, but clients read it to find the model's folder.
+        self._model_path = path_or_bytes if isinstance(path_or_bytes, str | os.PathLike) else None
         model = read_model(path_or_bytes, self._max_bytes, overrides)
         self._metadata = ModelMetadata(model)
         self._overridable = [tensor_info(value) for value in overridable(model)]

@@ -57,7 +57,7 @@ def as_onnxruntime() -> Installed:
     have no argument for another runtime. Call it before they are imported: a module that has imported onnxruntime already
     keeps what it has. Called plainly it holds until the process ends; in a `with` statement until the block does, and what
     was imported in it keeps the stand-in. onnxruntime itself need not be installed; where a library's requirements name it,
-    an installer must be told to leave it out.
+    an installer must be told to leave it out. Where it is installed its tools (onnxruntime.quantization ...) can be imported too.
 
     Returns
     -------
@@ -106,8 +106,11 @@ def _modules() -> dict[str, types.ModuleType]:
         "OrtException": Int8DotError,
     }
     collection = {name: public[name] for name in ("InferenceSession", "IOBinding", "OrtValue")}
+    # Its tools, such as onnxruntime.quantization, are Python on top of what is here, and some clients import them by the way.
+    installed = importlib.machinery.PathFinder.find_spec("onnxruntime")
+    place = [] if installed is None else list(installed.submodule_search_locations or ())
     contents = {
-        "onnxruntime": {**public, "__version__": VERSION, "__author__": "pyint8dot", "__path__": []},
+        "onnxruntime": {**public, "__version__": VERSION, "__author__": "pyint8dot", "__path__": place},
         "onnxruntime.capi": {"__path__": []},
         "onnxruntime.capi.onnxruntime_pybind11_state": {**public, **errors},
         "onnxruntime.capi._pybind_state": {**public, **errors},

@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+
 FILES = {
     "python": b"#!/usr/bin/env python3\nimport os\n\n\ndef main():\n    print(os.getcwd())\n" * 4,
     "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(300),
@@ -50,7 +52,31 @@ def fastembed(folder: Path) -> tuple[list, object]:
     return [vector.tolist() for vector in found.embed(TEXTS)], found.model.model
 
 
-CLIENTS = {"magika": magika, "chromadb": chromadb, "fastembed": fastembed}
+def sentence_transformers(folder: Path) -> tuple[list, object]:
+    """Embed texts by sentence-transformers' ONNX backend, the model and its configuration lying in a folder."""
+    from sentence_transformers import SentenceTransformer
+
+    files = {"file_name": "onnx/model.onnx", "provider": "CPUExecutionProvider"}
+    found = SentenceTransformer(str(folder), backend="onnx", device="cpu", model_kwargs=files)
+    return found.encode(TEXTS, normalize_embeddings=True).tolist(), found[0].auto_model.session
+
+
+def optimum(folder: Path) -> tuple[list, object]:
+    """Run optimum's model of hidden states, and make embeddings of its mean as its users do."""
+    from optimum.onnxruntime import ORTModelForFeatureExtraction
+    from transformers import AutoTokenizer
+
+    found = ORTModelForFeatureExtraction.from_pretrained(folder, file_name="model.onnx", subfolder="onnx")
+    tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="np")
+    hidden, mask = found(**tokens).last_hidden_state, tokens["attention_mask"][..., None]
+    vectors = (hidden * mask).sum(axis=1)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).tolist(), found.session
+
+
+CLIENTS = {
+    "magika": magika, "chromadb": chromadb, "fastembed": fastembed, "sentence_transformers": sentence_transformers,
+    "optimum": optimum,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -63,7 +89,7 @@ def main() -> None:
 
             as_onnxruntime()
             # As in a new process: a module keeps the runtime it has imported.
-            for name in [name for name in sys.modules if name.partition(".")[0] == client]:
+            for name in [name for name in sys.modules if name.partition(".")[0] in (client, "optimum")]:
                 del sys.modules[name]
         results, session = CLIENTS[client](Path(folder))
         told.append([type(session).__module__, results])

@@ -181,14 +181,29 @@ def transformer(size: int, layers: int = 2) -> onnx.ModelProto:
 
 def _sound(size: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([seed, 9])
-    return {"x": np.cumsum(rng.standard_normal((1, 16, 24 * size)), axis=2).astype(F32) * F32(0.3)}
+    x = np.cumsum(rng.standard_normal((1, 16, 24 * size)), axis=2).astype(F32) * F32(0.3)
+    return {"x": x, "rate": np.array(16000 if seed % 2 else 8000)}
 
 
 def speech(size: int) -> onnx.ModelProto:
-    """Convolutions along time, an LSTM of both directions, and a classifier of each step."""
+    """Convolutions along time, an LSTM of both directions, and a classifier of each step.
+
+    As voice detectors have it, an If comes first: what was sampled at the higher rate is thinned out.
+    """
     net, h = Net(5), 16 * size
+    branches = {
+        "then_branch": helper.make_node("AveragePool", ["x"], ["thin"], "thinned", kernel_shape=[2], strides=[2]),
+        "else_branch": helper.make_node("Identity", ["x"], ["whole"], "kept"),
+    }
+    graphs = {
+        name: helper.make_graph(
+            [node], name, [], [helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)]
+        )
+        for name, node in branches.items()
+    }
+    x = net("If", net("Greater", "rate", net.constant(8000, np.int64)), **graphs)
     w = net.constant(net.rng.standard_normal((h, 16, 3)) / 7)
-    x = net("Relu", net("Conv", "x", w, net.constant(np.zeros(h)), kernel_shape=[3], pads=[1, 1], strides=[2]))
+    x = net("Relu", net("Conv", x, w, net.constant(np.zeros(h)), kernel_shape=[3], pads=[1, 1], strides=[2]))
     x = net("Transpose", x, perm=[2, 0, 1])
     w = net.constant(net.rng.standard_normal((2, 4 * h, h)) / np.sqrt(h))
     r = net.constant(net.rng.standard_normal((2, 4 * h, h)) / np.sqrt(h))
@@ -196,7 +211,7 @@ def speech(size: int) -> onnx.ModelProto:
     y, _ = net("LSTM", x, w, r, b, outputs=2, hidden_size=h, direction="bidirectional")
     y = net("Reshape", net("Transpose", y, perm=[2, 0, 1, 3]), net.ints(0, 0, 2 * h))
     y = net("Softmax", net.dense(y, 2 * h, 12), axis=-1)
-    return net.model({"x": (F32, ["batch", 16, "time"])}, [y])
+    return net.model({"x": (F32, ["batch", 16, "time"]), "rate": (np.int64, [])}, [y])
 
 
 FAMILIES = [

@@ -1,20 +1,22 @@
 """How the session does on nets of every family and form: ``cd tests && python -m models.table`` prints it as Markdown.
 
-The last column needs onnxruntime, which makes most of the forms too. Differences are relative to the largest number of a result; beside
-ours stands that of onnxruntime without its optimisations from onnxruntime with them.
+It needs onnxruntime, which makes most of the forms too. Differences are relative to the largest number of a result; beside ours stands
+that of onnxruntime without its optimisations from onnxruntime with them. With ``--counts``, the instructions of one warm run stand in two
+more columns, where this machine can count.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
+from models import counts
 from models.forms import FORMS
 from models.nets import FAMILIES, Family
 from pyint8dot.engine import settings
@@ -36,6 +38,7 @@ class Result:
     conversions: int
     difference: float
     own_difference: float
+    counts: dict[str, dict[str, float]]  # by processor and runtime, in millions
 
 
 def macs(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> int:
@@ -43,17 +46,16 @@ def macs(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> int:
 
     Depthwise convolutions are left out: they are no products, and have native code of their own.
     """
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    for value in fixed.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, feed[value.name].shape, strict=True):
-            dim.dim_value = size
-    known = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    shapes = {t.name: list(t.dims) for t in known.initializer}
-    for value in (*known.value_info, *known.input, *known.output):
-        shapes[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    every = onnx.ModelProto()
+    every.CopyFrom(model)
+    del every.graph.output[:]
+    names = [name for node in every.graph.node for name in node.output if name]
+    every.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    shapes = {t.name: list(t.dims) for t in every.graph.initializer}
+    values = {**feed, **dict(zip(names, onnxruntime(every, feed, optimised=False), strict=True))}
+    shapes |= {name: list(value.shape) for name, value in values.items()}
     total = 0
-    for node in known.node:
+    for node in every.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
             total += math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
         elif node.op_type == "Conv" and shapes[node.input[1]][1] > 1:
@@ -79,8 +81,8 @@ def onnxruntime(model: onnx.ModelProto, feed: dict[str, np.ndarray], *, optimise
     return list(session.run(None, feed))
 
 
-def measure(family: Family, form: str, model: onnx.ModelProto, size: int) -> Result:
-    """Run one form of a net both ways."""
+def measure(family: Family, form: str, model: onnx.ModelProto, size: int, processors: Sequence[str] = ()) -> Result:
+    """Run one form of a net both ways, and count that on some processors."""
     made = FORMS[form](model, family, size)
     feed = family.feed(size, 99)
     session = InferenceSession(made.SerializeToString())
@@ -99,6 +101,7 @@ def measure(family: Family, form: str, model: onnx.ModelProto, size: int) -> Res
         sum(report.conversions().values()),
         _difference(got, wanted),
         _difference(plain, wanted),
+        {name: counts.million(made, feed, name) for name in processors},
     )
 
 
@@ -106,23 +109,39 @@ def _difference(some: list[np.ndarray], others: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(some, others, strict=True))
 
 
-def results(families: list[Family], size: int) -> Iterator[Result]:
+def results(families: list[Family], size: int, processors: Sequence[str] = ()) -> Iterator[Result]:
     """Measure every form of some families."""
     for family in families:
         model = family.build(size)
         has_products = any(n.op_type == "MatMul" for n in model.graph.node)
         for form in FORMS:
             if has_products or form not in PRODUCTS_ONLY:
-                yield measure(family, form, model, size)
+                yield measure(family, form, model, size, processors)
 
 
-def table(found: Iterator[Result]) -> Iterator[str]:
+def table(found: Iterator[Result], processors: Sequence[str] = ()) -> Iterator[str]:
     """Format results as Markdown."""
-    yield "| net | form | MACs on int8 kernels | on the reference | conversions | from onnxruntime | onnxruntime from itself |"
-    yield "|---|---|---:|---:|---:|---:|---:|"
+    titles = [
+        "MACs on int8 kernels",
+        "on the reference",
+        "conversions",
+        "from onnxruntime",
+        "onnxruntime from itself",
+        *processors,
+    ]
+    yield "| net | form | " + " | ".join(titles) + " |"
+    yield "|---|---|" + "---:|" * len(titles)
     for r in found:
         shares = f"{100 * r.int8_share:.0f} % | {100 * r.reference_share:.1f} %"
-        yield f"| {r.family} | {r.form} | {shares} | {r.conversions} | {r.difference:.1g} | {r.own_difference:.1g} |"
+        counted = "".join(f" {_beside(r.counts[name])} |" for name in processors)
+        yield (
+            f"| {r.family} | {r.form} | {shares} | {r.conversions} | {r.difference:.1g} | {r.own_difference:.1g} |{counted}"
+        )
+
+
+def _beside(million: dict[str, float]) -> str:
+    ours, theirs = million["ours"], million["onnxruntime"]
+    return f"{ours:.1f} / {theirs:.1f} = {ours / theirs:.2f}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -130,11 +149,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=2, help="how much larger than in the tests the nets are")
     parser.add_argument("--small", action="store_true", help="leave MiniLM out, which takes minutes to quantise")
+    parser.add_argument("--counts", action="store_true", help="count instructions too, which takes minutes a family")
     options: Any = parser.parse_args(arguments)
     families = list(FAMILIES)
     if not options.small:
         families.append(Family("MiniLM", lambda _: minilm.float_model(), lambda _, seed: minilm.token_feed(seed)))
-    for line in table(results(families, options.size)):
+    processors = tuple(counts.CPUS) if options.counts else ()
+    for line in table(results(families, options.size, processors), processors):
         print(line, flush=True)
 
 

@@ -143,7 +143,13 @@ def _hard_sigmoid(x: np.ndarray, alpha: float, beta: float) -> np.ndarray:
     kind = x.dtype.type
     y = np.asarray(x * kind(alpha))
     y += kind(beta)
-    return np.asarray(np.minimum(np.maximum(y, kind(0)), kind(1)))
+    return np.asarray(np.clip(y, kind(0), kind(1), out=y))
+
+
+def _hard_swish(x: np.ndarray) -> np.ndarray:
+    y = _hard_sigmoid(x, 1 / 6, 0.5)
+    y *= x
+    return y
 
 
 def _elu(x: np.ndarray, alpha: float, gamma: float = 1.0, width: float = 1.0) -> np.ndarray:
@@ -167,7 +173,7 @@ def _times_sigmoid(x: np.ndarray, alpha: float) -> np.ndarray:
 _FUNCTIONS: dict[str, Callable[[Site], Callable[[np.ndarray], np.ndarray]]] = {
     "Erf": lambda _: erf,
     "HardSigmoid": lambda s: functools.partial(_hard_sigmoid, alpha=s.attr("alpha", 0.2), beta=s.attr("beta", 0.5)),
-    "HardSwish": lambda _: lambda x: x * _hard_sigmoid(x, 1 / 6, 0.5),
+    "HardSwish": lambda _: _hard_swish,
     "Elu": lambda s: functools.partial(_elu, alpha=s.attr("alpha", 1.0)),
     "Selu": lambda s: functools.partial(
         _elu, alpha=s.attr("alpha", 1.6732632423543772), gamma=s.attr("gamma", 1.0507009873554805)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot import conv
+from pyint8dot import conv, floats
 from pyint8dot.convolution.im2col import geometry
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.graph import FUSED
@@ -85,7 +85,7 @@ def _conv_float(site: Site) -> Function | None:
         y *= scale
         if bias is not None:
             y += bias
-        return np.maximum(y, np.float32(0), out=y) if relu else y
+        return floats.relu(y, out=y) if relu else y
 
     return run
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from pyint8dot import floats
 from pyint8dot.onnx.bounds import check_broadcast
 from pyint8dot.onnx.ops.activations import in_float32, wide
 from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
@@ -107,7 +108,7 @@ def _variadic(site: Site) -> Function | None:
 @operator("Relu")
 def _relu(site: Site) -> Function | None:
     def run(x: np.ndarray) -> Any:
-        return np.maximum(x, x.dtype.type(0), out=x if over else None)
+        return floats.relu(x, out=x if over else None)
 
     over = bool(site.overwrite)
     return run
@@ -116,6 +117,8 @@ def _relu(site: Site) -> Function | None:
 @operator("LeakyRelu")
 def _leaky_relu(site: Site) -> Function | None:
     alpha = site.attr("alpha", 0.01)
+    if 0 < alpha < 1:
+        return lambda x: np.maximum(x, x * x.dtype.type(alpha))
     return lambda x: np.where(x < 0, x * x.dtype.type(alpha), x)
 
 
@@ -128,6 +131,9 @@ def _clip(site: Site) -> Function | None:
         )
 
     def run(x: np.ndarray, low: np.ndarray | None = None, high: np.ndarray | None = None) -> Any:
+        # numpy's maximum of an array and a number is slower than its clip.
+        if low is not None and high is not None and low.ndim == high.ndim == 0 and low <= high:
+            return np.asarray(np.clip(x, low, high))
         # Not np.clip's own order: where the bounds cross, ONNX says that the upper one wins.
         y = x if low is None else np.maximum(x, low)
         y = y if high is None else np.minimum(y, high)

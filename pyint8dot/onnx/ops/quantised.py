@@ -13,7 +13,7 @@ from pyint8dot.engine import elementwise
 from pyint8dot.engine.packing import PackedMatrix, pack
 from pyint8dot.onnx.graph import FUSED, Node
 from pyint8dot.onnx.reference import lower_by_reference
-from pyint8dot.onnx.registry import OPERATORS, Function, Site, any_scale, operator
+from pyint8dot.onnx.registry import FRESH, OPERATORS, Function, Site, any_scale, operator
 
 # Those that quantised models have between 8-bit tensors, products apart.
 COMPUTED = (
@@ -25,6 +25,8 @@ COMPUTED = (
 _ONE_BY_ONE = {"Add", "Sub", "Mul", "Div", "Sum"}
 # Those of them that have native code.
 _COMBINED = _ONE_BY_ONE - {"Div"}
+# What quantises its result has made a new array.
+FRESH.update((FUSED, f"QLinear{name}") for name in COMPUTED)
 # The sum of as many codes of 8 bits, less their zero point, fits int32.
 _LONGEST = 1 << 22
 # Elements of a piece whose floats stay in a second-level cache.

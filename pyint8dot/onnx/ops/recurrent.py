@@ -13,7 +13,6 @@ from pyint8dot.linear import ScaledProduct
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.contrib.writer import MICROSOFT
 from pyint8dot.onnx.ops.activations import sigmoid
-from pyint8dot.onnx.ops.neural import product
 from pyint8dot.onnx.registry import INT8, Function, Site, operator
 
 # (rows, k) to (rows, n).
@@ -48,14 +47,20 @@ class _Cell:
             and not site.attr("clip")
             and not site.attr("input_forget", 0)
         )
+        # What nearly every LSTM is.
+        self.plain = kind == "LSTM" and names == _DEFAULTS[kind] * self.count and not site.has(7)
         self.outputs = len(site.node.outputs)
         self.limit, self.what = site.max_bytes, site.what
 
     def run(
         self, x: np.ndarray, products: list[tuple[Product, Product]], bias: np.ndarray | None,
         lengths: np.ndarray | None, state: np.ndarray | None, cell: np.ndarray | None = None, peep: np.ndarray | None = None,
+        of_both: np.ndarray | None = None,
     ) -> Any:  # fmt: skip
-        """Walk along x, shape (steps, batch, inputs); `products` are those with the inputs and with the state."""
+        """Walk along x, shape (steps, batch, inputs); `products` are those with the inputs and with the state.
+
+        `of_both` is what a plain LSTM's states are multiplied by, (directions, hidden, 4 * hidden), where that is an array.
+        """
         if self.layout:
             # The batch comes first.
             x = x.swapaxes(0, 1)
@@ -67,13 +72,16 @@ class _Cell:
         last_h = np.zeros((self.count, batch, hidden), x.dtype) if state is None else np.array(state)
         last_c = np.zeros((self.count, batch, hidden), x.dtype) if cell is None else np.array(cell)
         full = lengths is None or bool((lengths == steps).all())
+        if self.plain:
+            self._walk_both(x, products, bias, of_both, None if full else lengths, y, last_h, last_c)
+            products = []
         for d, (of_input, of_state) in enumerate(products):
             both = None if bias is None else np.split(bias[d], 2)
-            inputs = np.asarray(of_input(x.reshape(steps * batch, -1)))
+            inputs = np.asarray(of_input(x.reshape(steps * batch, x.shape[2])))
             if both is not None:
                 # The bias of a state that is reset afterwards stays with it.
                 inputs += both[0] if self._keeps_bias() else both[0] + both[1]
-            inputs = inputs.reshape(steps, batch, -1)
+            inputs = inputs.reshape(steps, batch, self.gates * hidden)
             backward = self.direction == "reverse" or d == 1
             h, c = last_h[d], last_c[d]
             functions = self.functions[d * self.each : (d + 1) * self.each]
@@ -95,6 +103,65 @@ class _Cell:
         results = (y, last_h, last_c)[: self.outputs]
         return results if self.outputs > 1 else y
 
+    def gate_factors(self, dtype: np.dtype[Any]) -> np.ndarray:
+        """What weights and biases are multiplied by, a number for each of their columns.
+
+        sigmoid(x) is tanh(x / 2) / 2 + 1 / 2: with three of the four gates halved beforehand, which is exact, one tanh serves them all.
+        """
+        return np.repeat(np.array([0.5, 0.5, 0.5, 1] if self.plain else [1] * self.gates, dtype), self.hidden)
+
+    def _walk_both(
+        self, x: np.ndarray, products: list[tuple[Product, Product]], bias: np.ndarray | None,
+        of_both: np.ndarray | None, lengths: np.ndarray | None, y: np.ndarray, h: np.ndarray, c: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Fill y and the last states of a plain LSTM: the steps of both directions are walked together, in few calls."""
+        steps, count, batch, n = y.shape
+        turns = [-1 if self.direction == "reverse" or d == 1 else 1 for d in range(count)]
+        # Each gate of all directions lies in one piece, in the order of the walk.
+        inputs = np.empty((steps, 4, count, batch, n), x.dtype)
+        rows = x.reshape(steps * batch, x.shape[2])
+        shift = None if bias is None else bias.reshape(count, 2, -1).sum(axis=1) * self.gate_factors(x.dtype)
+        for d, (of_input, _) in enumerate(products):
+            sums = of_input(rows)
+            if shift is not None:
+                sums += shift[d]
+            inputs[:, :, d] = sums.reshape(steps, batch, 4, n).swapaxes(1, 2)[:: turns[d]]
+        outside = None
+        if lengths is not None:
+            after = np.arange(steps)[:, None, None] >= lengths[:, None]
+            outside = np.stack([after[::turn] for turn in turns], axis=1)
+        walked = np.empty_like(y)
+        half = np.array(0.5, x.dtype)
+        of_states, gates = np.empty((count, batch, 4 * n), x.dtype), np.empty(inputs.shape[1:], x.dtype)
+        by_gates = of_states.reshape(count, batch, 4, n).transpose(2, 0, 1, 3)
+        (i, o, f, g), opened, squashed, state = gates, gates[:3], np.empty_like(c), h
+        with np.errstate(all="ignore"):
+            for t, result in enumerate(walked):
+                if of_both is not None:
+                    np.matmul(state, of_both, of_states)
+                else:
+                    for d, (_, of_state) in enumerate(products):
+                        of_states[d] = of_state(state[d])
+                np.add(by_gates, inputs[t], gates)
+                np.tanh(gates, gates)
+                np.multiply(opened, half, opened)
+                np.add(opened, half, opened)
+                before = c if outside is None else c.copy()
+                np.multiply(f, c, c)
+                np.multiply(i, g, i)
+                np.add(c, i, c)
+                np.tanh(c, squashed)
+                np.multiply(o, squashed, result)
+                if outside is None:
+                    state = result
+                else:
+                    np.copyto(c, before, where=outside[t])
+                    state = np.where(outside[t], state, result)
+                    np.copyto(result, 0, where=outside[t])
+        h[...] = state
+        for d, turn in enumerate(turns):
+            y[:, d] = walked[::turn, d]
+
     def _keeps_bias(self) -> bool:
         return self.kind == "GRU"
 
@@ -111,11 +178,8 @@ class _Cell:
         sums = inputs + of_state(h)
         i, o, f, g = (sums[:, k * n : (k + 1) * n] for k in range(4))
         if peep is None:
-            # One call for three gates that lie side by side.
-            opened = gate(sums[:, : 3 * n])
-            i, o, f = (opened[:, k * n : (k + 1) * n] for k in range(3))
-            c = f * c + i * squash(g)
-            return o * out(c), c
+            c = gate(f) * c + gate(i) * squash(g)
+            return gate(o) * out(c), c
         i, f = gate(i + peep[0] * c), gate(f + peep[2] * c)
         c = f * c + i * squash(g)
         return gate(o + peep[1] * c) * out(c), c
@@ -140,18 +204,33 @@ def _recurrent(site: Site) -> Function | None:
     if not cell.served or site.dtype(0) not in (np.float32, np.float64):
         return None
 
+    def turned(matrices: np.ndarray) -> np.ndarray:
+        wanted = (cell.count, cell.gates * cell.hidden)
+        if matrices.shape[:2] != wanted:
+            raise ValueError(f"W and R must have {wanted} rows by direction, got shape {matrices.shape}")
+        return np.ascontiguousarray(matrices.swapaxes(1, 2) * cell.gate_factors(matrices.dtype))
+
+    def by(matrix: np.ndarray) -> Product:
+        return lambda rows: np.matmul(rows, matrix)
+
+    known_w, known_r = site.const(1), site.const(2)
+    known: tuple[np.ndarray, np.ndarray] | None = None
+    if known_w is not None and known_r is not None and known_w.ndim == known_r.ndim == 3:
+        cell.hidden = cell.hidden or known_r.shape[2]
+        known = turned(known_w), turned(known_r)
+        site.absorb(1)
+        site.absorb(2)
+
     def run(
         x: np.ndarray, w: np.ndarray, r: np.ndarray, bias: np.ndarray | None = None, lengths: np.ndarray | None = None,
         state: np.ndarray | None = None, c: np.ndarray | None = None, peep: np.ndarray | None = None,
     ) -> Any:  # fmt: skip
-        cell.hidden = cell.hidden or r.shape[2]
-
-        def by(matrix: np.ndarray) -> Product:
-            turned = matrix.T
-            return lambda rows: product(rows, turned)
-
-        products = [(by(w[d]), by(r[d])) for d in range(cell.count)]
-        return cell.run(x, products, bias, lengths, state, c, peep)
+        with np.errstate(all="ignore"):  # what is too large is infinity, as in ONNX
+            if known is None:
+                cell.hidden = cell.hidden or r.shape[2]
+            of_input, of_state = (turned(w), turned(r)) if known is None else known
+            products = [(by(of_input[d]), by(of_state[d])) for d in range(cell.count)]
+            return cell.run(x, products, bias, lengths, state, c, peep, of_state)
 
     return run
 
@@ -164,12 +243,16 @@ def _dynamic_lstm(site: Site) -> Function | None:
     if not cell.served or any(c is None for side in weights for c in side):
         raise ValueError(f"{site.node}: weights that are not constant, clip and input_forget are not supported")
     site.by = site.kernel_name
-    products = [tuple(_dynamic_product(site, *(c[d] for c in side)) for side in weights) for d in range(cell.count)]  # type: ignore[index]
-    site.absorb(1)
-    site.absorb(2)
     hidden = site.const(2)
     assert hidden is not None  # noqa: S101 - seen above
     cell.hidden = hidden.shape[1]
+    factors = cell.gate_factors(np.dtype(np.float32))
+    products = [
+        tuple(_dynamic_product(site, *(c[d] for c in side), factors=factors) for side in weights)  # type: ignore[index]
+        for d in range(cell.count)
+    ]
+    site.absorb(1)
+    site.absorb(2)
 
     def run(
         x: np.ndarray, _w: None, _r: None, bias: np.ndarray | None = None, lengths: np.ndarray | None = None,
@@ -180,13 +263,15 @@ def _dynamic_lstm(site: Site) -> Function | None:
     return run
 
 
-def _dynamic_product(site: Site, w: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> Product:
-    """Return the product with weights (k, n), one scale and zero point for all or for each column."""
+def _dynamic_product(
+    site: Site, w: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, *, factors: np.ndarray
+) -> Product:
+    """Return the product with weights (k, n), one scale and zero point for all or for each column, times `factors` of the columns."""
     if w.dtype not in INT8:
         raise ValueError(f"{site.node}: weights must be int8 or uint8, got {w.dtype}")
     kernel, threads = dispatch.select(site.kernel), site.num_threads or 1
     packed = pack(np.ascontiguousarray(w), kernel=kernel.name)
-    unit = np.array(np.broadcast_to(scale.astype(np.float32).reshape(-1), w.shape[1:]))
+    unit = scale.astype(np.float32).reshape(-1) * factors
     wide = zero_point.astype(np.int32).reshape(-1)
     zero: Any = int(wide[0]) if wide.size == 1 or not wide.any() else wide
     scaled = ScaledProduct(packed.on(kernel), np.dtype(np.float32), zero, unit, None, None)

@@ -1,0 +1,94 @@
+"""LSTM as nearly every model has it, which is walked in few calls, against the step by step one and onnxruntime."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from support.onnx_graphs import data, model, node
+
+from pyint8dot.onnx import InferenceSession, ModelError, NodeError
+
+F32, HIDDEN, INPUTS = np.float32, 5, 6
+
+
+def lstm(rng, direction, *, batch, steps=7, lengths=(), states=(), dtype=F32):
+    """Return operands by name."""
+    count = 2 if direction == "bidirectional" else 1
+    return {
+        "x": rng.standard_normal((steps, batch, INPUTS)).astype(dtype),
+        "w": rng.standard_normal((count, 4 * HIDDEN, INPUTS)).astype(dtype),
+        "r": rng.standard_normal((count, 4 * HIDDEN, HIDDEN)).astype(dtype),
+        "b": rng.standard_normal((count, 8 * HIDDEN)).astype(dtype),
+        **({"n": np.array(lengths, np.int32)} if lengths else {}),
+        **{name: rng.standard_normal((count, batch, HIDDEN)).astype(dtype) for name in states},
+    }
+
+
+def run(operands, direction, fed, *, peepholes=False, by=None):
+    """Run one LSTM, some of its operands fed and the others constants of the model."""
+    names = [name if name in operands else "-" for name in ("x", "w", "r", "b", "n", "h0", "c0")]
+    if peepholes:
+        # Of no effect, but no longer the plain cell.
+        operands = {**operands, "p": np.zeros((len(operands["r"]), 3 * HIDDEN), operands["x"].dtype)}
+        names.append("p")
+    kind = operands["x"].dtype
+    feed = {name: operands[name] for name in fed}
+    constants = {name: value for name, value in operands.items() if name not in fed}
+    nodes = [node("LSTM", " ".join(names), "y h c", hidden_size=HIDDEN, direction=direction)]
+    made = model(nodes, feed, {name: (kind, [None] * d) for name, d in (("y", 4), ("h", 3), ("c", 3))}, constants)
+    session = InferenceSession(data(made)) if by is None else by(data(made), providers=["CPUExecutionProvider"])
+    return session.run(None, feed)
+
+
+CASES = [
+    ("forward", 1, (), ()),
+    ("reverse", 3, (7, 2, 5), ("h0", "c0")),
+    ("bidirectional", 1, (), ("c0",)),
+    ("bidirectional", 2, (4, 6), ("h0",)),
+    ("bidirectional", 2, (7, 7), ()),
+]
+
+
+@pytest.mark.parametrize(("direction", "batch", "lengths", "states"), CASES)
+def test_plain_lstm_is_the_one_with_peepholes_of_zero(rng, direction, batch, lengths, states):
+    for dtype in (F32, np.float64):
+        operands = lstm(rng, direction, batch=batch, lengths=lengths, states=states, dtype=dtype)
+        before = {name: value.copy() for name, value in operands.items()}
+        got = run(operands, direction, {"x", *states})
+        wanted = run(operands, direction, {"x"}, peepholes=True)
+        fed = run(operands, direction, set(operands))
+        for one, other, third in zip(got, wanted, fed, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(one, third)
+        for name, value in before.items():
+            np.testing.assert_array_equal(operands[name], value)
+
+
+def test_no_steps_leave_the_states(rng):
+    operands = lstm(rng, "bidirectional", batch=2, steps=0, states=("h0", "c0"))
+    y, h, c = run(operands, "bidirectional", {"x"})
+    assert y.shape == (0, 2, 2, HIDDEN)
+    np.testing.assert_array_equal(h, operands["h0"])
+    np.testing.assert_array_equal(c, operands["c0"])
+
+
+@pytest.mark.parametrize("fed", [{"x"}, {"x", "w", "r"}])
+def test_weights_of_another_shape_are_refused(rng, fed):
+    operands = lstm(rng, "bidirectional", batch=2)
+    for name, value in {"w": operands["w"][:1], "r": operands["r"][:, :1], "b": operands["b"][:, :3]}.items():
+        with pytest.raises((ModelError, NodeError)):
+            run({**operands, name: value}, "bidirectional", fed)
+
+
+@pytest.mark.static
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
+@pytest.mark.parametrize(("direction", "batch", "lengths", "states"), CASES)
+def test_against_onnxruntime(rng, direction, batch, lengths, states):
+    from onnxruntime import InferenceSession as Theirs
+
+    operands = lstm(rng, direction, batch=batch, lengths=lengths, states=states)
+    got, wanted = (run(operands, direction, {"x"}, by=by) for by in (None, Theirs))
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
