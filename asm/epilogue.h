@@ -1,11 +1,12 @@
 /*
  * The walk shared by the epilogues: over the rows of an int32 block, and over each row
- * eight columns at a time, then one at a time.
+ * eight columns at a time, or sixteen and then eight, then one at a time.
  *
  * `walk name, begin, eight, one` is such a walk, made of three macros of the epilogue:
  *   begin    what a row needs before its columns
  *   eight    eight int32 at [acc_ptr] to eight results at [y_ptr], both moved on
  *   one      the same for one
+ * and of a fourth, `sixteen`, where the epilogue has one.
  * It ends at the entry's label `finished`; `name` tells the labels of one walk from those of another.
  */
 #ifndef PYINT8DOT_EPILOGUE_H
@@ -29,21 +30,36 @@
         ldp     rows, columns, [args, #32]
 .endm
 
-/* All rows: `begin` at the start of each, then `eight` for whole turns of its columns and `one`
- * for each column left. */
-.macro walk name, begin, eight, one
+/* All rows: `begin` at the start of each, then `sixteen` and `eight` for whole turns of its columns and
+ * `one` for each column left. */
+.macro walk name, begin, eight, one, sixteen
         cbz     rows, L(finished_\name)
         cbz     columns, L(finished_\name)
 L(next_row_\name):
         mov     acc_ptr, acc
         mov     y_ptr, y
         \begin
+    .ifnb \sixteen
+        subs    left, columns, #16
+        b.lo    L(last_eight_\name)
+L(next_sixteen_\name):
+        \sixteen
+        subs    left, left, #16
+        b.hs    L(next_sixteen_\name)
+        // Of less than sixteen columns eight are a turn at most.
+L(last_eight_\name):
+        adds    left, left, #8
+        b.lo    L(row_end_\name)
+        \eight
+        sub     left, left, #8
+    .else
         subs    left, columns, #8
         b.lo    L(row_end_\name)
 L(next_eight_\name):
         \eight
         subs    left, left, #8
         b.hs    L(next_eight_\name)
+    .endif
 L(row_end_\name):
         adds    left, left, #8
         b.eq    L(row_done_\name)

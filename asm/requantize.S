@@ -17,8 +17,8 @@
  *             [8] per_column   1: scale holds n values, one a column; 0: one a row
  *             [9] zero_point   within the range of y
  *             [10] unsigned    1: y is uint8; 0: int8
- * Clobbers:   x1-x14, v0-v4, v6-v7, flags
- * Unused:     x15-x30, v5, v8-v31
+ * Clobbers:   x1-x14, v0-v7, v16-v21, flags
+ * Unused:     x15-x30, v8-v15, v22-v31
  * Stack:      0
  * Over-read:  none
  * Bound:      none
@@ -33,8 +33,7 @@
 #define t0              x13
 #define t1              x14
 
-#define zero_points     v7      /* less 128 for uint8 */
-#define flips           v6      /* 0x80 in every byte for uint8, else 0 */
+#define zero_points     v7
 
 /* The scale of a row, in every lane. */
 .macro begin_row
@@ -45,9 +44,8 @@
 .endm
 
 /* The conversion saturates at 32 bits, the narrowing at 16, the zero point at 16 and the last
- * narrowing at 8: a value beyond any of these limits is beyond the last one as well.  uint8 is
- * made as int8 128 below and moved up by its top bit. */
-.macro to_int8
+ * narrowing, `narrow`, at 8: a value beyond any of these limits is beyond the last one as well. */
+.macro to_codes narrow
         scvtf   v0.4s, v0.4s
         scvtf   v1.4s, v1.4s
         fmul    v0.4s, v0.4s, v2.4s
@@ -57,34 +55,78 @@
         sqxtn   v4.4h, v0.4s
         sqxtn2  v4.8h, v1.4s
         sqadd   v4.8h, v4.8h, zero_points.8h
-        sqxtn   v4.8b, v4.8h
-        eor     v4.8b, v4.8b, flips.8b
+        \narrow v4.8b, v4.8h
+.endm
+
+/* The same for sixteen by the scales in four registers.  Conversions are what a core does fewest of,
+ * so each of them has a multiplication or a narrowing of another register beside it. */
+.macro sixteen_to_codes narrow, s0, s1, s2, s3
+        ldp     q16, q17, [acc_ptr], #32
+        ldp     q18, q19, [acc_ptr], #32
+        scvtf   v16.4s, v16.4s
+        scvtf   v17.4s, v17.4s
+        fmul    v16.4s, v16.4s, v\s0\().4s
+        scvtf   v18.4s, v18.4s
+        fmul    v17.4s, v17.4s, v\s1\().4s
+        fcvtns  v16.4s, v16.4s
+        scvtf   v19.4s, v19.4s
+        fmul    v18.4s, v18.4s, v\s2\().4s
+        fcvtns  v17.4s, v17.4s
+        sqxtn   v20.4h, v16.4s
+        fmul    v19.4s, v19.4s, v\s3\().4s
+        fcvtns  v18.4s, v18.4s
+        sqxtn2  v20.8h, v17.4s
+        sqadd   v20.8h, v20.8h, zero_points.8h
+        fcvtns  v19.4s, v19.4s
+        sqxtn   v21.4h, v18.4s
+        \narrow v20.8b, v20.8h
+        sqxtn2  v21.8h, v19.4s
+        sqadd   v21.8h, v21.8h, zero_points.8h
+        \narrow\()2 v20.16b, v21.8h
+        str     q20, [y_ptr], #16
+.endm
+
+/* Sixteen results by the scale of their row. */
+.macro sixteen_of_row narrow
+        sixteen_to_codes \narrow, 2, 2, 2, 2
 .endm
 
 /* Eight results by the scales in v2 and v3. */
-.macro eight_of_row
+.macro eight_of_row narrow
         ldp     q0, q1, [acc_ptr], #32
-        to_int8
+        to_codes \narrow
         str     d4, [y_ptr], #8
 .endm
 
 /* One result by the scale in v2. */
-.macro one_of_row
+.macro one_of_row narrow
         ldr     s0, [acc_ptr], #4
-        to_int8
+        to_codes \narrow
         str     b4, [y_ptr], #1
 .endm
 
-/* Eight results, each by its column's scale. */
-.macro eight_by_column
+/* Sixteen results, each by its column's scale. */
+.macro sixteen_by_column narrow
         ldp     q2, q3, [scale_ptr], #32
-        eight_of_row
+        ldp     q5, q6, [scale_ptr], #32
+        sixteen_to_codes \narrow, 2, 3, 5, 6
+.endm
+
+/* Eight results, each by its column's scale. */
+.macro eight_by_column narrow
+        ldp     q2, q3, [scale_ptr], #32
+        eight_of_row \narrow
 .endm
 
 /* One result by its column's scale. */
-.macro one_by_column
+.macro one_by_column narrow
         ldr     s2, [scale_ptr], #4
-        one_of_row
+        one_of_row \narrow
+.endm
+
+/* The walk of results of one type, by the scales of `what`. */
+.macro walk_to name, what, narrow
+        walk    \name, begin_row, "eight_\what \narrow", "one_\what \narrow", "sixteen_\what \narrow"
 .endm
 
 function requantize
@@ -92,19 +134,19 @@ function requantize
         ldp     scale, row_step, [args, #48]
         ldp     t0, t1, [args, #64]
         dup     zero_points.8h, w14
-        // A uint8 is made as int8 and moved at the end; its zero point moves the other way here.
-        movi    flips.8b, #0
         ldr     t1, [args, #80]
-        cbz     t1, L(choose)
-        movi    flips.8b, #0x80
-        movi    v4.8h, #128
-        sub     zero_points.8h, zero_points.8h, v4.8h
 
-L(choose):
+        // One walk for each type of result and each kind of scale, so that nothing is decided within it.
+        cbnz    t1, L(unsigned)
         cbnz    t0, L(by_column)
-        walk    row, begin_row, eight_of_row, one_of_row
+        walk_to row, of_row, sqxtn
 L(by_column):
-        walk    column, begin_row, eight_by_column, one_by_column
+        walk_to column, by_column, sqxtn
+L(unsigned):
+        cbnz    t0, L(unsigned_by_column)
+        walk_to unsigned_row, of_row, sqxtun
+L(unsigned_by_column):
+        walk_to unsigned_column, by_column, sqxtun
 L(finished):
         ret
 endfunction requantize

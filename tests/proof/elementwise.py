@@ -383,7 +383,7 @@ def check_bytes_of(call: Call, region: Any, at: int, want: list[Any], what: Any 
 
 #: Each entry's definition, the columns that its turn takes, whether it has rows, and how many forms.
 DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
-    "requantize": (requantize, 8, True, 30),
+    "requantize": (requantize, 16, True, 30),
     "dequantize": (dequantize, 8, True, 12),
     "q_scale": (q_scale, 8, True, 18),
     "add_outer": (add_outer, 8, True, 2),
