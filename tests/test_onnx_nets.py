@@ -45,12 +45,13 @@ def test_counted_runs(rng):
     """An activation takes some instructions an element, and a table shows what a run takes."""
     feed = {"x": rng.standard_normal((1000, 1000)).astype(np.float32)}
     try:
-        counted = counts.million(
-            model([node("Relu", "x", "y")], feed, {"y": np.float32}), feed, "neoverse-n1", ("ours",)
-        )
+        small = {op: (model([node(op, "x", "y")], feed, {"y": np.float32}), feed) for op in ("Relu", "Abs")}
+        counted = counts.million(small, "neoverse-n1", ("ours",))
     except CannotCountError as error:
         pytest.skip(str(error))
-    assert 0.5 < counted["ours"] < 4
+    assert 0.5 < counted["Relu"]["ours"] < 4
+    assert 0.2 < counted["Abs"]["ours"] < 4
+    assert counted["Relu"] != counted["Abs"]
     result = table.Result("net", "form", 1, 0, 0, 0, 0, {"neoverse-n1": {"ours": 2.0, "onnxruntime": 4.0}})
     title, _, row = table.table(iter([result]), ["neoverse-n1"])
     assert title.endswith("| neoverse-n1 |")

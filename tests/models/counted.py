@@ -1,11 +1,13 @@
 """What the guest of `models.counts` runs: warm runs of the models of a folder between two markers, a getppid() each.
 
-``counted.py FOLDER RUNTIME``, where the runtime is ours or onnxruntime's. The first markers have nothing between. It prints a JSON
-line with the names of the models in the order of the runs.
+``counted.py FOLDER RUNTIME``, where the runtime is ours or onnxruntime's. Each model runs in a child of its own, that begins with
+everything imported and with markers that have nothing between. It prints a JSON line with the numbers of the models in the order of
+the runs.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -40,24 +42,34 @@ def onnxruntime(path: Path) -> Any:
 RUNTIMES: dict[str, Callable[[Path], Any]] = {"ours": ours, "onnxruntime": onnxruntime}
 
 
-def main(folder: Path, runtime: str) -> None:
-    """Run every model of the folder, each with the feed beside it."""
+def run(path: Path, runtime: str) -> None:
+    """Run a model with the feed beside it."""
     marker = os.getppid
     for _ in range(2 * IDLE):
         marker()
-    names = []
-    for path in sorted(folder.glob("*.onnx")):
-        session = RUNTIMES[runtime](path)
-        with np.load(path.with_suffix(".npz")) as stored:
-            feed = dict(stored)
-        for _ in range(WARM):
-            session.run(None, feed)
-        for _ in range(REPEATS):
-            marker()
-            session.run(None, feed)
-            marker()
-        names.append(path.stem)
-    print(json.dumps(names))
+    session = RUNTIMES[runtime](path)
+    with np.load(path.with_suffix(".npz")) as stored:
+        feed = dict(stored)
+    for _ in range(WARM):
+        session.run(None, feed)
+    for _ in range(REPEATS):
+        marker()
+        session.run(None, feed)
+        marker()
+
+
+def main(folder: Path, runtime: str) -> None:
+    """Run every model of the folder."""
+    importlib.import_module({"ours": "pyint8dot.onnx"}.get(runtime, runtime))
+    paths = sorted(folder.glob("*.onnx"))
+    for path in paths:
+        child = os.fork()
+        if not child:
+            run(path, runtime)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"{path.name} did not run")
+    print(json.dumps([int(path.stem) for path in paths]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class Result:
     conversions: int
     difference: float
     own_difference: float
-    counts: dict[str, dict[str, float]]  # by processor and runtime, in millions
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)  # by processor and runtime, in millions
 
 
 def macs(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> int:
@@ -81,10 +81,9 @@ def onnxruntime(model: onnx.ModelProto, feed: dict[str, np.ndarray], *, optimise
     return list(session.run(None, feed))
 
 
-def measure(family: Family, form: str, model: onnx.ModelProto, size: int, processors: Sequence[str] = ()) -> Result:
-    """Run one form of a net both ways, and count that on some processors."""
-    made = FORMS[form](model, family, size)
-    feed = family.feed(size, 99)
+def measure(family: Family, form: str, model: onnx.ModelProto, fed: counts.Fed) -> Result:
+    """Run one form of a net, whose float model is `model`, both ways."""
+    made, feed = fed
     session = InferenceSession(made.SerializeToString())
     session.run(None, feed)
     session.reset_report()
@@ -101,7 +100,6 @@ def measure(family: Family, form: str, model: onnx.ModelProto, size: int, proces
         sum(report.conversions().values()),
         _difference(got, wanted),
         _difference(plain, wanted),
-        {name: counts.million(made, feed, name) for name in processors},
     )
 
 
@@ -110,13 +108,17 @@ def _difference(some: list[np.ndarray], others: list[np.ndarray]) -> float:
 
 
 def results(families: list[Family], size: int, processors: Sequence[str] = ()) -> Iterator[Result]:
-    """Measure every form of some families."""
+    """Measure every form of some families, and count their runs on some processors."""
     for family in families:
         model = family.build(size)
         has_products = any(n.op_type == "MatMul" for n in model.graph.node)
-        for form in FORMS:
-            if has_products or form not in PRODUCTS_ONLY:
-                yield measure(family, form, model, size, processors)
+        forms = [form for form in FORMS if has_products or form not in PRODUCTS_ONLY]
+        made = {form: (FORMS[form](model, family, size), family.feed(size, 99)) for form in forms}
+        counted = {processor: counts.million(made, processor) for processor in processors}
+        for form, fed in made.items():
+            result = measure(family, form, model, fed)
+            result.counts = {processor: counted[processor][form] for processor in processors}
+            yield result
 
 
 def table(found: Iterator[Result], processors: Sequence[str] = ()) -> Iterator[str]:
