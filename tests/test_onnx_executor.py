@@ -143,6 +143,25 @@ def test_inputs_that_lie_otherwise(rng):
     assert segments(session)
 
 
+@pytest.mark.parametrize("constant", [False, True], ids=["of an input", "of a constant"])
+def test_a_piece_may_lie_elsewhere_the_next_time(rng, constant):
+    """A tensor and a piece of it go into one segment, and which piece it is depends on a value."""
+    x, y = (rng.integers(-128, 128, shape, dtype=np.int8) for shape in ((8, 16), (8, 16)))
+    constants = {"s": F32(0.1), "z": np.int8(0)}
+    nodes = [
+        node("Slice", "x start end", "piece"),
+        node("QLinearAdd", "x s z y s z s z", "sums", domain="com.microsoft"),
+        node("QLinearMul", "piece s z piece s z s z", "squares", domain="com.microsoft"),
+    ]
+    feed = {"y": y, "start": np.int64([0]), "end": np.int64([4])}
+    (constants if constant else feed)["x"] = x
+    recorded, plain = apart(model(nodes, feed, {"sums": np.int8, "squares": np.int8}, constants))
+    for at in (0, 0, 0, 2, 4, 1):
+        feed |= {"start": np.int64([at]), "end": np.int64([at + 4])}
+        same(recorded.run(None, feed), plain.run(None, feed))
+    assert segments(recorded)
+
+
 def test_values_that_cannot_be_worked_on(rng):
     session, plain = apart(dynamic(rng))
     good = {"x": rng.standard_normal((3, 24)).astype(F32)}

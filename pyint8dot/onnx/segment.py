@@ -55,6 +55,7 @@ class Segment:
         # What the records point to.
         self._keep = records, laid.constants, [call.program for each in mine for call in each.part.calls]
         self._given = [(slot, array.dtype, array.shape, array.strides) for slot, array in laid.given.items()]
+        self._tied = laid.tied
         self._asked = list(laid.asked.items())
         self._fresh = [(slot, array.shape, array.dtype) for slot, array in laid.fresh.items()]
         self._same = list(laid.same.items())
@@ -79,6 +80,9 @@ class Segment:
             if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
                 return False
             if array.strides != strides:
+                return False
+        for slot, other, distance in self._tied:
+            if library.address(values[slot]) - library.address(values[other]) != distance:
                 return False
         return not self._asked or all(question(values[slot]) == answer for (slot, question), answer in self._asked)
 
@@ -130,6 +134,10 @@ class _Layout:
                     self.given[slot] = array
             own.update(each.step.outputs)
         self._given = {slot: bounds(array) for slot, array in self.given.items()}
+        #: Slots of arrays that share memory, such as one that is a piece of the other, and how far apart they begin: which of them an
+        #: address is taken for makes no difference as long as that stays.
+        fixed = {slot: array for slot, array in enumerate(program.values) if isinstance(array, np.ndarray)}
+        self.tied = [tie for tie in _tied({**fixed, **self.given}) if self.given.keys() & tie[:2]]
         spans = [bounds(array) for each in seen for array in each.part.written]
         self._buffers = [_Buffer(*span) for span in merged(span for span in spans if self._outside(span[0]) is None)]
         self._lows = [buffer.low for buffer in self._buffers]
@@ -256,6 +264,19 @@ class _Layout:
             records[rows, 1 + field] += more[at]
             records[rows, -1] += (words[at] - at[1]) << 4 * field
         return np.concatenate([records.reshape(-1), np.zeros(1, np.int64)])
+
+
+def _tied(arrays: dict[int, np.ndarray]) -> list[tuple[int, int, int]]:
+    """Return pairs of slots whose arrays share memory, each with the one that reaches furthest before it, and their distance."""
+    spans = {slot: bounds(array) for slot, array in arrays.items()}
+    found: list[tuple[int, int, int]] = []
+    last = -1
+    for slot in sorted(spans, key=spans.__getitem__):
+        if last >= 0 and spans[slot][0] < spans[last][1]:
+            found.append((slot, last, library.address(arrays[slot]) - library.address(arrays[last])))
+        if last < 0 or spans[slot][1] > spans[last][1]:
+            last = slot
+    return found
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
