@@ -268,6 +268,29 @@ def test_what_is_not_all_native_is_not_recorded(rng):
     assert steps
 
 
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
+@pytest.mark.parametrize("shape", [(6, 8), (8,), (6, 1), ()], ids=str)
+def test_sums_and_products_of_codes(rng, op, shape):
+    """Codes with codes of every shape, those too that numpy has to repeat, in one segment or beside it."""
+    nodes = [
+        node("QuantizeLinear", "x s z", "qx"), node("DequantizeLinear", "qx s z", "dx"),
+        node("QuantizeLinear", "y t u", "qy"), node("DequantizeLinear", "qy t u", "dy"),
+        node(op, "dx dy", "sum"), node("QuantizeLinear", "sum v w", "qs"), node("DequantizeLinear", "qs v w", "r"),
+    ]  # fmt: skip
+    constants = {
+        "s": F32(0.02), "z": np.int8(3), "t": F32(0.03), "u": np.int8(-4), "v": F32(0.05), "w": np.int8(1),
+    }  # fmt: skip
+    constants = {name: np.asarray(value) for name, value in constants.items()}
+    for x, y in (((6, 8), shape), ((1, 8), (6, 1))):
+        made = model(nodes, {"x": (F32, list(x)), "y": (F32, list(y))}, {"r": F32}, constants)
+        session, plain = apart(made)
+        for _ in range(4):
+            feed = {"x": rng.standard_normal(x).astype(F32), "y": np.asarray(rng.standard_normal(y), F32)}
+            same(session.run(None, feed), plain.run(None, feed))
+        # What fits row by row is native.
+        whole = any(stage.steps == range(len(session.steps)) for stage in segments(session))
+        assert whole == (x == (6, 8) and shape in ((6, 8), (8,)))
+
 def test_the_environment_turns_it_off(rng, monkeypatch):
     monkeypatch.setenv(executor.EXECUTOR_VARIABLE, "0")
     session = InferenceSession(data(dynamic(rng)))

@@ -69,7 +69,7 @@ def computed(site: Site) -> Function | None:
     combined = _combined(site, inner)
     if combined is None:
         return in_pieces
-    site.native()
+    site.native(steady=True)
 
     def together(a: np.ndarray, b: np.ndarray) -> Any:
         y = combined(a, b)
