@@ -291,6 +291,26 @@ def test_sums_and_products_of_codes(rng, op, shape):
         whole = any(stage.steps == range(len(session.steps)) for stage in segments(session))
         assert whole == (x == (6, 8) and shape in ((6, 8), (8,)))
 
+@pytest.mark.parametrize("lead", [(), (2, 3)], ids=str)
+@pytest.mark.parametrize(("m", "n"), [(5, 7), (40, 1), (300, 1)])
+def test_products_of_two_tensors(rng, native_kernel, m, n, lead):
+    """Both operands come with each run, and the right one is packed anew whichever way it goes."""
+    k, rank = 12, len(lead)
+    nodes = [
+        node("QuantizeLinear", "x s z", "a"), node("QuantizeLinear", "y s z", "b"),
+        node("Transpose", "b", "t", perm=[*range(rank), rank + 1, rank]),
+        node("QLinearMatMul", "a s z t s z v z", "q"), node("DequantizeLinear", "q v z", "r"),
+    ]  # fmt: skip
+    constants = {"s": np.asarray(0.02, F32), "z": np.asarray(3, np.int8), "v": np.asarray(0.05, F32)}
+    made = model(nodes, {"x": (F32, [*lead, m, k]), "y": (F32, [*lead, n, k])}, {"r": F32}, constants)
+    session, plain = apart(made, kernel=native_kernel)
+    for _ in range(4):
+        feed = {name: rng.standard_normal((*lead, rows, k)).astype(F32) for name, rows in (("x", m), ("y", n))}
+        same(session.run(None, feed), plain.run(None, feed))
+    assert segments(session)
+    if (m, n) == (5, 7):
+        assert [stage.steps for stage in segments(session)] == [range(5)]
+
 def test_the_environment_turns_it_off(rng, monkeypatch):
     monkeypatch.setenv(executor.EXECUTOR_VARIABLE, "0")
     session = InferenceSession(data(dynamic(rng)))
