@@ -269,7 +269,7 @@ def test_what_is_not_all_native_is_not_recorded(rng):
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
-@pytest.mark.parametrize("shape", [(6, 8), (8,), (6, 1), ()], ids=str)
+@pytest.mark.parametrize("shape", [(6, 3, 8), (8,), (6, 1, 8), (6, 1, 1), ()], ids=str)
 def test_sums_and_products_of_codes(rng, op, shape):
     """Codes with codes of every shape, those too that numpy has to repeat, in one segment or beside it."""
     nodes = [
@@ -281,7 +281,7 @@ def test_sums_and_products_of_codes(rng, op, shape):
         "s": F32(0.02), "z": np.int8(3), "t": F32(0.03), "u": np.int8(-4), "v": F32(0.05), "w": np.int8(1),
     }  # fmt: skip
     constants = {name: np.asarray(value) for name, value in constants.items()}
-    for x, y in (((6, 8), shape), ((1, 8), (6, 1))):
+    for x, y in (((6, 3, 8), shape), ((1, 8), (6, 1))):
         made = model(nodes, {"x": (F32, list(x)), "y": (F32, list(y))}, {"r": F32}, constants)
         session, plain = apart(made)
         for _ in range(4):
@@ -289,7 +289,7 @@ def test_sums_and_products_of_codes(rng, op, shape):
             same(session.run(None, feed), plain.run(None, feed))
         # What fits row by row is native.
         whole = any(stage.steps == range(len(session.steps)) for stage in segments(session))
-        assert whole == (x == (6, 8) and shape in ((6, 8), (8,)))
+        assert whole == (len(x) == 3 and shape[-1:] == (8,))
 
 @pytest.mark.parametrize("lead", [(), (2, 3)], ids=str)
 @pytest.mark.parametrize(("m", "n"), [(5, 7), (40, 1), (300, 1)])
