@@ -291,6 +291,7 @@ def test_sums_and_products_of_codes(rng, op, shape):
         whole = any(stage.steps == range(len(session.steps)) for stage in segments(session))
         assert whole == (len(x) == 3 and shape[-1:] == (8,))
 
+
 @pytest.mark.parametrize("lead", [(), (2, 3)], ids=str)
 @pytest.mark.parametrize(("m", "n"), [(5, 7), (40, 1), (300, 1)])
 def test_products_of_two_tensors(rng, native_kernel, m, n, lead):
@@ -310,6 +311,7 @@ def test_products_of_two_tensors(rng, native_kernel, m, n, lead):
     assert segments(session)
     if (m, n) == (5, 7):
         assert [stage.steps for stage in segments(session)] == [range(5)]
+
 
 def test_the_environment_turns_it_off(rng, monkeypatch):
     monkeypatch.setenv(executor.EXECUTOR_VARIABLE, "0")

@@ -19,7 +19,7 @@ from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Combined", "dequantize", "dynamic_quantize", "forget", "lookup", "quantize", "quantize_rows"]
+__all__ = ["Combined", "dequantize", "dynamic_quantize", "exp2_terms", "forget", "lookup", "quantize", "quantize_rows"]
 
 #: Values that may be divided while the interpreter's lock is held: ten microseconds at most on the usual cores.
 HELD_VALUES = 1 << 12
@@ -122,6 +122,29 @@ def _dequantize(n: int, zero_point: int, unsigned: bool) -> _Ready | None:
     program = Program()
     program.dequantize_linear(x=LEFT, y=RESULT, n=n, scale=FIRST, zero_point=zero_point, unsigned=int(unsigned))
     return _ready(program, n)
+
+
+def exp2_terms(
+    x: NDArray[np.float32], y: NDArray[np.float32], sums: NDArray[np.float32], scale: np.float32
+) -> NDArray[np.float32] | None:
+    """Write to `y`, and `sums`, what `pyint8dot.floats.exp2_terms` defines; returns the sums. All are C-contiguous, and no row is empty."""
+    ready = _exp2_terms(sums.size, x.shape[-1], scale)
+    if ready is None:
+        return None
+    if tape.TAPES:
+        tape.touch((), (sums,))
+    ready.run(x, y, sums)
+    return sums
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _exp2_terms(m: int, n: int, scale: np.float32) -> _Ready | None:
+    if library.status() is not None:
+        return None
+    program = Program()
+    factor = np.full(1, scale, np.float32)
+    program.exp2_terms(x=LEFT, y=RESULT, ld_x=4 * n, ld_y=4 * n, m=m, n=n, scale=factor, sums=FIRST)
+    return _ready(program, m * n)
 
 
 def lookup(x: NDArray[Any], table: NDArray[Any]) -> NDArray[Any] | None:
@@ -253,5 +276,5 @@ def _quantize_rows(k: int) -> bytes | None:
 
 def forget() -> None:
     """Drop all programs, which hold a way to call native code."""
-    for programs in (_dynamic_quantize, _quantize, _dequantize, _lookup, _quantize_rows):
+    for programs in (_dynamic_quantize, _quantize, _dequantize, _exp2_terms, _lookup, _quantize_rows):
         programs.cache_clear()
