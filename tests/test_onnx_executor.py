@@ -313,6 +313,27 @@ def test_products_of_two_tensors(rng, native_kernel, m, n, lead):
         assert [stage.steps for stage in segments(session)] == [range(5)]
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_normalised_codes(rng, wide):
+    """Layer normalisation between codes is one segment, over the last axis; over two it is numpy's."""
+    nodes = [
+        node("QuantizeLinear", "x s z", "qx"), node("DequantizeLinear", "qx s z", "dx"),
+        node("LayerNormalization", "dx gain shift", "n", axis=1 if wide else 2),
+        node("QuantizeLinear", "n s z", "qn"), node("DequantizeLinear", "qn s z", "r"),
+    ]  # fmt: skip
+    own = (3, 8) if wide else (8,)
+    constants = {
+        "s": np.asarray(0.02, F32), "z": np.asarray(3, np.int8), "gain": rng.standard_normal(own).astype(F32),
+        "shift": rng.standard_normal(own).astype(F32),
+    }  # fmt: skip
+    session, plain = apart(model(nodes, {"x": (F32, [2, 3, 8])}, {"r": F32}, constants))
+    for _ in range(4):
+        feed = {"x": rng.standard_normal((2, 3, 8)).astype(F32)}
+        same(session.run(None, feed), plain.run(None, feed))
+    assert len(session.steps) == 3
+    assert [stage.steps for stage in segments(session)] == ([range(1), range(2, 3)] if wide else [range(3)])
+
+
 def test_the_environment_turns_it_off(rng, monkeypatch):
     monkeypatch.setenv(executor.EXECUTOR_VARIABLE, "0")
     session = InferenceSession(data(dynamic(rng)))
