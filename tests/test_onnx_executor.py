@@ -299,6 +299,72 @@ def test_what_is_not_all_native_is_not_recorded(rng):
     assert steps
 
 
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
+@pytest.mark.parametrize("shape", [(6, 3, 8), (8,), (6, 1, 8), (6, 1, 1), ()], ids=str)
+def test_sums_and_products_of_codes(rng, op, shape):
+    """Codes with codes of every shape, those too that numpy has to repeat, in one segment or beside it."""
+    nodes = [
+        node("QuantizeLinear", "x s z", "qx"), node("DequantizeLinear", "qx s z", "dx"),
+        node("QuantizeLinear", "y t u", "qy"), node("DequantizeLinear", "qy t u", "dy"),
+        node(op, "dx dy", "sum"), node("QuantizeLinear", "sum v w", "qs"), node("DequantizeLinear", "qs v w", "r"),
+    ]  # fmt: skip
+    constants = {
+        "s": F32(0.02), "z": np.int8(3), "t": F32(0.03), "u": np.int8(-4), "v": F32(0.05), "w": np.int8(1),
+    }  # fmt: skip
+    constants = {name: np.asarray(value) for name, value in constants.items()}
+    for x, y in (((6, 3, 8), shape), ((1, 8), (6, 1))):
+        made = model(nodes, {"x": (F32, list(x)), "y": (F32, list(y))}, {"r": F32}, constants)
+        session, plain = apart(made)
+        for _ in range(4):
+            feed = {"x": rng.standard_normal(x).astype(F32), "y": np.asarray(rng.standard_normal(y), F32)}
+            same(session.run(None, feed), plain.run(None, feed))
+        # What fits row by row is native.
+        whole = any(stage.steps == range(len(session.steps)) for stage in segments(session))
+        assert whole == (len(x) == 3 and shape[-1:] == (8,))
+
+
+@pytest.mark.parametrize("lead", [(), (2, 3)], ids=str)
+@pytest.mark.parametrize(("m", "n"), [(5, 7), (40, 1), (300, 1)])
+def test_products_of_two_tensors(rng, native_kernel, m, n, lead):
+    """Both operands come with each run, and the right one is packed anew whichever way it goes."""
+    k, rank = 12, len(lead)
+    nodes = [
+        node("QuantizeLinear", "x s z", "a"), node("QuantizeLinear", "y s z", "b"),
+        node("Transpose", "b", "t", perm=[*range(rank), rank + 1, rank]),
+        node("QLinearMatMul", "a s z t s z v z", "q"), node("DequantizeLinear", "q v z", "r"),
+    ]  # fmt: skip
+    constants = {"s": np.asarray(0.02, F32), "z": np.asarray(3, np.int8), "v": np.asarray(0.05, F32)}
+    made = model(nodes, {"x": (F32, [*lead, m, k]), "y": (F32, [*lead, n, k])}, {"r": F32}, constants)
+    session, plain = apart(made, kernel=native_kernel)
+    for _ in range(4):
+        feed = {name: rng.standard_normal((*lead, rows, k)).astype(F32) for name, rows in (("x", m), ("y", n))}
+        same(session.run(None, feed), plain.run(None, feed))
+    assert segments(session)
+    if (m, n) == (5, 7):
+        assert [stage.steps for stage in segments(session)] == [range(5)]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_normalised_codes(rng, wide):
+    """Layer normalisation between codes is one segment, over the last axis; over two it is numpy's."""
+    nodes = [
+        node("QuantizeLinear", "x s z", "qx"), node("DequantizeLinear", "qx s z", "dx"),
+        node("LayerNormalization", "dx gain shift", "n", axis=1 if wide else 2),
+        node("QuantizeLinear", "n s z", "qn"), node("DequantizeLinear", "qn s z", "r"),
+    ]  # fmt: skip
+    own = (3, 8) if wide else (8,)
+    constants = {
+        "s": np.asarray(0.02, F32), "z": np.asarray(3, np.int8), "gain": rng.standard_normal(own).astype(F32),
+        "shift": rng.standard_normal(own).astype(F32),
+    }  # fmt: skip
+    session, plain = apart(model(nodes, {"x": (F32, [2, 3, 8])}, {"r": F32}, constants))
+    for _ in range(4):
+        feed = {"x": rng.standard_normal((2, 3, 8)).astype(F32)}
+        same(session.run(None, feed), plain.run(None, feed))
+    assert len(session.steps) == 3
+    assert [stage.steps for stage in segments(session)] == ([range(1), range(2, 3)] if wide else [range(3)])
+
+
 def test_the_environment_turns_it_off(rng, monkeypatch):
     monkeypatch.setenv(executor.EXECUTOR_VARIABLE, "0")
     session = InferenceSession(data(dynamic(rng)))

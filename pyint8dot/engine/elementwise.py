@@ -6,6 +6,7 @@ Each function returns None where there is no library. The definitions stand in `
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,13 +19,16 @@ from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Combined", "dequantize", "dynamic_quantize", "forget", "lookup", "quantize", "quantize_rows"]
+__all__ = ["Combined", "dequantize", "dynamic_quantize", "exp2_terms", "forget", "lookup", "quantize", "quantize_rows"]
 
 #: Values that may be divided while the interpreter's lock is held: ten microseconds at most on the usual cores.
 HELD_VALUES = 1 << 12
 
 #: Sizes whose programs are kept.
 MOST_PROGRAMS = 64
+
+#: Records that one program has for rows that are repeated.
+MOST_REPEATS = 256
 
 _FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
@@ -120,6 +124,29 @@ def _dequantize(n: int, zero_point: int, unsigned: bool) -> _Ready | None:
     return _ready(program, n)
 
 
+def exp2_terms(
+    x: NDArray[np.float32], y: NDArray[np.float32], sums: NDArray[np.float32], scale: np.float32
+) -> NDArray[np.float32] | None:
+    """Write to `y`, and `sums`, what `pyint8dot.floats.exp2_terms` defines; returns the sums. All are C-contiguous, and no row is empty."""
+    ready = _exp2_terms(sums.size, x.shape[-1], scale)
+    if ready is None:
+        return None
+    if tape.TAPES:
+        tape.touch((), (sums,))
+    ready.run(x, y, sums)
+    return sums
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _exp2_terms(m: int, n: int, scale: np.float32) -> _Ready | None:
+    if library.status() is not None:
+        return None
+    program = Program()
+    factor = np.full(1, scale, np.float32)
+    program.exp2_terms(x=LEFT, y=RESULT, ld_x=4 * n, ld_y=4 * n, m=m, n=n, scale=factor, sums=FIRST)
+    return _ready(program, m * n)
+
+
 def lookup(x: NDArray[Any], table: NDArray[Any]) -> NDArray[Any] | None:
     """Take what a table of 256 bytes, of its own 8-bit type, has for the bits of each element of an 8-bit array."""
     ready = _lookup(x.size)
@@ -167,15 +194,19 @@ class Combined:
     def __call__(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any] | None:
         """Combine two arrays, the second one repeated as numpy has it; None where the first would have to be, or there is no library."""
         shape, own = a.shape, b.shape
+        times, each = 1, b.size
         if own != shape:
-            own = own[next((i for i, size in enumerate(own) if size != 1), len(own)) :]
-            if not own or b.ndim > len(shape) or own != shape[-len(own) :]:
+            found = _repeated(shape, own)
+            if found is None:
                 # What is repeated otherwise than row by row is written out.
                 try:
                     b = np.broadcast_to(b, shape)
                 except ValueError:
                     return None
-        key = a.size, b.size
+                each = b.size
+            else:
+                times, each = found
+        key = a.size, times, each
         ready = self._ready.get(key)
         if ready is None:
             ready = self._write(*key)
@@ -185,19 +216,39 @@ class Combined:
         ready.run(a, y, b if b.flags.c_contiguous else b.copy())
         return y
 
-    def _write(self, whole: int, each: int) -> _Ready | None:
+    def _write(self, whole: int, times: int, each: int) -> _Ready | None:
         if library.status() is not None:
             return None
         program = Program()
-        rows = whole // each if each else 0
+        rows = whole // (times * each) if times * each else 0
         program.combine(
             a=LEFT, b=FIRST, y=RESULT, ld_b=0, m=rows, n=each, scales=self._scales, a_zero=self._zeros[0],
             b_zero=self._zeros[1], y_zero=self._zeros[2], unsigned=self._unsigned, form=self._form,
         )  # fmt: skip
+        if times > 1:
+            program.repeat(times, a=rows * each, b=each * (4 if self._form & 1 else 1), y=rows * each)
         if len(self._ready) >= MOST_PROGRAMS:
             self._ready.clear()
-        made = self._ready[whole, each] = _ready(program, whole)
+        made = self._ready[whole, times, each] = _ready(program, whole)
         return made
+
+
+def _repeated(shape: tuple[int, ...], own: tuple[int, ...]) -> tuple[int, int] | None:
+    """How an array of a shape of its own is repeated in another: so many rows, one after the other, of so many values.
+
+    Each row is repeated for as many rows of the other array as there are, as a mask per batch is for all heads and queries. None where
+    it is repeated otherwise, within a row, or does not fit.
+    """
+    missing = len(shape) - len(own)
+    if missing < 0:
+        return None
+    own = (1,) * missing + own
+    start = next((i for i, size in enumerate(own) if size != shape[i]), len(own))
+    end = next((i for i in range(start, len(own)) if own[i] != 1), len(own))
+    times = math.prod(own[:start])
+    if end == len(own) or own[end:] != shape[end:] or times > MOST_REPEATS:
+        return None
+    return times, math.prod(own[end:])
 
 
 def quantize_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
@@ -225,5 +276,5 @@ def _quantize_rows(k: int) -> bytes | None:
 
 def forget() -> None:
     """Drop all programs, which hold a way to call native code."""
-    for programs in (_dynamic_quantize, _quantize, _dequantize, _lookup, _quantize_rows):
+    for programs in (_dynamic_quantize, _quantize, _dequantize, _exp2_terms, _lookup, _quantize_rows):
         programs.cache_clear()

@@ -255,7 +255,13 @@ class NativePlan:
             return False
         stride_m, stride_k = a.strides
         right_k, right_n = b.strides
-        if m <= self._most and ld == self._ld:
+        small = m <= self._most and ld == self._ld
+        if _tapes:
+            tape.touch((a, b), (y,))
+            left, result, right = map(tape.place, (a, y, b))
+            written = self._kept if small else self._single(m, ld).written
+            written.note([left, result, m, stride_k, stride_m, 0, 0, 0, right, right_k, right_n])
+        if small:
             self._run(_both(id(a), id(y), m, stride_k, stride_m, 0, 0, 0, id(b), right_k, right_n) + self._small)
         else:
             single = self._single(m, ld)

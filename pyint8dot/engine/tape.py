@@ -71,7 +71,7 @@ class Part(NamedTuple):
     #: What the arrays that they only read are parts of.
     read: list[NDArray[Any]]
     answers: list[Answer]
-    #: Whether what was read is all still there, and no other thread has helped.
+    #: Whether what was read is all still there, and all the work is here.
     sound: bool
 
 
@@ -146,7 +146,7 @@ def touch(reads: Sequence[NDArray[Any] | None], writes: Sequence[NDArray[Any] | 
 
 
 def shared() -> None:
-    """Tell it that other threads help, whose programs it does not have."""
+    """Tell it that there is work it does not have: other threads help, or what is packed now comes from an operand."""
     tape = TAPES.get(threading.get_ident())
     if tape is not None:
         tape.sound = False

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyint8dot.engine import library
-from pyint8dot.engine.program import Program
+from pyint8dot.engine import elementwise
 from pyint8dot.floats.work import BLOCK, ONE, FloatArray, blocks, finished, horner, length, prepared, scratch, sums_of
 
 EXP2_E = tuple(
@@ -55,7 +54,9 @@ def softmax(x: FloatArray, axis: int = -1, *, out: FloatArray | None = None) -> 
     >>> softmax(np.float32([0, 0, -np.inf]))
     array([0.5, 0.5, 0. ], dtype=float32)
     """
-    result, _ = prepared(x, out, copy=False)
+    result, work = prepared(x, out, copy=False)
+    if x.ndim and axis in (-1, x.ndim - 1):
+        return np.divide(work, _terms(x, work, LOG2_E, native=True), out=result)
     moved = np.moveaxis(x, axis, -1)
     terms, sums = exp2_terms(moved, scale=LOG2_E)
     np.divide(terms, sums, out=np.moveaxis(result, axis, -1))
@@ -100,23 +101,28 @@ def exp2_terms(
     (array([1.  , 0.5 , 0.25], dtype=float32), array([1.75], dtype=float32))
     """
     result, terms = prepared(x, out, copy=False)
-    n = length(x)
+    length(x)
+    sums = _terms(x, terms, ONE if scale is None else np.float32(scale), native=native)
+    return finished(result, terms), sums
+
+
+def _terms(x: FloatArray, terms: FloatArray, scale: np.float32, *, native: bool) -> FloatArray:
+    """Write the numerators for `x` to a C-contiguous array of its shape, which may be `x`, and return their sums."""
+    n, shape = x.shape[-1], (*x.shape[:-1], 1)
     if x.size == 0:
-        return result, np.zeros((*x.shape[:-1], 1), dtype=np.float32)
-    factor = np.full(1, ONE if scale is None else scale, dtype=np.float32)
-    if native and library.status() is None and x.flags.c_contiguous:
+        return np.zeros(shape, np.float32)
+    if native and x.flags.c_contiguous:
         if terms is not x and np.may_share_memory(terms, x):
             x = x.copy()  # the native loop would read rows that it has written already
-        totals: FloatArray = np.empty((*x.shape[:-1], 1), dtype=np.float32)
-        call = Program()
-        call.exp2_terms(x=x, y=terms, ld_x=4 * n, ld_y=4 * n, m=totals.size, n=n, scale=factor, sums=totals)
-        call.run()
-        return finished(result, terms), totals
-    with np.errstate(invalid="ignore"):  # a row of minus infinity alone is NaN, without a warning
+        sums = elementwise.exp2_terms(x, terms, np.empty(shape, np.float32), scale)
+        if sums is not None:
+            return sums
+    # A row of minus infinity alone is NaN, and what is far below the maximum runs over to minus infinity, without a warning.
+    with np.errstate(invalid="ignore", over="ignore"):
         np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=terms)
-    np.multiply(terms, factor, out=terms)
+        np.multiply(terms, scale, out=terms)
     exp2(terms)
-    return finished(result, terms), sums_of(terms.reshape(-1, n), 8).reshape(*x.shape[:-1], 1)
+    return sums_of(terms.reshape(-1, n), 8).reshape(shape)
 
 
 def exp2(y: FloatArray) -> FloatArray:

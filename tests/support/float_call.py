@@ -143,8 +143,8 @@ def lookup(x: Array, table: Array, *, place: str = "end") -> Flat:
 def combined(a: Array, b: Array, scales: Array, zeros: tuple[np.generic, ...], *, product: bool) -> Array:
     """What `Combine` has to give, in numpy: one operator after the other."""
     with np.errstate(all="ignore"):
-        p = quantize.dequantize_linear(a, scales[0], zeros[0], native=False)
-        q = b if b.dtype == np.float32 else quantize.dequantize_linear(b, scales[1], zeros[1], native=False)
+        p = quantize.dequantize_by(a, scales[0], zeros[0], native=False)
+        q = b if b.dtype == np.float32 else quantize.dequantize_by(b, scales[1], zeros[1], native=False)
         t = p * q if product else p + q
     return np.asarray(quantize.quantize_by(t, scales[2], zeros[2], native=False))
 

@@ -137,8 +137,7 @@ def _softmax(site: Site) -> Function | None:
 
     def along(x: np.ndarray, at: int) -> np.ndarray:
         if not log and x.dtype == np.float32 and at in (-1, x.ndim - 1):
-            with np.errstate(over="ignore"):  # a mask of the lowest float runs over to minus infinity, as it should
-                return floats.softmax(x, out=x if over else None)
+            return floats.softmax(x, out=x if over else None)
         kind = x.dtype
         x = x.astype(np.float32) if kind == np.float16 else x
         with np.errstate(over="ignore"):

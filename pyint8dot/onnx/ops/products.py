@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyint8dot import epilogue, qlinear, quantize
-from pyint8dot.engine import dispatch, settings, threads
+from pyint8dot.engine import dispatch, settings, tape, threads
 from pyint8dot.engine.packing import PackedMatrix, pack
 from pyint8dot.linear import ScaledProduct
 from pyint8dot.onnx.bounds import check_broadcast
@@ -196,6 +196,7 @@ def _qlinear_matmul(site: Site) -> Function | None:
             with contextlib.suppress(TypeError, ValueError):
                 parameters = [_constant(site, index) for index in (1, 2, 4, 5, 6, 7)]
                 pairs = qlinear.constant_pairs(dispatch.select(kernel), (kind, b_type), parameters)
+                site.steady = packed is None and pairs is not None
 
         def general(
             a: np.ndarray, sa: np.ndarray, za: np.ndarray, b: Any, sb: np.ndarray, zb: np.ndarray,
@@ -207,6 +208,8 @@ def _qlinear_matmul(site: Site) -> Function | None:
                 y = pairs(a, b, threads.get_num_threads() if count is None else count)
                 if y is not None:
                     return y
+                # A right operand that is packed beforehand is no constant.
+                tape.shared()
             return np.asarray(
                 qlinear.qlinear_matmul(
                     a, any_scale(sa), za, right, any_scale(sb), zb, sy, zy, bias=bias, kernel=kernel, num_threads=count

@@ -41,7 +41,8 @@ def computed(site: Site) -> Function | None:
     # What is dequantised here is nobody else's.
     place = Site(inner, site.graph, site.kernel, site.num_threads, site.max_bytes, frozenset(scales))
     function = lower(place) if lower is not None else None
-    site.by = place.by
+    # What comes before and after is native wherever the operator is.
+    site.by, site.steady = place.by, place.steady
     if function is None:
         function, site.by = lower_by_reference(place), "onnx reference"
     back = {index: _dequantiser(scale, zero) for index, (scale, zero) in scales.items()}
@@ -69,7 +70,7 @@ def computed(site: Site) -> Function | None:
     combined = _combined(site, inner)
     if combined is None:
         return in_pieces
-    site.native()
+    site.native(steady=True)
 
     def together(a: np.ndarray, b: np.ndarray) -> Any:
         y = combined(a, b)

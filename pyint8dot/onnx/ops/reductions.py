@@ -14,7 +14,9 @@ from pyint8dot.onnx.registry import Function, Site, operator
 
 def _mean(x: np.ndarray, **options: Any) -> Any:
     if x.dtype.kind == "f":
-        return np.mean(x, **options)
+        # As numpy's mean of floats, which looks at more before it does this.
+        y = np.asarray(np.add.reduce(x, **options))
+        return np.true_divide(y, np.intp(x.size // (y.size or 1)), out=y, casting="unsafe")
     # Integers divide towards zero.
     return np.trunc(np.mean(x, dtype=np.float64, **options))
 
