@@ -216,6 +216,39 @@ class Dequantization:
         dequantize(acc, row_scale, extras[0], extras[1] if self.biased else None, self.act, out=y)
 
 
+class AddedDequantization:
+    """`dequantize` without a bias as the epilogue of a plan that multiplies in parts: the results are added to those of the part before.
+
+    Parameters
+    ----------
+    scale : ndarray of float32, shape (n,)
+        One factor per column.
+    first : bool
+        Whether this is the first part, which has nothing to be added to.
+    """
+
+    dtype, spare = np.dtype(np.float32), False
+    extras: tuple[str, ...] = ()
+
+    def __init__(self, scale: npt.NDArray[np.float32], *, first: bool) -> None:
+        self.scale, self.first = scale, first
+
+    def write(self, program: Program, out: Output) -> None:
+        """Append the record to a program; what is there already is the bias."""
+        program.dequantize(
+            acc=out.acc, y=out.y, ld_acc=out.ld_acc, ld_y=out.ld_y, m=out.m, n=out.columns, row_scale=out.row_scale,
+            row_step=4, col_scale=self.scale[out.first :], bias=None if self.first else out.y, act=0, ld_bias=out.ld_y,
+        )  # fmt: skip
+
+    def apply(self, acc: Values, y: Values, row_scale: Values | None, extras: Sequence[Values]) -> None:  # noqa: ARG002 - there are none
+        """Do the same in numpy."""
+        assert row_scale is not None  # noqa: S101 - they come from what has quantised the rows
+        if self.first:
+            dequantize(acc, row_scale, self.scale, out=y)
+        else:
+            y += dequantize(acc, row_scale, self.scale)
+
+
 class ScaledDequantization:
     """``act(float32(acc) * (unit * scale) + bias)`` as the epilogue of a plan, for a scale of the whole left operand.
 

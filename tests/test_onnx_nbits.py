@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.onnx_graphs import data, model, node
 
-from pyint8dot import dynamic_quantize_linear, quantize_rows
+from pyint8dot import dynamic_quantize_linear, epilogue, quantize_rows
 from pyint8dot.onnx import InferenceSession, NodeError
 
 F32, MS = np.float32, {"domain": "com.microsoft"}
@@ -44,12 +44,13 @@ def test_activations_of_8_bits_are_quantised_by_blocks_of_a_row(rng, bits, k, bl
     [got] = session.run(None, feed)
     rows = np.zeros((5, codes.shape[1] * block), F32)
     rows[:, :k] = feed["x"]
-    wanted = np.zeros((5, 9))
+    wanted = np.zeros((5, 9), F32)
     for i in range(codes.shape[1]):
         q, scale = quantize_rows(rows[:, i * block : (i + 1) * block])
-        acc = q.astype(np.int64) @ (codes[:, i].astype(np.int64) - (1 << (bits - 1))).T
-        wanted += acc * scale[:, None].astype(np.float64) * scales[:, i]
-    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+        acc = q.astype(np.int32) @ (codes[:, i].astype(np.int32) - (1 << (bits - 1))).T
+        # One rounding a step, and the blocks added up in their order.
+        wanted += epilogue.dequantize(acc, scale, scales[:, i])
+    np.testing.assert_array_equal(got, wanted)
     # What is not finite cannot be quantised; the exact product has it.
     feed["x"][0, 0] = np.inf
     [got] = session.run(None, feed)
