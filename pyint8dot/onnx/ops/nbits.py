@@ -156,14 +156,13 @@ def _matmul_nbits(site: Site) -> Function | None:
         y = None if quantised is None else quantised(rows)
         if y is not None and finished:
             return y.reshape(shape).astype(a.dtype, copy=False)
-        if y is not None:
-            pass
-        elif known is not None:
-            y = product(rows, known)
-        else:
-            codes = site.const(1) if b is None else b
-            assert codes is not None  # noqa: S101 - it is given, or was absorbed
-            y = product(rows, weights.floats(codes, scales, zero_points, groups))
+        if y is None:
+            w = known
+            if w is None:
+                codes = site.const(1) if b is None else b
+                assert codes is not None  # noqa: S101 - it is given, or was absorbed
+                w = weights.floats(codes, scales, zero_points, groups)
+            y = product(rows, w)
         if bias is not None:
             y += bias
         return epilogue.activate(y, act).reshape(shape).astype(a.dtype, copy=False)

@@ -76,7 +76,7 @@ def _bias(match: Match, last: Node) -> Node | None:
 
 
 def _activation(match: Match, last: Node) -> Node | None:
-    """Relu or GELU of a scaled product."""
+    """Relu or GELU of a scaled product; of one of weights in blocks the exact GELU, which patterns make."""
     product = match.only(last.inputs[0], "MatMulFloat", "ConvFloat", "MatMulNBits")
     if product is None or product.attrs.get("act") or (last.op == "Gelu" and product.op == "ConvFloat"):
         return None
