@@ -1,7 +1,7 @@
 /*
  * Kernel:     dequantize
- * Computes:   y[i][j] = act((float32(acc[i][j]) * col_scale[j]) * row_scale[i] + bias[j]), each step rounded once
- * Prototype:  void pyint8dot_dequantize(const int64_t args[11])
+ * Computes:   y[i][j] = act((float32(acc[i][j]) * col_scale[j]) * row_scale[i] + bias[i][j]), each step rounded once
+ * Prototype:  void pyint8dot_dequantize(const int64_t args[12])
  * Requires:   Advanced SIMD (every AArch64)
  * Tile:       none
  * Packing:    none
@@ -15,8 +15,9 @@
  *             [6] row_scale  const float *
  *             [7] row_step   bytes from a row's scale to the next: 4, or 0 where all rows have the same
  *             [8] col_scale  const float [n]
- *             [9] bias       const float [n] or null
+ *             [9] bias       const float *  rows of n, which may be those of y, or null
  *             [10] act       0: none; 1: max(x, 0); 2: gelu, as pyint8dot.floats defines it
+ *             [11] ld_bias   bytes from a row of bias to the next: 0 where all rows have the same
  * Clobbers:   x1-x17, v0-v7, v16-v21, v24-v31, flags
  * Unused:     x18-x30, v8-v15, v22-v23
  * Stack:      0
@@ -29,11 +30,12 @@
 #define row_scale       x10
 #define row_step        x11
 #define col_scale       x12     /* scale of column 0 */
-#define bias            x13     /* bias of column 0 */
+#define bias            x13     /* bias of column 0 in the row at hand */
 #define bias_step       x14     /* bytes from eight columns' biases to the next eight: 32, or 0 */
 #define scale_ptr       x15     /* scale of the column at hand */
 #define bias_ptr        x16     /* bias of the column at hand */
 #define act             x17
+#define ld_bias         x0      /* in the place of args, which is read by then */
 
 #define row_scales      v20
 #define floors          v21     /* no result is below: 0 for relu, else minus infinity */
@@ -58,6 +60,7 @@ constants no_bias
         add     row_scale, row_scale, row_step
         mov     scale_ptr, col_scale
         mov     bias_ptr, bias
+        add     bias, bias, ld_bias
 .endm
 
 /* Eight products with their columns' scales and biases; without a bias the same zeros every
@@ -138,6 +141,24 @@ constants no_bias
         fadd    v1.4s, v1.4s, v3.4s
 .endm
 
+/* Eight results of a row, with a bias and without an activation. */
+.macro eight_biased
+        ldp     q0, q1, [acc_ptr], #32
+        ldp     q16, q17, [scale_ptr], #32
+        ldp     q18, q19, [bias_ptr], #32
+        scale_and_shift
+        stp     q0, q1, [y_ptr], #32
+.endm
+
+/* One result of a row, with a bias and without an activation. */
+.macro one_biased
+        ldr     s0, [acc_ptr], #4
+        ldr     s16, [scale_ptr], #4
+        ldr     s18, [bias_ptr], #4
+        scale_and_shift
+        str     s0, [y_ptr], #4
+.endm
+
 /* Eight results of a row, without gelu. */
 .macro eight_plain
         load_eight
@@ -174,11 +195,16 @@ function dequantize
         load_block
         ldp     row_scale, row_step, [args, #48]
         ldp     col_scale, bias, [args, #64]
-        ldr     act, [args, #80]
+        ldp     act, ld_bias, [args, #80]
         mov     bias_step, #32
-        cbnz    bias, L(choose)
+        cbz     bias, L(without_bias)
+        cbnz    act, L(choose)
+        walk    biased, begin_row, eight_biased, one_biased
+
+L(without_bias):
         address_of bias, no_bias
         mov     bias_step, #0
+        mov     ld_bias, #0
 
 L(choose):
         cmp     act, #2
@@ -192,9 +218,9 @@ L(without_gelu):
         walk    plain, begin_row, eight_plain, one_plain
 
 L(with_gelu):
-        address_of x0, gelu_constants
-        ld4r    {v24.4s, v25.4s, v26.4s, v27.4s}, [x0], #16
-        ld4r    {v28.4s, v29.4s, v30.4s, v31.4s}, [x0]
+        address_of acc_ptr, gelu_constants
+        ld4r    {v24.4s, v25.4s, v26.4s, v27.4s}, [acc_ptr], #16
+        ld4r    {v28.4s, v29.4s, v30.4s, v31.4s}, [acc_ptr]
         walk    gelu, begin_row, eight_gelu, one_gelu
 L(finished):
         ret

@@ -216,6 +216,58 @@ class Dequantization:
         dequantize(acc, row_scale, extras[0], extras[1] if self.biased else None, self.act, out=y)
 
 
+class AddedDequantization:
+    """`dequantize` without a bias as the epilogue of a plan that multiplies in parts: the results are added to those of the part before.
+
+    Parameters
+    ----------
+    scale : ndarray of float32, shape (n,)
+        One factor per column.
+    first : bool
+        Whether this is the first part, which has nothing to be added to.
+    bias : ndarray of float32, shape (n,), optional
+        Added when all of the rest is; for the last part.
+    act : {None, "relu", "gelu"}
+        Applied to that.
+    """
+
+    dtype, spare = np.dtype(np.float32), False
+    extras: tuple[str, ...] = ()
+
+    def __init__(
+        self, scale: npt.NDArray[np.float32], *, first: bool, bias: npt.NDArray[np.float32] | None = None,
+        act: Activation = None,
+    ) -> None:  # fmt: skip
+        self.scale, self.first, self.bias, self.act = scale, first, bias, act
+        self._ones = None if bias is None else np.ones(len(bias), np.int32)
+
+    def write(self, program: Program, out: Output) -> None:
+        """Append the records to a program; what is there already is the bias."""
+        act = ACTIVATIONS.index(self.act)
+        program.dequantize(
+            acc=out.acc, y=out.y, ld_acc=out.ld_acc, ld_y=out.ld_y, m=out.m, n=out.columns, row_scale=out.row_scale,
+            row_step=4, col_scale=self.scale[out.first :], bias=None if self.first else out.y,
+            act=act if self.bias is None else 0, ld_bias=out.ld_y,
+        )  # fmt: skip
+        if self.bias is not None:
+            # Ones times the bias are the bias, to which the sums are added, each in its place.
+            program.dequantize(
+                acc=self._ones, y=out.y, ld_acc=0, ld_y=out.ld_y, m=out.m, n=out.columns, row_scale=_ONE, row_step=0,
+                col_scale=self.bias[out.first :], bias=out.y, act=act, ld_bias=out.ld_y,
+            )  # fmt: skip
+
+    def apply(self, acc: Values, y: Values, row_scale: Values | None, extras: Sequence[Values]) -> None:  # noqa: ARG002 - there are none
+        """Do the same in numpy."""
+        assert row_scale is not None  # noqa: S101 - they come from what has quantised the rows
+        if self.first:
+            dequantize(acc, row_scale, self.scale, out=y)
+        else:
+            y += dequantize(acc, row_scale, self.scale)
+        if self.bias is not None:
+            y += self.bias
+        activate(y, self.act)
+
+
 class ScaledDequantization:
     """``act(float32(acc) * (unit * scale) + bias)`` as the epilogue of a plan, for a scale of the whole left operand.
 

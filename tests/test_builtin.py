@@ -19,6 +19,7 @@ from support import child
 from pyint8dot import matmul, pack
 from pyint8dot.engine import builtin, native
 from pyint8dot.engine.plan import Zeros
+from pyint8dot.engine.recipe import Recipe, Right
 
 pytestmark = pytest.mark.each_processor
 
@@ -148,7 +149,7 @@ def test_large_products_leave_the_lock_to_others(native_kernel):
     most = builtin.HELD_CYCLES * row.rate
     k, n = 16, most // (16 * 4)
     packed = np.zeros(row.right.size(k, n), np.int8)
-    plan = native.NativePlan(row, native.Right(k, n, packed), np.dtype(np.int8), Zeros(), None, None)
+    plan = native.NativePlan(Recipe(row, Right(k, n, packed), np.dtype(np.int8), Zeros(), None, None))
     assert plan._held <= 4 < plan._built
 
 

@@ -65,12 +65,12 @@ def test_requantize_ties_and_limits(checker, dtype):
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_dequantize(checker, rng, act):
     def body(note):
-        biases = itertools.cycle((True, True, False))
+        biases = itertools.cycle(("column", "each", None))
         for (m, n), (place, padding), single in itertools.product(SHAPES, PLACES, (True, False)):
             biased = next(biases)
             note(f"({m}, {n}) {place} single {single} bias {biased}")
             rows, columns = scales(rng, 1 if single else m), scales(rng, n)
-            bias = (rng.standard_normal(n) * 3).astype(np.float32) if biased else None
+            bias = (rng.standard_normal((m, n) if biased == "each" else n) * 3).astype(np.float32) if biased else None
             epilogue.dequantize(accumulators(rng, m, n), rows, columns, bias, act, place=place, padding=padding).check(
                 checker
             )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.onnx_graphs import data, model, node
 
-from pyint8dot import dynamic_quantize_linear, quantize_rows
+from pyint8dot import dynamic_quantize_linear, epilogue, floats, quantize_rows
 from pyint8dot.onnx import InferenceSession, NodeError
 
 F32, MS = np.float32, {"domain": "com.microsoft"}
@@ -44,17 +44,49 @@ def test_activations_of_8_bits_are_quantised_by_blocks_of_a_row(rng, bits, k, bl
     [got] = session.run(None, feed)
     rows = np.zeros((5, codes.shape[1] * block), F32)
     rows[:, :k] = feed["x"]
-    wanted = np.zeros((5, 9))
+    wanted = np.zeros((5, 9), F32)
     for i in range(codes.shape[1]):
         q, scale = quantize_rows(rows[:, i * block : (i + 1) * block])
-        acc = q.astype(np.int64) @ (codes[:, i].astype(np.int64) - (1 << (bits - 1))).T
-        wanted += acc * scale[:, None].astype(np.float64) * scales[:, i]
-    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+        acc = q.astype(np.int32) @ (codes[:, i].astype(np.int32) - (1 << (bits - 1))).T
+        # One rounding a step, and the blocks added up in their order.
+        wanted += epilogue.dequantize(acc, scale, scales[:, i])
+    np.testing.assert_array_equal(got, wanted)
     # What is not finite cannot be quantised; the exact product has it.
     feed["x"][0, 0] = np.inf
     [got] = session.run(None, feed)
     assert not np.isfinite(got[0]).any()
     assert np.isfinite(got[1:]).all()
+
+
+@pytest.mark.parametrize("level", [0, 4])
+def test_bias_and_gelu_behind_a_product_are_part_of_it(rng, level):
+    _, packed, scales = nbits(rng, 4, 70, 32)
+    bias = rng.standard_normal(9).astype(F32)
+    feed = {"x": rng.standard_normal((2, 3, 70)).astype(F32)}
+    attrs = {"K": 70, "N": 9, "bits": 4, "block_size": 32, "accuracy_level": level}
+    product = node("MatMulNBits", "x b s", "p", **attrs, **MS)
+    half, one, root = F32(0.5), F32(1), np.sqrt(F32(2))
+    gelu = [
+        node("Add", "bias p", "a"), node("Div", "a root", "d"), node("Erf", "d", "e"), node("Add", "e one", "f"),
+        node("Mul", "a f", "g"), node("Mul", "g half", "y"),
+    ]  # fmt: skip
+    constants = {"b": packed, "s": scales, "bias": bias, "root": root, "one": one, "half": half}
+    made = model([product, *gelu], feed, {"y": (F32, [2, 3, 9])}, constants)
+    session = InferenceSession(data(made))
+    assert [(row.op, list(row.covers)) for row in session.report().rows] == [
+        ("MatMulNBits", ["MatMulNBits", "Add", "Div", "Erf", "Add", "Mul", "Mul"])
+    ]
+    alone = model([product], feed, {"p": (F32, [2, 3, 9])}, {"b": packed, "s": scales})
+    alone = InferenceSession(data(alone))
+    for _ in range(3):  # the executor may take over
+        [got] = session.run(None, feed)
+        [sums] = alone.run(None, feed)
+        np.testing.assert_array_equal(got, floats.gelu(sums + bias))
+    # The exact product has what is not finite, and its bias and activation too.
+    feed["x"][0, 0, 0] = np.nan
+    [got] = session.run(None, feed)
+    [sums] = alone.run(None, feed)
+    np.testing.assert_array_equal(got, floats.gelu(sums + bias))
 
 
 def test_dynamically_quantised_lstm_by_its_definition(rng):

@@ -14,15 +14,15 @@ from pyint8dot.engine.blocks import EXTENDED, Written, take
 from pyint8dot.engine.blocks import pack_extended as _extended
 from pyint8dot.engine.library import address
 from pyint8dot.engine.plan import CALL, COLUMN, ROW, overlaps
-from pyint8dot.engine.recipe import Key, Recipe, Right
+from pyint8dot.engine.recipe import Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyint8dot.engine.kernels import Kernel
-    from pyint8dot.engine.plan import Array, Epilogue, Extra, Left, Zeros
+    from pyint8dot.engine.plan import Array, Extra
+    from pyint8dot.engine.recipe import Recipe
 
-__all__ = ["NativePlan", "Right"]
+__all__ = ["NativePlan"]
 
 # The words of a head that change: those of the commonest call, and those of one that brings B as well; see also `Written.run`.
 PLAIN, BOTH = 5, 11
@@ -66,22 +66,14 @@ class NativePlan:
         "dtype", "k", "n", "tall",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        right: Right,
-        dtype: np.dtype[Any],
-        zeros: Zeros,
-        epilogue: Epilogue | None,
-        left: Left | None,
-        otherwise: Callable[[], NativePlan] | None = None,
-    ) -> None:
+    def __init__(self, recipe: Recipe, otherwise: Callable[[], NativePlan] | None = None) -> None:
         #: What makes the plan for a left operand whose K is not contiguous, where this one reads it as it lies.
         self._otherwise = otherwise
         #: The plan that takes the place of this one for so many rows and more, if K is contiguous.
         self.tall: tuple[int, Callable[[], NativePlan]] | None = None
-        recipe = self._recipe = Recipe(kernel, right, dtype, zeros, epilogue, left)
-        self.k, self.n, self._item = right.k, right.n, dtype.itemsize
+        self._recipe = recipe
+        kernel, right, left = recipe.kernel, recipe.right, recipe.left
+        self.k, self.n, self._item = recipe.k, right.n, recipe.operand.itemsize
         self.dtype = recipe.dtype
         self._ld = self.n * self.dtype.itemsize
         self._objects = recipe.objects
@@ -101,7 +93,7 @@ class NativePlan:
         self._singles: dict[int, Single] = {}
         # Where B comes with each call it is packed once per block, so that few blocks are better than small ones.
         near = kernel.left.depth(right.k) if kernel.packs_left and right.packed is not None else 0
-        self._block = blocks.block_rows(kernel, recipe.row_bytes, near, right.k * right.n)
+        self._block = blocks.block_rows(kernel, recipe.row_bytes, near, self.k * self.n)
         # The smallest products find their scratch on the stack, where a call costs least, and run on a builtin.
         self._most = recipe.rows_within(program.STACK_SCRATCH) if library.LAYOUT_KNOWN else -1
         row_macs = max(1, self.k * self.n)
@@ -231,7 +223,8 @@ class NativePlan:
             return True
         # Rows that are not finite must be found before the first row is written: by a single program.
         one = m <= self._block and count == 1
-        return (self._recipe.left is None or one) and not overlaps(out, a, first, second)
+        once = one and self._recipe.reads_first
+        return (self._recipe.left is None or once) and not overlaps(out, a, first, second)
 
     def into(self, a: Array, y: Array, count: int, first: Array | None = None, second: Array | None = None) -> bool:
         """Serve as `Plan.into`."""

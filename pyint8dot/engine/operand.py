@@ -9,20 +9,21 @@ import numpy as np
 
 from pyint8dot.engine import dispatch, layouts, packers, settings, threads
 from pyint8dot.engine.blocks import LEAST_WORK
+from pyint8dot.engine.deep import DeepRecipe, PortableDeepPlan
 from pyint8dot.engine.immutable import frozen
-from pyint8dot.engine.native import NativePlan, Right
+from pyint8dot.engine.native import NativePlan
 from pyint8dot.engine.plan import Plan, PortablePlan, Zeros
-from pyint8dot.engine.recipe import surplus
+from pyint8dot.engine.recipe import Recipe, Right, surplus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from pyint8dot.engine.kernels import Kernel
     from pyint8dot.engine.plan import Array, Epilogue, Int32, Left
 
-__all__ = ["Operand", "Store", "choice", "loose_plan", "multiply", "multiply_new"]
+__all__ = ["Operand", "Store", "choice", "deep_plan", "loose_plan", "multiply", "multiply_new"]
 
 UINT8 = np.dtype(np.uint8)
 BYTES = (np.dtype(np.int8), UINT8)
@@ -148,8 +149,7 @@ class Operand:
             return PortablePlan(b, zeros, sums, epilogue, left, dtype)
 
         def native(kernel: Kernel, otherwise: Callable[[], NativePlan] | None = None) -> NativePlan:
-            right = Right(k, n, store.in_layout(kernel.right), sums, store.surplus(kernel))
-            return NativePlan(kernel, right, dtype, zeros, epilogue, left, otherwise)
+            return NativePlan(Recipe(kernel, self.right(kernel, sums), dtype, zeros, epilogue, left), otherwise)
 
         few = self.kernel.for_columns(n)
         many = self.kernel.for_many_rows(n) if few is self.kernel and left is None else None
@@ -159,6 +159,16 @@ class Operand:
         if many is not None:
             made.tall = many.least_rows, functools.cache(functools.partial(native, many))
         return made
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(k, n)."""
+        return self._store.shape
+
+    def right(self, kernel: Kernel, column_sums: Int32 | None = None) -> Right:
+        """The matrix as what a kernel multiplies by, this operand's or one that it has for few columns."""
+        store = self._store
+        return Right(*store.shape, store.in_layout(kernel.right), column_sums, store.surplus(kernel))
 
     def product(self, dtype: np.dtype[Any]) -> Plan:
         """The plan without zero points, made at the first use and kept."""
@@ -177,6 +187,28 @@ class Operand:
         return plan
 
 
+def deep_plan(parts: Sequence[Operand], epilogues: Sequence[Epilogue], left: Left) -> Plan:
+    """The plan of a product whose right operand comes in parts, one below the other, each with an epilogue of its own.
+
+    Parameters
+    ----------
+    parts : sequence of Operand
+        int8, on one kernel, as many columns each; the first has the most rows.
+    epilogues : sequence of Epilogue
+        One for each part. They need no operands at the call; those behind the first find in the result what is there so far.
+    left : Left
+        What makes int8 and a scale of each row's piece for a part.
+    """
+    kernel = parts[0].kernel
+    if not kernel.native:
+        pairs = zip(parts, epilogues, strict=True)
+        return PortableDeepPlan(
+            [(*part.shape, part.plan(left.dtype, epilogue=each, left=left)) for part, each in pairs]
+        )
+    kernel = kernel.for_columns(parts[0].shape[1])
+    return NativePlan(DeepRecipe(kernel, [part.right(kernel) for part in parts], epilogues, left))
+
+
 def choice(kernel: str | None, num_threads: int | None) -> tuple[Kernel, int]:
     """What a product that says this of kernel and threads runs on."""
     if num_threads is None:
@@ -191,7 +223,8 @@ def _loose_plan(
     kernel: Kernel, k: int, n: int, dtypes: tuple[np.dtype[Any], np.dtype[Any]], zeros: tuple[int, int],
     epilogue: Epilogue | None,
 ) -> NativePlan:  # fmt: skip
-    return NativePlan(kernel, Right(k, n, None, dtype=dtypes[1]), dtypes[0], Zeros(*zeros), epilogue, None)
+    right = Right(k, n, None, dtype=dtypes[1])
+    return NativePlan(Recipe(kernel, right, dtypes[0], Zeros(*zeros), epilogue, None))
 
 
 def loose_plan(

@@ -283,9 +283,10 @@ class Program:
     def dequantize(
         self, *, acc: Argument, y: Argument, ld_acc: Argument, ld_y: Argument, m: Argument, n: Argument,
         row_scale: Argument, row_step: Argument, col_scale: Argument, bias: Argument, act: Argument,
+        ld_bias: Argument = 0,
     ) -> None:  # fmt: skip
         """int32 to float32 by scales per row and per column, bias and activation."""
-        self._add("dequantize", acc, y, ld_acc, ld_y, m, n, row_scale, row_step, col_scale, bias, act)
+        self._add("dequantize", acc, y, ld_acc, ld_y, m, n, row_scale, row_step, col_scale, bias, act, ld_bias)
 
     def q_scale(
         self, *, acc: Argument, y: Argument, ld_acc: Argument, ld_y: Argument, m: Argument, n: Argument,

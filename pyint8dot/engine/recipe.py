@@ -121,6 +121,8 @@ class Recipe:
         left: Left | None,
     ) -> None:
         self.kernel, self.right, self.epilogue, self.left = kernel, right, epilogue, left
+        #: The columns of the left operand, and its type.
+        self.k, self.operand = right.k, dtype
         self._zeros = zeros
         self.dtype = INT32 if epilogue is None else epilogue.dtype
         #: The type of what is packed or multiplied as it lies.
@@ -185,11 +187,16 @@ class Recipe:
 
     def write(self, key: Key) -> Written:
         """Write the program for `key`."""
+        out = Program()
+        return Written(out, self.append(out, key, LEFT))
+
+    def append(self, out: Program, key: Key, a: Word) -> int:
+        """Write the records for `key` of a left operand that begins at `a`, and return the scratch they need."""
         rows, column, columns, ld = key
-        kernel, right, zeros, out = self.kernel, self.right, self._zeros, Program()
+        kernel, right, zeros = self.kernel, self.right, self._zeros
         depth = kernel.right.depth(right.k)
         room = self._room(rows, columns)
-        self._pack_left(out, room)
+        self._pack_left(out, room, a)
         b: Argument = room.right
         start: Argument = None if self._start is None else self._start[column:]
         if right.packed is not None:
@@ -221,7 +228,7 @@ class Recipe:
         if self.epilogue is not None:
             extras = (FIRST, SECOND)[len(self.extras) - len(self.epilogue.extras) :]
             self.epilogue.write(out, Output(c, ldc, RESULT, ld, ROWS, column, columns, room.scales, room.spare, extras))
-        return Written(out, room.size)
+        return room.size
 
     def _multiply(
         self, out: Program, room: _Room, *, b: Argument, c: Argument, ldc: int, n: int, row_start: Argument = None,
@@ -241,17 +248,17 @@ class Recipe:
             flip=program.FLIP if self._codes == UINT8 else 0,
         )  # fmt: skip
 
-    def _pack_left(self, out: Program, room: _Room) -> None:
+    def _pack_left(self, out: Program, room: _Room, a: Word) -> None:
         """Write the records that bring a block of the left operand into the kernel's layout."""
         kernel, k = self.kernel, self.right.k
-        source: Argument = LEFT
+        source: Argument = a
         stride_k: Argument = LEFT_STRIDE_K
         stride_m: Argument = LEFT_STRIDE_M
         if self.left is not None:
             # Where rows are packed they lie first where their sums will: those are made after the packing.
             source, stride_k, stride_m = room.acc if kernel.packs_left else room.packed, 1, k
             self.left.write(
-                out, x=LEFT, ld_x=LEFT_STRIDE_M, q=source, m=ROWS, k=k, scale=room.scales, zero_point=room.zero_point,
+                out, x=a, ld_x=LEFT_STRIDE_M, q=source, m=ROWS, k=k, scale=room.scales, zero_point=room.zero_point,
                 status=STATUS,
             )  # fmt: skip
         if kernel.packs_left:

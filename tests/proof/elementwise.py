@@ -187,23 +187,25 @@ def requantize(call: Call, shape: Shape) -> None:
 
 def dequantize(call: Call, shape: Shape) -> None:
     """``act((float32(acc) * col_scale) * row_scale + bias)``."""
-    act, form = divmod(shape.form, 4)
-    per_row, biased = form & 1, form >> 1
+    act, form = divmod(shape.form, 6)
+    per_row, biases = form % 2, form // 2
     block = Block(call, shape.m, shape.n, 4)
     row_scale, col_scale = values("row_scale", shape.m if per_row else 1), values("col_scale", shape.n)
-    bias = values("bias", shape.n) if biased else None
-    fields = [
-        call.lanes("row_scale", row_scale),
-        4 * per_row,
-        call.lanes("col_scale", col_scale),
-        call.lanes("bias", bias),
-    ]
-    call.run([*block.fields, *fields, act])
+    fields = [call.lanes("row_scale", row_scale), 4 * per_row, call.lanes("col_scale", col_scale)]
+    # No bias, one value per column, or a row for each row.
+    if biases == 2:
+        bias = values("bias", shape.m, shape.n)
+        rows = Rows(call, "bias", (shape.m, shape.n), 4, 12, bias)
+        fields += [rows.address, act, rows.pitch]
+    else:
+        bias = values("bias", shape.n) if biases else None
+        fields += [call.lanes("bias", bias), act, 0]
+    call.run([*block.fields, *fields])
 
     def want(i: int, j: int) -> Any:
         x = mul(mul(from_int(block.acc[i][j]), col_scale[j]), row_scale[i * per_row])
         # x + -0.0 is x; that is how the entry has no bias.
-        x = add(x, bias[j] if bias else bits(-0.0))
+        x = add(x, bits(-0.0) if not biases else bias[j] if biases == 1 else bias[i][j])
         # Without an activation, as max(x, -inf), which is x.
         return {0: x, 1: terms.extreme("fmax", 4, (x, 0)), 2: gelu(x)}[act]
 
@@ -384,7 +386,7 @@ def check_bytes_of(call: Call, region: Any, at: int, want: list[Any], what: Any 
 #: Each entry's definition, the columns that its turn takes, whether it has rows, and how many forms.
 DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
     "requantize": (requantize, 16, True, 30),
-    "dequantize": (dequantize, 8, True, 12),
+    "dequantize": (dequantize, 8, True, 18),
     "q_scale": (q_scale, 8, True, 18),
     "add_outer": (add_outer, 8, True, 2),
     "column_start": (column_start, 8, False, 4),

@@ -83,11 +83,12 @@ def dequantize(
     place: str = "end",
     padding: int = 0,
 ) -> Call:
-    """``rows`` is one scale per row, or a single one for all."""
+    """``rows`` is one scale per row, or a single one for all; ``bias`` has one value per column, or a row for each row."""
     single = len(rows) == 1
     want = epilogue.dequantize(acc, rows[0] if single else rows, columns, bias, act)
     number = epilogue.ACTIVATIONS.index(act)
-    rest = [rows, 0 if single else 4, columns, 0 if bias is None else bias, number]
+    ld_bias = 0 if bias is None or bias.ndim == 1 else bias.strides[0]
+    rest = [rows, 0 if single else 4, columns, 0 if bias is None else bias, number, ld_bias]
     return Call("dequantize", acc, want, rest, place, padding)
 
 

@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot import linear, pack
+from pyint8dot import epilogue, pack
+from pyint8dot.engine import settings
+from pyint8dot.engine.operand import choice, deep_plan
+from pyint8dot.engine.plan import Plan
+from pyint8dot.epilogue import AddedDequantization
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.contrib.writer import MICROSOFT
 from pyint8dot.onnx.errors import ModelError
+from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.ops.neural import product
 from pyint8dot.onnx.registry import Function, Site, operator
+from pyint8dot.quantize import QuantizedRows
 
 # The accuracy level that allows activations of 8 bits.
 _INT8_LEVEL = 4
@@ -66,8 +72,23 @@ class _Weights:
         return np.ascontiguousarray(w.T)
 
 
-def _by_blocks(site: Site, weights: _Weights) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return the product with each row of a block quantised to int8, or None where the codes do not fit int8."""
+def _row(site: Site, weights: _Weights) -> np.ndarray | None:
+    """Return the bias where it is a constant row of float32."""
+    bias = site.const(5)
+    plain = bias is not None and bias.dtype == np.float32 and bias.shape == (weights.n,)
+    return np.ascontiguousarray(bias) if plain else None
+
+
+def _finishes(site: Site, weights: _Weights) -> bool:
+    """Tell whether the product on int8 kernels has the bias and the activation in it, if there are any."""
+    return not site.has(5) or _row(site, weights) is not None
+
+
+def _by_blocks(site: Site, weights: _Weights) -> Callable[[np.ndarray], np.ndarray | None] | None:
+    """Return the product with each row of a block quantised to int8, or None where the codes do not fit int8.
+
+    The product gives None for rows that are not finite.
+    """
     b, scales, zero_points = site.const(1), site.const(2), site.const(3)
     if b is None or scales is None or (site.has(3) and zero_points is None) or site.has(4):
         return None
@@ -79,28 +100,35 @@ def _by_blocks(site: Site, weights: _Weights) -> Callable[[np.ndarray], np.ndarr
         return None
     kernel, count = site.kernel, site.num_threads
     columns = scales.reshape(weights.n, weights.blocks).astype(np.float32)
-    each = [
-        (pack(np.ascontiguousarray(codes[:, i].T).astype(np.int8), kernel=kernel), np.ascontiguousarray(columns[:, i]))
-        for i in range(weights.blocks)
+    epilogues = [
+        AddedDequantization(np.ascontiguousarray(columns[:, i]), first=i == 0) for i in range(weights.blocks - 1)
     ]
-    depth = weights.blocks * weights.block
+    bias, act = (_row(site, weights), site.attr("act")) if _finishes(site, weights) else (None, None)
+    last = np.ascontiguousarray(columns[:, -1])
+    epilogues.append(AddedDequantization(last, first=not epilogues, bias=bias, act=act))
+    # The last block ends where K does.
+    deep = np.ascontiguousarray(codes.reshape(weights.n, -1)[:, : weights.k].T).astype(np.int8)
+    blocks = [pack(deep[i : i + weights.block], kernel=kernel) for i in range(0, weights.k, weights.block)]
+    plans: dict[str, Plan] = {}
 
-    def run(x: np.ndarray) -> np.ndarray:
-        rows = np.zeros((len(x), depth), np.float32)
-        rows[:, : weights.k] = x
-        pieces = np.ascontiguousarray(rows.reshape(len(x), weights.blocks, weights.block).swapaxes(0, 1))
-        first, *others = zip(pieces, each, strict=True)
-        y = linear(first[0], first[1][0], w_scale=first[1][1], kernel=kernel, num_threads=count)
-        for piece, (w, scale) in others:
-            y += linear(piece, w, w_scale=scale, kernel=kernel, num_threads=count)
-        return y
+    def run(x: np.ndarray) -> np.ndarray | None:
+        chosen, threads = choice(kernel, count)
+        plan = plans.get(chosen.name)
+        if plan is None:
+            plan = plans[chosen.name] = deep_plan([block.on(chosen) for block in blocks], epilogues, QuantizedRows())
+        settings.count(chosen.name, x.size * weights.n)
+        return plan.offer(x, None, threads)
 
     return run
 
 
 @operator("MatMulNBits", domain=MICROSOFT)
+@operator("MatMulNBits", domain=FUSED)
 def _matmul_nbits(site: Site) -> Function | None:
-    """Exact by the dequantised weights, or on int8 kernels where the model's accuracy_level asks for no more."""
+    """Exact by the dequantised weights, or on int8 kernels where the model's accuracy_level asks for no more.
+
+    Patterns give it an attribute `act`, the activation of the result.
+    """
     weights = _Weights(site)
     limit, what = site.max_bytes, site.what
     quantised = _by_blocks(site, weights) if site.attr("accuracy_level", 0) == _INT8_LEVEL else None
@@ -113,6 +141,8 @@ def _matmul_nbits(site: Site) -> Function | None:
         site.absorb(1)
     if quantised is not None:
         site.by = site.kernel_name
+        site.steady = _finishes(site, weights)
+    finished, act = _finishes(site, weights), site.attr("act")
 
     def run(
         a: np.ndarray, b: np.ndarray | None, scales: np.ndarray, zero_points: np.ndarray | None = None,
@@ -122,17 +152,19 @@ def _matmul_nbits(site: Site) -> Function | None:
             raise ValueError(f"A must have {weights.k} columns, got shape {a.shape}")
         shape = (*a.shape[:-1], weights.n)
         check_shape(shape, 4, limit, what)
-        rows = np.asarray(a.reshape(-1, weights.k), np.float32)
-        if quantised is not None and len(rows) and np.isfinite(rows).all():
-            y = quantised(rows)
-        elif known is not None:
-            y = product(rows, known)
-        else:
-            codes = site.const(1) if b is None else b
-            assert codes is not None  # noqa: S101 - it is given, or was absorbed
-            y = product(rows, weights.floats(codes, scales, zero_points, groups))
+        rows = np.ascontiguousarray(a.reshape(-1, weights.k), np.float32)
+        y = None if quantised is None else quantised(rows)
+        if y is not None and finished:
+            return y.reshape(shape).astype(a.dtype, copy=False)
+        if y is None:
+            w = known
+            if w is None:
+                codes = site.const(1) if b is None else b
+                assert codes is not None  # noqa: S101 - it is given, or was absorbed
+                w = weights.floats(codes, scales, zero_points, groups)
+            y = product(rows, w)
         if bias is not None:
             y += bias
-        return y.reshape(shape).astype(a.dtype, copy=False)
+        return epilogue.activate(y, act).reshape(shape).astype(a.dtype, copy=False)
 
     return run

@@ -76,15 +76,35 @@ def _bias(match: Match, last: Node) -> Node | None:
 
 
 def _activation(match: Match, last: Node) -> Node | None:
-    """Relu or GELU of a scaled product."""
-    product = match.only(last.inputs[0], "MatMulFloat", "ConvFloat")
+    """Relu or GELU of a scaled product; of one of weights in blocks the exact GELU, which patterns make."""
+    product = match.only(last.inputs[0], "MatMulFloat", "ConvFloat", "MatMulNBits")
     if product is None or product.attrs.get("act") or (last.op == "Gelu" and product.op == "ConvFloat"):
+        return None
+    if product.op == "MatMulNBits" and (last.domain != FUSED or match.graph.dtype(product.inputs[0]) != np.float32):
         return None
     if last.op == "Gelu" and last.attrs.get("approximate", "none") != "none":
         return None
     attrs = {**product.attrs, "act": last.op.lower()}
     covers = [*product.covers, *last.covers]
     return Node(product.op, FUSED, product.name, list(product.inputs), list(last.outputs), attrs, covers=covers)
+
+
+def _blocks_bias(match: Match, last: Node) -> Node | None:
+    """Add of a constant row to a product of weights in blocks that has no bias."""
+    graph = match.graph
+    bias, rest = match.split(last)
+    product = match.only(rest, "MatMulNBits")
+    if product is None or bias is None or any(product.inputs[5:]) or product.attrs.get("act"):
+        return None
+    value, scales = graph.constants[bias], graph.constants.get(product.inputs[2])
+    # In float16 the sum would be rounded once and not twice.
+    if value.dtype != np.float32 or value.shape != (product.attrs.get("N"),) or scales is None:
+        return None
+    if scales.dtype != np.float32 or graph.dtype(product.inputs[0]) != np.float32:
+        return None
+    inputs = [*product.inputs, *[""] * (5 - len(product.inputs))][:5]
+    covers = [*product.covers, *last.covers]
+    return Node(product.op, FUSED, product.name, [*inputs, bias], list(last.outputs), product.attrs, covers=covers)
 
 
 def _quantised_here(match: Match, last: Node) -> Node | None:
@@ -228,6 +248,7 @@ REWRITES: tuple[tuple[str | frozenset[str], Rewrite], ...] = (
     ("Conv", _qdq_float),
     ("QuantizeLinear", recode),
     ("Add", _bias),
+    ("Add", _blocks_bias),
     ("Relu", _activation),
     ("Gelu", _activation),
     ("MatMulFloat", _quantised_here),
