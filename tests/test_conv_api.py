@@ -23,6 +23,8 @@ from pyint8dot.errors import KernelError
 
 pytestmark = pytest.mark.each_processor
 
+QUANTIZATION = conv.Quantization(1.0, 1.0, 1.0, 0)
+
 
 def test_constants_once_images_often(kernel, rng):
     """One `Convolution` for images of many sizes, layouts and zero points."""
@@ -109,6 +111,20 @@ def test_programs_do_not_pile_up(rng):
         x = operand(rng, np.int8, (1, 2, size))
         np.testing.assert_array_equal(conv_integer(x, w), exact(x, w.unpack()))
     assert len(w.programs) <= program.MOST_PROGRAMS
+
+
+def test_copies_of_the_image_are_paid_for_by_products(native_kernel):
+    """Columns of the window have grids of their own where enough rows of weights, or sums, are spared columns between the rows."""
+    x = np.zeros((1, 1, 56, 56), np.int8)
+    for rows, quantization, apart in (
+        (64, QUANTIZATION, False),
+        (192, QUANTIZATION, True),
+        (64, None, True),
+        (4, None, False),
+    ):
+        w = pack_conv(np.ones((rows, 1, 3, 3), np.int8), kernel=native_kernel)
+        conv.Convolution(w, np.int8, quantization=quantization, pads=[1] * 4)(x, kernel=native_kernel)
+        assert [key.place.apart for key in w.programs] == [apart]
 
 
 def test_column_operand_is_the_matrix_of_windows(rng):
