@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pyint8dot import known
 from pyint8dot.arguments import (
     bias_vector,
     check_out,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from pyint8dot.arguments import Quantized, Values
 
 __all__ = ["Convolution", "PackedWeights", "Quantization", "conv_integer", "pack_conv", "qlinear_conv"]
+
+#: Convolutions kept with one set of weights: scales that change from image to image must not fill the memory.
+MOST_LOWERED = 8
 
 
 class Quantization(NamedTuple):
@@ -97,15 +101,36 @@ class Convolution:
             raise ValueError(f"kernel_shape must be that of w, {list(window)}, got {list(kernel_shape)}")
         self._attributes = strides, pads, dilations, auto_pad
         self._last: tuple[tuple[int, ...], Any] = ((), None)
+        # Packed weights keep what was made of them and of constants that are told apart; an array's weights are new each time.
+        constants = known.key((x_zero_point, w_zero_point, bias, *(quantization or ()))) if weights is w else None
+        found: Lowered | None = None if constants is None else weights.lowered.get((self.x_dtype, constants))
+        if found is None:
+            lone = weights if constants is None else weights.twin()
+            found = self._lower(lone, x_zero_point, w_zero_point, bias, quantization)
+            if constants is not None:
+                if len(weights.lowered) >= MOST_LOWERED:
+                    weights.lowered.clear()
+                weights.lowered[self.x_dtype, constants] = found
+        self._lowered = self._latest = found
+
+    def _lower(
+        self,
+        weights: PackedWeights,
+        x_zero_point: npt.ArrayLike | None,
+        w_zero_point: npt.ArrayLike | None,
+        bias: npt.ArrayLike | None,
+        quantization: Quantization | None,
+    ) -> Lowered:
+        """Check the constants; of those that are arrays it has copies, since their owner may change them."""
         channels = weights.shape[0]
         w_zero = zero_points("w_zero_point", w_zero_point, weights.dtype)
         w_zero = _per_channel("w_zero_point", w_zero, channels) - np.int32(128 * (weights.dtype == np.uint8))
         start = bias_vector("bias", bias, channels, np.int32)
-        self._lowered = Lowered(
+        return Lowered(
             weights=weights,
             x_zero=self._x_zero(x_zero_point),
             w_zero=np.broadcast_to(w_zero, channels),
-            bias=np.zeros(channels, np.int32) if start is None else start,
+            bias=np.zeros(channels, np.int32) if start is None else start.astype(np.int32),
             rescale=None if quantization is None else self._rescale(quantization),
         )
 
@@ -176,7 +201,11 @@ class Convolution:
         count = threads.get_num_threads() if num_threads is None else threads.checked(num_threads)
         lowered = self._lowered
         if x_zero_point is not None:
-            lowered = lowered.with_x_zero(self._x_zero(x_zero_point))
+            zero = self._x_zero(x_zero_point)
+            # The zero point, too, tends to be that of the image before.
+            lowered = self._latest
+            if lowered.x_zero != zero:
+                lowered = self._latest = lowered.with_x_zero(zero)
         y = lowered.apply(image, place, dispatch.select(kernel), count)
         if out is None:
             return y

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import pickle
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -15,10 +17,13 @@ from support.quantized import many, operand
 from pyint8dot import conv
 from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
 from pyint8dot.convolution import im2col, program
+from pyint8dot.convolution.lowering import Lowered
 from pyint8dot.engine import dispatch, kernels, settings
 from pyint8dot.errors import KernelError
 
 pytestmark = pytest.mark.each_processor
+
+QUANTIZATION = conv.Quantization(1.0, 1.0, 1.0, 0)
 
 
 def test_constants_once_images_often(kernel, rng):
@@ -48,6 +53,57 @@ def test_constants_once_images_often(kernel, rng):
         conv.Convolution(w, np.float32)
 
 
+@pytest.mark.parametrize("group", [1, 8])
+def test_constants_are_kept_with_packed_weights(kernel, rng, monkeypatch, group):
+    """Calls that bring the same constants lower them once; one changed in place, or of another type, is another one."""
+    lowered = []
+    monkeypatch.setattr(conv, "Lowered", lambda **fields: lowered.append(1) or Lowered(**fields))
+    x, w = operand(rng, np.int8, (1, 8, 5, 5)), operand(rng, np.int8, (8, 8 // group, 3, 3))
+    packed = pack_conv(w, group=group, kernel=kernel)
+    scales, zeros, bias = rng.random(8).astype(np.float32), operand(rng, np.int8, (8,)), np.arange(8, dtype=np.int32)
+    single, zero = np.array(0.5, np.float32), np.array(3, np.int8)
+
+    def check(zy, new, bias=bias):
+        arguments = (scales, zeros, np.float32(90), zy, bias)
+        wanted = qlinear_conv(x, single, zero, w, *arguments, group=group, kernel=kernel)
+        lowered.clear()
+        for _ in range(2):
+            y = qlinear_conv(x, single, zero, packed, *arguments, kernel=kernel)
+            assert y.dtype == wanted.dtype
+            np.testing.assert_array_equal(y, wanted)
+        assert len(lowered) == new
+
+    check(np.int8(9), 1)
+    check(np.int8(9), 0)
+    check(np.uint8(9), 1)
+    before = bias.copy()
+    bias += 5000
+    check(np.uint8(9), 0, before)
+    for array in (scales, zeros, bias, single, zero):
+        array[...] = array[::-1].copy() if array.ndim else array + array.dtype.type(1)
+        check(np.uint8(9), 1)
+    sums = conv_integer(x, packed, zero, zeros, kernel=kernel)
+    np.testing.assert_array_equal(sums, exact(x, w, int(zero), zeros, group=group))
+    x = x.view(np.uint8)
+    check(np.uint8(9), 1)
+
+
+def test_kept_constants_neither_pile_up_nor_keep_weights_alive(rng):
+    x, w = operand(rng, np.int8, (1, 2, 4, 4)), pack_conv(operand(rng, np.int8, (3, 2, 2, 2)))
+    for scale in range(1, 40):
+        qlinear_conv(x, float(scale), 0, w, 1.0, 0, 50.0, 0)
+    assert 0 < len(w.lowered) <= conv.MOST_LOWERED
+    rows = weakref.ref(w.rows)
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        del w
+        assert rows() is None, "something that leads back to the weights is kept with them"
+    finally:
+        if collects:
+            gc.enable()
+
+
 def test_programs_do_not_pile_up(rng):
     """However many sizes of images come, the weights keep a bounded number of programs for them."""
     w = pack_conv(operand(rng, np.int8, (3, 2, 2)))
@@ -55,6 +111,20 @@ def test_programs_do_not_pile_up(rng):
         x = operand(rng, np.int8, (1, 2, size))
         np.testing.assert_array_equal(conv_integer(x, w), exact(x, w.unpack()))
     assert len(w.programs) <= program.MOST_PROGRAMS
+
+
+def test_copies_of_the_image_are_paid_for_by_products(native_kernel):
+    """Columns of the window have grids of their own where enough rows of weights, or sums, are spared columns between the rows."""
+    x = np.zeros((1, 1, 56, 56), np.int8)
+    for rows, quantization, apart in (
+        (64, QUANTIZATION, False),
+        (192, QUANTIZATION, True),
+        (64, None, True),
+        (4, None, False),
+    ):
+        w = pack_conv(np.ones((rows, 1, 3, 3), np.int8), kernel=native_kernel)
+        conv.Convolution(w, np.int8, quantization=quantization, pads=[1] * 4)(x, kernel=native_kernel)
+        assert [key.place.apart for key in w.programs] == [apart]
 
 
 def test_column_operand_is_the_matrix_of_windows(rng):
@@ -300,7 +370,7 @@ def test_qlinear_errors():
 def test_weights_cannot_be_changed():
     """Native code believes their shape: nothing a user can set may make it read elsewhere."""
     w = pack_conv(np.ones((4, 2, 3, 3), np.int8))
-    for name in ("shape", "dtype", "group", "rows", "row_sums", "programs", "new"):
+    for name in ("shape", "dtype", "group", "rows", "row_sums", "programs", "lowered", "new"):
         with pytest.raises(AttributeError, match="immutable"):
             setattr(w, name, (400000, 2, 3, 3))
     with pytest.raises(AttributeError, match="immutable"):

@@ -52,6 +52,9 @@ MANY_TAPS, WRITTEN = 32, 1 << 16
 #: Columns of a window that may have grids of their own, which are as many copies of the image.
 MOST_APART = 16
 
+#: Multiply-accumulates that a further pixel of the grids has to save, since it is written to memory and read from there again.
+WORTH = 16
+
 #: Grids that native code copies to; a program has a record for each.
 MOST_COPIES = 64
 
@@ -83,6 +86,14 @@ class Geometry:
     def taken_apart(self) -> Geometry:
         """The same convolution with `apart`."""
         return dataclasses.replace(self, apart=True)
+
+    @functools.cached_property
+    def rows_apart(self) -> float:
+        """With more rows of weights than these `taken_apart` gains; columns and copies both have every channel."""
+        apart = self.taken_apart
+        saved = self.columns(self.out[0]) - apart.columns(apart.out[0])
+        copied = len(apart.phases) * math.prod(apart.grid) - len(self.phases) * math.prod(self.grid)
+        return WORTH * copied / (len(self.shifts) * max(saved, 1))
 
     @functools.cached_property
     def padded(self) -> Geometry:

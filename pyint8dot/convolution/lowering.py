@@ -75,9 +75,10 @@ class Lowered:
         depthwise = group > 1 and inner == 1 and out // group < tile_rows()
         if not depthwise:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
-            # Copies of the image are paid for by products: a tile of rows has enough of them for a column.
-            if kernel.native and out // group > tile_rows() and place.gains_apart:
-                place = place.taken_apart
+            if kernel.native and place.gains_apart:
+                # Without columns between the rows sums are the result as they are: copies of the image are worth that for a tile of rows.
+                enough = tile_rows() if self.rescale is None else place.rows_apart
+                place = place.taken_apart if out // group > enough else place
         for image, target in zip(x, y, strict=True):
             if depthwise and kernel.native:
                 self._depthwise(image, place, target, kernel, count)

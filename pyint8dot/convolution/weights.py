@@ -42,7 +42,7 @@ class PackedWeights(Immutable):
         Groups the channels fall into.
     """
 
-    __slots__ = ("_packed", "_rows", "_surplus", "dtype", "group", "programs", "row_sums", "shape")
+    __slots__ = ("_packed", "_rows", "_surplus", "dtype", "group", "lowered", "programs", "row_sums", "shape")
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -50,6 +50,8 @@ class PackedWeights(Immutable):
     row_sums: npt.NDArray[np.int32]
     #: Native programs made for these weights, by what else they depend on; see `pyint8dot.convolution.program`.
     programs: dict[Any, Any]
+    #: What `pyint8dot.conv` made of these weights and other constants, by the constants.
+    lowered: dict[Any, Any]
     _rows: npt.NDArray[np.int8]
     # The left operand of each group, by name of layout and K.
     _packed: dict[Any, list[npt.NDArray[np.int8]]]
@@ -74,7 +76,7 @@ class PackedWeights(Immutable):
         rows, sums = frozen(rows), frozen(sums)
         self._fill(
             shape=array.shape, dtype=array.dtype, group=int(group), _rows=rows, row_sums=sums, _packed={}, _surplus={},
-            programs={},
+            programs={}, lowered={},
         )  # fmt: skip
 
     @property
@@ -105,6 +107,12 @@ class PackedWeights(Immutable):
             each = [kernel.left.upper_sums(rows.T) for rows in self._rows]
             found = self._surplus.setdefault(kernel.left, frozen(np.concatenate(each)))
         return found
+
+    def twin(self) -> PackedWeights:
+        """The same weights for what is kept in `lowered`, which must not lead back here: all is freed with its last reference."""
+        twin = object.__new__(PackedWeights)
+        twin._fill(lowered={}, **{name: getattr(self, name) for name in PackedWeights.__slots__ if name != "lowered"})
+        return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.unpack(), self.group)
