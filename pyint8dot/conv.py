@@ -21,7 +21,7 @@ from pyint8dot.arguments import (
     scales,
     zero_points,
 )
-from pyint8dot.convolution.im2col import known_geometry
+from pyint8dot.convolution.geometry import known_geometry
 from pyint8dot.convolution.lowering import Lowered, Rescale
 from pyint8dot.convolution.weights import PackedWeights, pack_conv
 from pyint8dot.engine import dispatch, threads

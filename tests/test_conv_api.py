@@ -16,7 +16,7 @@ from support.quantized import many, operand
 
 from pyint8dot import conv
 from pyint8dot.conv import conv_integer, pack_conv, qlinear_conv
-from pyint8dot.convolution import im2col, program
+from pyint8dot.convolution import geometry, im2col, program
 from pyint8dot.convolution.lowering import Lowered
 from pyint8dot.engine import dispatch, kernels, settings
 from pyint8dot.errors import KernelError
@@ -137,7 +137,7 @@ def test_column_operand_is_the_matrix_of_windows(rng):
         {"strides": [1, 3], "dilations": [1, 2]},
     )
     for attributes, apart in itertools.product(forms, (False, True)):
-        geo = im2col.geometry((6, 7), (3, 2), **attributes)
+        geo = geometry.geometry((6, 7), (3, 2), **attributes)
         geo = geo.taken_apart if apart else geo
         assert not (apart and geo.gains_apart)
         laid = im2col.grids(x, geo, 77)
@@ -168,7 +168,7 @@ def test_many_grids_and_taps_at_once_are_the_same_one_by_one(rng, monkeypatch, d
         kernel, strides = rng.integers(1, 8, 2).tolist(), rng.integers(1, 7, 2).tolist()
         dilations, pads = rng.integers(1, 4, 2).tolist(), rng.integers(0, 6, 4).tolist()
         spatial = tuple(int(rng.integers((k - 1) * d + 1, 30)) for k, d in zip(kernel, dilations, strict=True))
-        geo = im2col.geometry(spatial, tuple(kernel), strides=strides, dilations=dilations, pads=pads)
+        geo = geometry.geometry(spatial, tuple(kernel), strides=strides, dilations=dilations, pads=pads)
         x = operand(rng, dtype, (3, *spatial))
         rows, layout = slice(0, geo.out[0]), next(iter(kernels.KERNELS.values())).right
         made = []
@@ -195,7 +195,7 @@ def test_grids_are_the_same_both_ways(rng, dtype):
         if any((k - 1) * s >= size for k, s, size in zip(kernel, dilations, spatial, strict=True)):
             continue
         pads = rng.integers(0, 6, 2 * d).tolist()
-        geo = im2col.geometry(spatial, tuple(kernel), strides=strides, dilations=dilations, pads=pads)
+        geo = geometry.geometry(spatial, tuple(kernel), strides=strides, dilations=dilations, pads=pads)
         x = operand(rng, dtype, (3, *spatial))
         for place in (geo, geo.taken_apart) if d == 2 else (geo,):
             for image in (x, x[..., ::-1]):
@@ -235,7 +235,7 @@ def test_pointwise_copies_nothing(rng):
     """With a 1x1 window and stride 1 the packer reads the image itself."""
     for dtype in (np.int8, np.uint8):
         x = operand(rng, dtype, (6, 4, 5))
-        laid = im2col.grids(x, im2col.geometry((4, 5), (1, 1)), 0)
+        laid = im2col.grids(x, geometry.geometry((4, 5), (1, 1)), 0)
         assert np.shares_memory(laid, x)
         assert laid.shape == (1, 6, 20)
 

@@ -12,7 +12,7 @@ from support.depthwise import STEMS, Call
 from support.quantized import many, operand
 
 from pyint8dot.conv import Convolution, Quantization, conv_integer, pack_conv, qlinear_conv
-from pyint8dot.convolution import depthwise, im2col, lowering
+from pyint8dot.convolution import depthwise, geometry, im2col, lowering
 
 ROWS = (0, 1, 2, 3, 4, 5, 7, 9)
 COLUMNS = (0, 1, 2, 3, 7, 8, 13, 15, 16, 17, 31, 32, 50)
@@ -144,8 +144,8 @@ def test_both_forms_give_the_same(native_kernel, rng, monkeypatch):
 @pytest.mark.parametrize("row", rows.NATIVE, ids=lambda row: row.name)
 def test_the_form_follows_the_kernel(row):
     """Taps four by four where it has dot products, the weights are int8, and the taps of four columns lie within a register."""
-    place = im2col.geometry((9, 20), (3, 3))
-    spread = im2col.geometry((9, 40), (3, 3), dilations=[1, 5])
+    place = geometry.geometry((9, 20), (3, 3))
+    spread = geometry.geometry((9, 40), (3, 3), dilations=[1, 5])
     dots = depthwise.FEATURE in row.features
     for narrow, wide, expected in ((True, place, dots), (False, place, False), (True, spread, False)):
         assert (depthwise.form(wide, row, narrow).pattern is not None) == expected
@@ -155,7 +155,7 @@ def test_the_form_follows_the_kernel(row):
 def test_short_rows_have_room(native_kernel, rng):
     """Rows of fewer pixels than are read at a time are laid out with so many more behind them."""
     for size in (1, 2, 15, 16, 17):
-        geo = im2col.geometry((3, size), (1, 1))
+        geo = geometry.geometry((3, size), (1, 1))
         beyond = depthwise.one_by_one(geo).beyond
         assert beyond == max(0, depthwise.LEAST - size)
         x = operand(rng, np.int8, (1, 2, 3, size))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyint8dot.arguments import Values
-    from pyint8dot.convolution.im2col import Geometry
+    from pyint8dot.convolution.geometry import Geometry
     from pyint8dot.convolution.weights import PackedWeights
     from pyint8dot.engine.kernels import Kernel
 

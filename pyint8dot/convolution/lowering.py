@@ -16,6 +16,7 @@ import numpy as np
 
 from pyint8dot.convolution import depthwise as channelwise
 from pyint8dot.convolution import im2col, program
+from pyint8dot.convolution.geometry import slack
 from pyint8dot.engine import cpu, kernels, portable, settings
 from pyint8dot.epilogue import requantize
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyint8dot.arguments import Quantized, Values
-    from pyint8dot.convolution.im2col import Geometry
+    from pyint8dot.convolution.geometry import Geometry
     from pyint8dot.convolution.weights import PackedWeights
     from pyint8dot.engine.kernels import Kernel
 
@@ -147,7 +148,7 @@ class Lowered:
     def _column_sums(self, laid: Values, place: Geometry) -> Values:
         """Sums of the columns of each group, shape (group, columns), with room for a whole panel after each."""
         group, inner = self.weights.group, self.weights.shape[1]
-        sums = np.zeros((group, place.out[0] * place.pitch + im2col.slack()), np.int32)
+        sums = np.zeros((group, place.out[0] * place.pitch + slack()), np.int32)
         for g in range(group):
             part = im2col.column_sums(laid[:, g * inner : (g + 1) * inner], place)
             sums[g, : part.size] = part

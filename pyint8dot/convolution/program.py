@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pyint8dot.convolution import im2col
+from pyint8dot.convolution.geometry import slack
 from pyint8dot.convolution.weights import PackedWeights, packed_depth
 from pyint8dot.engine import blocks, threads
 from pyint8dot.engine.blocks import Written
@@ -27,7 +28,7 @@ from pyint8dot.engine.program import SECOND as COL_START
 
 if TYPE_CHECKING:
     from pyint8dot.arguments import Values
-    from pyint8dot.convolution.im2col import Geometry
+    from pyint8dot.convolution.geometry import Geometry
     from pyint8dot.engine.kernels import Kernel
 
 #: Programs kept with one set of weights: images of many sizes must not fill the memory.
@@ -140,7 +141,7 @@ class _Maker:
         out.multiply(
             key.kernel.name, a=self.left[g], b=self.packed, c=c, ldc=step, m=m, n=n, k=self.depth,
             row_start=CONSTANTS.plus(4 * g * m),
-            col_start=COL_START.plus(4 * (g * (all_columns + im2col.slack()) + first)) if key.col_start else None,
+            col_start=COL_START.plus(4 * (g * (all_columns + slack()) + first)) if key.col_start else None,
         )  # fmt: skip
         if key.last is not None:
             self._requantize(out, key.last, g, rows, block_columns)

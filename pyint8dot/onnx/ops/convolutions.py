@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyint8dot import conv, floats
-from pyint8dot.convolution.im2col import geometry
+from pyint8dot.convolution.geometry import geometry
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.registry import INT8, Function, Site, any_scale, operator
