@@ -355,7 +355,8 @@ def combine(call: Call, shape: Shape) -> None:
 
 def copy_planes(call: Call, shape: Shape) -> None:
     """``x[p][i][step * j]``, the top bit turned over where that is asked for."""
-    planes, flipped, step = 2 if shape.m else 0, shape.form & 1, shape.form >> 1
+    # Without rows there are planes or none.
+    planes, flipped, step = 2 if shape.m or shape.n % 2 else 0, shape.form & 1, shape.form >> 1
     rows, n = shape.m, shape.n
     row_x, row_y = max(n - 1, 0) * step + 4, n + 3
     plane_x, plane_y = row_x * rows + 2, row_y * rows + 5
@@ -402,6 +403,9 @@ DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
 #: How many turns and rows more there may be.
 LARGEST = 1 << 27
 
+#: So many forms are few.
+FEW = 8
+
 #: Those of them that are proven for any number of columns, and of rows where they have some.
 ANY = ("requantize", "dequantize", "q_scale", "column_start", "column_scale", "quantize_linear", "dequantize_linear")
 
@@ -411,9 +415,11 @@ def shapes(name: str, *, full: bool) -> Iterator[Shape]:
     _, turn, rows, forms = DEFINITIONS[name]
     for m in (0, 1, 2, 3) if rows else (1,):
         for n in range(3 * turn):
-            # In a quick run each size has one form; forms that are as many as bytes have values are gone through for one size.
+            # In a quick run each size has one form, or every second of few; forms that are as many as bytes have values are gone through
+            # for one size.
             every = 1 if forms < 256 or n == turn + 1 else 16
-            for form in range(n % every, forms, every) if full else ((5 * n + 3 * m) % forms,) if m < 3 else ():
+            some = range(n % 2, forms, 2) if forms <= FEW else ((5 * n + 3 * m) % forms,)
+            for form in range(n % every, forms, every) if full else some if m < 3 else ():
                 yield Shape(m, n, form)
     if name in ANY:
         # More columns than a turn has and any number of turns, or fewer; one row and any number of rows.
