@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import threading
 import weakref
@@ -14,7 +15,7 @@ from models import nets
 from support.onnx_graphs import OPSET, data, model, node
 
 from pyint8dot.engine import library, settings, tape, threads
-from pyint8dot.onnx import InferenceSession, NodeError, RunOptions, executor
+from pyint8dot.onnx import InferenceSession, ModelError, NodeError, RunOptions, executor
 from pyint8dot.onnx.segment import Segment, _Buffer, arranged
 from pyint8dot.onnx.zoo import quantizer
 
@@ -172,6 +173,45 @@ def test_a_piece_of_a_constant_may_lie_elsewhere_the_next_time(rng):
         feed |= {"start": np.int64([at]), "end": np.int64([at + 16])}
         same(recorded.run(None, feed), plain.run(None, feed))
     assert segments(recorded)
+
+
+def told(session, feed):
+    """What a run gives, or why it gives nothing."""
+    try:
+        return [each.tolist() for each in session.run(None, feed)]
+    except ModelError as error:
+        return str(error)
+
+
+def test_the_bound_on_memory_holds_behind_results_of_any_size(rng):
+    """A result whose size is a value's leaves less for the segment behind it than it did when that was recorded."""
+    norms = [node("LayerNormalization", f"{x} g s", y) for x, y in (("x", "h"), ("h", "i"), ("i", "j"))]
+    nodes = [
+        node("Expand", "x shape", "e"),
+        node("ReduceMax", "e axes", "m", keepdims=0),
+        *norms,
+        node("Add", "j m", "y"),
+    ]
+    x = rng.standard_normal((5, 16)).astype(F32)
+    constants = {"g": np.ones(16, F32), "s": np.zeros(16, F32), "axes": np.int64([0])}
+    made = model(nodes, {"x": x, "shape": (np.int64, [3])}, {"y": F32, "e": F32}, constants)
+    recorded, plain = apart(made, max_bytes=16 * x.nbytes)
+    for count in (3, 3, 3, 8, 12, 13, 14, 15, 16, 17, 3):
+        feed = {"x": x, "shape": np.int64([count, 5, 16])}
+        assert told(recorded, feed) == told(plain, feed)
+    assert segments(recorded)
+
+
+def test_a_copy_of_a_session_has_memory_of_its_own():
+    family = nets.FAMILIES[0]
+    session, feed = InferenceSession(data(quantizer.dynamic(family.build(1), per_channel=True))), family.feed(1, 0)
+    for _ in range(4):
+        copied = copy.deepcopy(session)
+        for _ in range(3):
+            same(copied.run(None, feed), session.run(None, feed))
+        assert segments(copied)
+        assert not set(segments(copied)) & set(segments(session))
+        assert copied._executor is not session._executor
 
 
 def test_values_that_cannot_be_worked_on(rng):

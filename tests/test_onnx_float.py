@@ -182,6 +182,14 @@ def test_functions_of_one_number(rng, op, shape):
     agree(model([node(op, "x", "y")], {"x": (F32, [None] * x.ndim)}, {"y": F32}), {"x": x})
 
 
+def test_a_slope_may_be_nothing_in_half_precision():
+    x = np.array([np.inf, 2, -1], np.float16)
+    [y] = InferenceSession(data(model([node("LeakyRelu", "x", "y", alpha=1e-8)], {"x": x}, {"y": np.float16}))).run(
+        None, {"x": x}
+    )
+    np.testing.assert_array_equal(y, np.array([np.inf, 2, 0], np.float16))
+
+
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Max", "Min", "Greater", "LessOrEqual", "Equal"])
 @pytest.mark.parametrize(
     "shapes", [((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 4)), ((4,), (2, 3, 4)), ((), (3,)), ((2, 1), (2, 2))]

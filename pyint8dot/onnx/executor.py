@@ -23,6 +23,7 @@ again node by node, which finds the words for the error. Results are the same bi
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import os
@@ -53,8 +54,10 @@ class Road:
         self.runs = 0
         #: Segments, and between them ranges of steps that run one by one; None until it has been recorded.
         self.stages: list[Segment | range] | None = None
-        #: Bytes of all results of the segments.
-        self.made = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Road:
+        """Return one that has not been run: what is recorded says where memory lies."""
+        return Road()
 
 
 class _Arena:
@@ -83,6 +86,12 @@ class Executor:
         self._roads: dict[Any, Road] = {}
         self._arenas: list[_Arena] = []
         self.on = library.LAYOUT_KNOWN and library.status() is None and allowed()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Executor:
+        """Return one that has recorded nothing: segments and arenas know where memory of this one lies."""
+        made = Executor(copy.deepcopy(self._program, memo), self._count)
+        made.on = self.on
+        return made
 
     def road(self, signature: Any) -> Road:
         """Return the road for inputs of these types and shapes.
@@ -152,14 +161,15 @@ class Executor:
     def _replay(self, values: list[Any], room: Room, road: Road) -> None:
         program = self._program
         given = self._inputs(values)
-        made = road.made
+        made = 0
         assert road.stages is not None  # noqa: S101 - the caller has looked
         try:
             for stage in road.stages:
                 if type(stage) is range:
                     made = program.run(values, room, stage, made)
-                elif stage.fits(values):
+                elif made + stage.bytes <= room.left and stage.fits(values):
                     self._segment(stage, values)
+                    made += stage.bytes
                 else:
                     made = program.run(values, room, stage.steps, made)
         except Failed:
@@ -212,13 +222,12 @@ class Executor:
 
         with tape.recording() as log:
             steps = [dataclasses.replace(step, function=watched(step, log)) for step in program.steps]
-            copy = dataclasses.replace(program, steps=steps)
-            copy.times = program.times
-            copy.run(values, room)
+            watching = dataclasses.replace(program, steps=steps)
+            watching.times = program.times
+            watching.run(values, room)
         stages: list[Segment | range] = [range(len(program.steps))]
         if len(seen) == len(program.steps):
             stages = list(_stages(program, seen))
-        road.made = sum(stage.bytes for stage in stages if isinstance(stage, Segment))
         road.stages = stages
 
 

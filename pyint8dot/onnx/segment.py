@@ -50,7 +50,9 @@ class Segment:
         #: Which part of its time each step has.
         self.parts = [each.seconds / whole for each in mine]
         laid = _Layout(program, mine)
-        self.arena, self.bytes = laid.arena, laid.arena + sum(array.nbytes for array in laid.fresh.values())
+        self.arena = laid.arena
+        #: Bytes of all results, as they count where the nodes run one by one.
+        self.bytes = sum(array.nbytes for each in mine for array in each.made)
         records = laid.records()
         # What the records point to.
         self._keep = records, laid.constants, [call.program for each in mine for call in each.part.calls]

@@ -117,9 +117,17 @@ def _relu(site: Site) -> Function | None:
 @operator("LeakyRelu")
 def _leaky_relu(site: Site) -> Function | None:
     alpha = site.attr("alpha", 0.01)
-    if 0 < alpha < 1:
-        return lambda x: np.maximum(x, x * x.dtype.type(alpha))
-    return lambda x: np.where(x < 0, x * x.dtype.type(alpha), x)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        factor = x.dtype.type(alpha)
+        # A float16 may be 0 where the attribute is not, and then infinity has no product.
+        if 0 < factor < 1:
+            return np.asarray(np.maximum(x, x * factor))
+        y = np.array(x)
+        np.multiply(x, factor, out=y, where=x < 0)
+        return y
+
+    return run
 
 
 @operator("Clip")

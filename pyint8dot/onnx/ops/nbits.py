@@ -116,8 +116,10 @@ def _by_blocks(site: Site, weights: _Weights) -> Callable[[np.ndarray], np.ndarr
         plan = plans.get(chosen.name)
         if plan is None:
             plan = plans[chosen.name] = deep_plan([block.on(chosen) for block in blocks], epilogues, QuantizedRows())
-        settings.count(chosen.name, x.size * weights.n)
-        return plan.offer(x, None, threads)
+        y = plan.offer(x, None, threads)
+        if y is not None:
+            settings.count(chosen.name, x.size * weights.n)
+        return y
 
     return run
 
