@@ -13,6 +13,7 @@ ALIKE: dict[str, str] = {
     "smull_4x1 +0xa94 ldr b4, [x11], #1 -> ldr b4, [x11], #0": "it is the last byte of the row",
     "pack_i8k4 +0x5c cmp x5, #1 -> cmp x5, #0": _BYTES,
     "pack_i8k4 +0x43c b.hs -> nop": "what no turn takes is taken K group by K group",
+    "combine +0x20 add x9, x9, #0 -> nop": "the linker put the constant at the beginning of a page, so that nothing is left to add",
     "copy_planes +0x50 cmp x13, #0x20 -> cmp x13, #0x21": "two registers are both ends of a row as well",
     "copy_planes +0x80 cmp x13, #4 -> nop": "what is left is then taken byte by byte",
     "q_scale +0x484 srshl v4.2d, v4.2d, v17.2d -> srshl v5.2d, v4.2d, v17.2d": _UPPER,
