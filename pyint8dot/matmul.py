@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from pyint8dot import shapes
 from pyint8dot.arguments import check_out
-from pyint8dot.engine import settings
+from pyint8dot.engine import settings, threads
+from pyint8dot.engine.blocks import LEAST_WORK, cut
 from pyint8dot.engine.operand import choice, loose_plan, multiply, multiply_new
 from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.engine.plan import overlaps
@@ -166,7 +168,21 @@ def stacks(
     right = b if b.shape[:-2] == lead else np.broadcast_to(b, lead + b.shape[-2:])
     if not lead:
         left, right, y = left[None], right[None], y[None]
-    return _stacks(kernel, left, right, y, count, (a_zero, b_zero), epilogue)
+    while y.ndim > 3 and len(y) == 1:
+        left, right, y = left[0], right[0], y[0]
+    zeros = a_zero, b_zero
+    # Threads have whole pairs each, unless there are too few and each can be shared. Whoever counts products is told of its own thread's.
+    if count > 1 and (epilogue is not None or len(y) >= count) and settings.current().tally is None:
+        done: list[bool] = []
+
+        def work(start: int, end: int) -> None:
+            part = slice(start, end)
+            done.append(_stacks(kernel, left[part], right[part], y[part], 1, zeros, epilogue))
+
+        count = max(1, min(count, y.size * a.shape[-1] // LEAST_WORK))
+        threads.run([functools.partial(work, *part) for part in cut(len(y), count, 1)])
+        return all(done)
+    return _stacks(kernel, left, right, y, count, zeros, epilogue)
 
 
 def _stacks(

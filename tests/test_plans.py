@@ -93,6 +93,22 @@ def test_stacks_of_two_arrays_are_quantised_by_one_program(kernel, rng, monkeypa
         same_bits(y, epilogue.requantize(acc.astype(np.int32), np.float32(0.125) / np.float32(40), 100, types[2]))
 
 
+@pytest.mark.parametrize("lead", [(5,), (1, 3), (2, 2), (1,)], ids=str)
+def test_threads_share_the_pairs_of_a_stack(kernel, rng, monkeypatch, lead):
+    """Pairs that are large enough for threads of their own: each is quantised in one pass all the same."""
+    if kernels.KERNELS[kernel].native:
+        monkeypatch.setattr(qlinear, "requantize", None)
+    a, b = (rng.integers(-128, 128, (*lead, *shape), dtype=np.int8) for shape in ((130, 70), (70, 131)))
+    one, several = (
+        qlinear.qlinear_matmul(a, 0.5, 5, b, 0.25, 9, 90.0, np.int8(1), kernel=kernel, num_threads=count)
+        for count in (1, 3)
+    )
+    same_bits(several, one)
+    acc = (a.astype(np.int64) - 5) @ (b.astype(np.int64) - 9)
+    same_bits(one, epilogue.requantize(acc.astype(np.int32), np.float32(0.125) / np.float32(90), 1, np.int8))
+    same_bits(pyint8dot.matmul(a, b, kernel=kernel, num_threads=3), a.astype(np.int32) @ b.astype(np.int32))
+
+
 def test_linear_takes_what_its_plan_does_not(kernel, rng):
     w = packing.pack(operands(rng, 1, 12, 5)[1])
     scale = rng.random(5).astype(np.float32)
