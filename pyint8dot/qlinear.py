@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,25 +17,21 @@ from pyint8dot import shapes
 from pyint8dot.arguments import (
     Quantized,
     Values,
-    bias_vector,
     check_out,
-    factors,
     output_dtype,
     per_column,
     per_row,
-    product_scale,
-    scalar,
-    scales,
     small_zero,
     zero_points,
 )
 from pyint8dot.engine import settings
-from pyint8dot.engine.operand import Operand, Store, choice
+from pyint8dot.engine.operand import Operand, choice
 from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.engine.plan import CALL, ROW
 from pyint8dot.epilogue import Requantization, requantize
 from pyint8dot.known import Known
 from pyint8dot.matmul import product, stacks
+from pyint8dot.qplan import checked, one_way, planned, sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +116,7 @@ def matmul_integer(
     zb = per_column("b_zero_point", zero_points("b_zero_point", b_zero_point, both.b.dtype), both.batch, both.n)
     if za.ndim == zb.ndim == 0:
         return product(chosen, both, out, count, int(za), int(zb))
-    acc = _sums(chosen, both, za, zb, None, count).reshape(both.shape)
+    acc = sums(chosen, both, za, zb, None, count).reshape(both.shape)
     if out is None:
         return acc
     out[...] = acc
@@ -263,66 +259,27 @@ def qlinear_matmul(
     parameters = a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point
     if out is not None:
         check_out(out, both.shape, output_dtype(y_zero_point, both.a.dtype))
-    za, zb, zy, factor, start, dtype = _checked(both, *parameters, bias=bias)
+    za, zb, zy, factor, start, dtype = checked(both, *parameters, bias=bias)
     m, n = math.prod(both.full[:-1]), both.full[-1]
-    scale, per_row_scale = _one_way(factor, m, n)
+    scale, per_row_scale = one_way(factor, m, n)
     y = np.empty(both.full, dtype)
     if za.ndim == zb.ndim == 0 and start is None and _pairs(chosen, both, y, count, (int(za), int(zb), zy), scale):
         pass
     elif not both.batch and (scale is not None or per_row_scale is not None):
         epilogue = Requantization(scale, zy, dtype)
-        plan, first = _plan(chosen, both, za, zb, start, epilogue)
+        plan, first = planned(chosen, both, za, zb, start, epilogue)
         if isinstance(b, PackedMatrix) and start is None and first is None and per_row_scale is None:
             b.on(chosen).latest = Known.of(parameters, both.a.dtype, plan)
         settings.count(chosen.name, m * n * both.a.shape[-1])
         extras = [extra for extra in (first, per_row_scale) if extra is not None]
         plan.into(both.a.reshape(m, both.a.shape[-1]), y.reshape(m, n), count, *extras)
     else:
-        requantize(_sums(chosen, both, za, zb, start, count), factor, zy, dtype, out=y)
+        requantize(sums(chosen, both, za, zb, start, count), factor, zy, dtype, out=y)
     y = y.reshape(both.shape)
     if out is None:
         return y
     out[...] = y
     return out
-
-
-class _Checked(NamedTuple):
-    """Parameters of a requantised product, checked and combined."""
-
-    #: Zero points: 0-d, or one per row and one per column.
-    za: Values
-    zb: Values
-    zy: int
-    #: ``a_scale * b_scale / y_scale`` in a shape that broadcasts against the product.
-    factor: Values
-    bias: Values | None
-    dtype: np.dtype[Any]
-
-
-def _checked(
-    both: Operands,
-    a_scale: npt.ArrayLike,
-    a_zero_point: npt.ArrayLike | None,
-    b_scale: npt.ArrayLike,
-    b_zero_point: npt.ArrayLike | None,
-    y_scale: npt.ArrayLike,
-    y_zero_point: npt.ArrayLike | None,
-    *,
-    bias: npt.ArrayLike | None,
-) -> _Checked:
-    """Check the parameters of qlinear_matmul against its operands."""
-    dtype = output_dtype(y_zero_point, both.a.dtype)
-    za = per_row("a_zero_point", zero_points("a_zero_point", a_zero_point, both.a.dtype), both.rows)
-    zb = per_column("b_zero_point", zero_points("b_zero_point", b_zero_point, both.b.dtype), both.batch, both.n)
-    zy = int(scalar("y_zero_point", zero_points("y_zero_point", y_zero_point, dtype)))
-    sa = per_row("a_scale", factors("a_scale", a_scale), both.rows)
-    sb = per_column("b_scale", factors("b_scale", b_scale), both.batch, both.n)
-    sy = scalar("y_scale", scales("y_scale", y_scale))
-    down = sa[..., None] if sa.ndim else sa
-    across = sb[..., None, :] if sb.ndim else sb
-    factor = product_scale(down, across, sy, ("a_scale", "b_scale", "y_scale"))
-    start = bias_vector("bias", bias, 1 if both.n is None else both.n, np.int32)
-    return _Checked(za, zb, zy, factor, start, dtype)
 
 
 def _pairs(
@@ -353,9 +310,9 @@ def constant_plan(
     both = shapes.operands(np.empty((1, b.shape[0]), dtype), b)
     if any(np.size(parameter) != 1 for parameter in (*parameters[:2], *parameters[4:]) if parameter is not None):
         return None
-    found = _checked(both, *parameters, bias=bias)
-    scale, _ = _one_way(found.factor, 1, b.shape[1])
-    made, _ = _plan(kernel, both, found.za, found.zb, found.bias, Requantization(scale, found.zy, found.dtype))
+    found = checked(both, *parameters, bias=bias)
+    scale, _ = one_way(found.factor, 1, b.shape[1])
+    made, _ = planned(kernel, both, found.za, found.zb, found.bias, Requantization(scale, found.zy, found.dtype))
     return made
 
 
@@ -370,7 +327,7 @@ def constant_pairs(
     if any(np.size(parameter) != 1 for parameter in parameters if parameter is not None):
         return None
     a_type, b_type = dtypes
-    found = _checked(shapes.operands(np.empty((1, 1), a_type), np.empty((1, 1), b_type)), *parameters, bias=None)
+    found = checked(shapes.operands(np.empty((1, 1), a_type), np.empty((1, 1), b_type)), *parameters, bias=None)
     za, zb, scale = int(found.za.reshape(())), int(found.zb.reshape(())), float(found.factor.reshape(()))
     epilogue = _epilogue(scale, found.zy, found.dtype)
 
@@ -382,53 +339,3 @@ def constant_pairs(
         return y.reshape(both.shape) if stacks(kernel, both, y, count, za, zb, epilogue) else None
 
     return run
-
-
-def _one_way(factor: Values, m: int, n: int) -> tuple[Values | None, Values | None]:
-    """The factors as (one for all or one per column, None), or (None, one per row); neither where they vary along both."""
-    if factor.size == 1:
-        return factor.reshape(1), None
-    if factor.shape == (1, n):
-        return np.ascontiguousarray(factor.reshape(n)), None
-    if factor.ndim > 1 and factor.shape[-1] == 1 and factor.size == m:
-        return None, np.ascontiguousarray(factor.reshape(m))
-    return None, None
-
-
-def _plan(
-    kernel: Kernel, both: Operands, za: Values, zb: Values, bias: Values | None, epilogue: Requantization | None
-) -> tuple[Plan, Values | None]:
-    """A plan of checked parameters for one right operand, and the zero points of the rows that go along with each call."""
-    b = both.b
-    right = b.on(kernel) if isinstance(b, PackedMatrix) else Operand(Store(b, kernel.right), kernel)
-    rows: Values | None = None
-    if za.ndim:
-        rows = np.ascontiguousarray(za.reshape(-1), np.int32) - np.int32(128 * (both.a.dtype == UINT8))
-    each = np.ascontiguousarray(zb.reshape(-1), np.int32) if zb.ndim else int(zb)
-    made = right.plan(both.a.dtype, int(za) if rows is None else ROW, each, bias=bias, epilogue=epilogue)
-    return made, rows
-
-
-def _sums(
-    kernel: Kernel, both: Operands, za: Values, zb: Values, bias: Values | None, count: int
-) -> npt.NDArray[np.int32]:
-    """The int32 product less the zero points, plus a bias along the columns, in the shape `both.full`."""
-    acc = np.empty(both.full, np.int32)
-    k, n = both.a.shape[-1], both.full[-1]
-    settings.count(kernel.name, acc.size * k)
-    if not both.batch:
-        m = math.prod(both.full[:-1])
-        made, rows = _plan(kernel, both, za, zb, bias, None)
-        made.into(both.a.reshape(m, k), acc.reshape(m, n), count, rows)
-        return acc
-    lead = both.full[:-2]
-    assert isinstance(both.b, np.ndarray)  # noqa: S101 - a packed matrix has no stack
-    a = np.broadcast_to(both.a, lead + both.a.shape[-2:])
-    b = np.broadcast_to(both.b, lead + both.b.shape[-2:])
-    za = np.broadcast_to(za, a.shape[:-1]) if za.ndim else za
-    zb = np.broadcast_to(zb, (*lead, n)) if zb.ndim else zb
-    for index in np.ndindex(lead):
-        one = shapes.operands(a[index], b[index])
-        made, rows = _plan(kernel, one, za[index] if za.ndim else za, zb[index] if zb.ndim else zb, bias, None)
-        made.into(a[index], acc[index], count, rows)
-    return acc
