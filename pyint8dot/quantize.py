@@ -14,6 +14,7 @@ from pyint8dot.arguments import (
     RANGES,
     Quantized,
     Values,
+    along_axis,
     divisor,
     not_zero,
     of_a_list,
@@ -370,35 +371,3 @@ def _target_dtype(zero_point: npt.ArrayLike | None, dtype: npt.DTypeLike | None)
     if given is not None and kind != given:
         raise TypeError(f"dtype must be the type of y_zero_point, {kind}, got {given}")
     return kind
-
-
-def along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
-    """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
-    if value.size == 1 and not block_size:
-        return value.reshape(())
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"axis must be within -{len(shape)}..{len(shape) - 1} for x of shape {shape}, got {axis}")
-    axis %= len(shape)
-    length = shape[axis]
-    if block_size:
-        return _blocks(name, value, shape, axis, block_size)
-    if value.shape != (length,):
-        raise ValueError(
-            f"{name} must be a scalar or have shape {(length,)}, one value along axis {axis} of x, got {value.shape}"
-        )
-    return value.reshape([length if i == axis else 1 for i in range(len(shape))])
-
-
-def _blocks(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
-    """Repeat one value per block to one value per element of `axis`."""
-    if block_size < 0:
-        raise ValueError(f"block_size must not be negative, got {block_size}")
-    if value.ndim == 0:
-        return value
-    length = shape[axis]
-    wanted = (*shape[:axis], -(-length // block_size), *shape[axis + 1 :])
-    if value.shape != wanted:
-        raise ValueError(
-            f"{name} must have shape {wanted}, one value per block of {block_size} along axis {axis}, got {value.shape}"
-        )
-    return np.take(np.repeat(value, block_size, axis=axis), range(length), axis=axis)

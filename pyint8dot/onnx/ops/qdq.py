@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot import quantize
+from pyint8dot import arguments, quantize
 from pyint8dot.engine import elementwise
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.registry import FLOATS, INT8, Function, Site, operator
@@ -100,8 +100,8 @@ def _quantize_wide(site: Site, target: np.dtype[Any]) -> Function:
     bounds = np.iinfo(target)
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> Any:
-        divisor = quantize.along_axis("y_scale", scale, x.shape, axis, block)
-        zero = quantize.along_axis("y_zero_point", zero_point, x.shape, axis, block)
+        divisor = arguments.along_axis("y_scale", scale, x.shape, axis, block)
+        zero = arguments.along_axis("y_zero_point", zero_point, x.shape, axis, block)
         # float64 holds every sum of a rounded float32 within these bounds and a zero point.
         with np.errstate(all="ignore"):
             y = np.rint(x.astype(divisor.dtype) / divisor).astype(np.float64) + zero
@@ -114,10 +114,10 @@ def _dequantize_wide(axis: int, block: int) -> Function:
     """DequantizeLinear of 16 bits."""
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
-        factor = quantize.along_axis("x_scale", scale, x.shape, axis, block)
+        factor = arguments.along_axis("x_scale", scale, x.shape, axis, block)
         wide = x.astype(np.int32)
         if zero_point is not None:
-            wide -= quantize.along_axis("x_zero_point", zero_point, x.shape, axis, block)
+            wide -= arguments.along_axis("x_zero_point", zero_point, x.shape, axis, block)
         work = np.promote_types(np.float32, factor.dtype)
         return (wide.astype(work) * factor.astype(work)).astype(factor.dtype, copy=False)
 
