@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from proof import terms
 from proof.claim import Call
-from proof.elementwise import add, bits, check_bytes_of, div, mul, sub, values
+from proof.expressions import add, bits, check_bytes_of, div, mul, sub, values
 from proof.image import Entry
 from proof.machine import State
 from proof.rowwise import INFINITY, power

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from proof import terms
 from proof.claim import Call
-from proof.elementwise import check_bytes_of, code, from_int, mul, rounded
+from proof.expressions import check_bytes_of, code, from_int, mul, rounded
 from proof.image import Entry
 from proof.machine import State
 

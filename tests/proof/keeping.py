@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from proof import numbers, terms
 from proof.claim import Call
-from proof.elementwise import from_int, mul, values
+from proof.expressions import from_int, mul, values
 from proof.guess import same, same_register, unknown
 from proof.image import Entry
 from proof.induction import Walk

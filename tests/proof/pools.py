@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from proof import terms
 from proof.claim import Call
-from proof.elementwise import check_bytes_of
+from proof.expressions import check_bytes_of
 from proof.image import Entry
 from proof.machine import State
 

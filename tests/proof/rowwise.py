@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from proof import terms
 from proof.claim import Call, fail
-from proof.elementwise import Shape, add, bits, check_bytes_of, div, horner, mul, rounded, sub, values
+from proof.expressions import Shape, add, bits, check_bytes_of, div, horner, mul, rounded, sub, values
 from proof.image import Entry
 from proof.machine import State
 from proof.memory import Region
