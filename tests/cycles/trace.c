@@ -3,9 +3,6 @@
  * The file that the environment variable ICOUNT_OUT names gets a line for each block of the last such
  * stretch: its number, and its instructions in hexadecimal.  The same name with ".trace" gets the numbers
  * of the blocks in the order in which they ran, as uint32.  Only the thread that makes the calls is traced.
- *
- * The part of qemu's plugin interface used here is declared here, so that no header of qemu is needed;
- * PLUGIN_API is the version to claim (1 for qemu 7.2).
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -13,32 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AARCH64_GETPPID = 173, NO_REGISTERS = 0, BUCKETS = 1 << 16, MOST_INSTRUCTIONS = 4096 };
+#include "../icount/qemu_plugin.h"
 
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-
-extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
-extern struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *block, size_t index);
-extern uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *block);
-/* Returns a pointer to the instruction up to version 2 of the interface, from then on copies it to one. */
-extern void *qemu_plugin_insn_data(const struct qemu_plugin_insn *instruction, void *copy, size_t size);
-extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id,
-    void (*callback)(plugin_id, struct qemu_plugin_tb *));
-extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *block,
-    void (*callback)(unsigned cpu, void *data), int flags, void *data);
-extern void qemu_plugin_register_vcpu_syscall_cb(plugin_id id,
-    void (*callback)(plugin_id, unsigned cpu, int64_t number, uint64_t, uint64_t,
-                     uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t));
-
-__attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_API;
-
-/* The head of what qemu tells of itself. */
-struct qemu_info {
-    const char *target;
-    int oldest_api, api;
-};
+enum { BUCKETS = 1 << 16, MOST_INSTRUCTIONS = 4096 };
 
 /* A block: qemu may translate one again, and then it is found here. */
 struct block {
@@ -144,7 +118,6 @@ static void system_call(plugin_id id, unsigned cpu, int64_t number,
     tracing = 1;
 }
 
-__attribute__((visibility("default")))
 int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv)
 {
     (void)argc, (void)argv;

@@ -26,6 +26,8 @@ from pyint8dot.engine import kernels as engine
 
 HERE = Path(__file__).resolve().parent
 GOLDENS = tables.GOLDENS
+#: What every plugin includes.
+HEADER = HERE / "qemu_plugin.h"
 KERNELS = [row.name for row in engine.KERNELS.values() if row.native]
 # Counts repeat to about this part of themselves; small calls are mostly Python and the allocator, which
 # see addresses that differ from run to run and from machine to machine.
@@ -66,7 +68,7 @@ def plugin(source: Path = HERE / "plugin.c") -> Path:
 
 def compiled(compiler: list[str], source: Path, path: Path, api: int) -> Path:
     """Compile a plugin for a version of the interface, unless that is done, and return its path."""
-    if path.exists() and path.stat().st_mtime > source.stat().st_mtime:
+    if path.exists() and path.stat().st_mtime > max(each.stat().st_mtime for each in (source, HEADER)):
         return path
     flags = ["-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-fvisibility=hidden", f"-DPLUGIN_API={api}"]
     with tempfile.TemporaryDirectory(dir=path.parent) as work:

@@ -3,31 +3,13 @@
  * Each time the guest calls getppid, which programs otherwise hardly do, the
  * total so far is written as one decimal line to the file that the environment
  * variable ICOUNT_OUT names.  Counts belong to one thread: with more, they race.
- *
- * The part of qemu's plugin interface used here is declared here, so that no
- * header of qemu is needed, and is the part that all its versions share;
- * PLUGIN_API is the version to claim (1 for qemu 7.2).
  */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { AARCH64_GETPPID = 173, NO_REGISTERS = 0 };
-
-typedef uint64_t plugin_id;
-struct qemu_plugin_tb;
-
-extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
-extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id,
-    void (*callback)(plugin_id, struct qemu_plugin_tb *));
-extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *block,
-    void (*callback)(unsigned cpu, void *data), int flags, void *data);
-extern void qemu_plugin_register_vcpu_syscall_cb(plugin_id id,
-    void (*callback)(plugin_id, unsigned cpu, int64_t number, uint64_t, uint64_t,
-                     uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t));
-
-__attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_API;
+#include "qemu_plugin.h"
 
 static uint64_t total;
 static FILE *out;
@@ -56,8 +38,7 @@ static void system_call(plugin_id id, unsigned cpu, int64_t number,
     }
 }
 
-__attribute__((visibility("default")))
-int qemu_plugin_install(plugin_id id, const void *info, int argc, char **argv)
+int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv)
 {
     (void)info, (void)argc, (void)argv;
     const char *path = getenv("ICOUNT_OUT");
