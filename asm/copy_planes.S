@@ -17,8 +17,8 @@
  *             [8] row_y     the same of y
  *             [9] step      bytes of x from one of a row to the next, >= 0; with 0 a row is filled with one byte
  *             [10] flip     0x80 to turn the top bits over, or 0
- * Clobbers:   x1-x15, v0-v1, v7, flags
- * Unused:     x16-x30, v2-v6, v8-v31
+ * Clobbers:   x1-x15, v0-v3, v7, flags
+ * Unused:     x16-x30, v4-v6, v8-v31
  * Stack:      0
  * Over-read:  none
  * Bound:      none
@@ -81,7 +81,23 @@ L(next_row):
 
         cbz     step, L(fill)
 
-        // Neighbours: registers while there are two of them, then both ends of what is left.
+        // Neighbours: four registers while there are more, one while there are two, then both ends of what is left.
+        cmp     left, #32
+        b.lo    L(last)
+        cmp     left, #64
+        b.ls    L(sixteen)
+L(sixty_four):
+        ldp     q0, q1, [x_ptr], #32
+        ldp     q2, q3, [x_ptr], #32
+        sub     left, left, #64
+        eor     v0.16b, v0.16b, flips.16b
+        eor     v1.16b, v1.16b, flips.16b
+        eor     v2.16b, v2.16b, flips.16b
+        eor     v3.16b, v3.16b, flips.16b
+        stp     q0, q1, [y_ptr], #32
+        stp     q2, q3, [y_ptr], #32
+        cmp     left, #64
+        b.hi    L(sixty_four)
         cmp     left, #32
         b.lo    L(last)
 L(sixteen):

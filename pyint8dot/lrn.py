@@ -10,6 +10,7 @@ import numpy as np
 
 from pyint8dot.engine import library
 from pyint8dot.engine.blocks import Written
+from pyint8dot.engine.moves import contiguous
 from pyint8dot.engine.program import FIRST, LEFT, RESULT, SCRATCH, SECOND, Program
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def local_response_normalisation(
         written = _written(x.shape[0], channels, math.prod(x.shape[2:]), before, after)
         if written is not None:
             y = np.empty(x.shape, np.float32)
-            written.run(x if x.flags.c_contiguous else x.copy(), y, factor, start)
+            written.run(contiguous(x), y, factor, start)
             return y
     square = np.zeros((x.shape[0], channels + before + after, *x.shape[2:]), x.dtype)
     with np.errstate(all="ignore"):  # squares may overflow, and a sum may be 0

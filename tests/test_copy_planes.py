@@ -17,7 +17,9 @@ def test_copy_planes(checker, rng, step, flip):
     """Rows of every length, the last of them at the end of memory and the first at its start."""
 
     def body(note):
-        for n, place, apart in itertools.product((*range(40), 63, 64, 65), ("end", "start"), (0, 5)):
+        for n, place, apart in itertools.product(
+            (*range(40), 63, 64, 65, 95, 96, 97, 127, 128, 129, 200), ("end", "start"), (0, 5)
+        ):
             note(f"{n} {place} {apart}")
             Call(rng, 2, 3, n, step, flip, apart=apart, place=place).check(checker)
         for planes, rows in ((0, 3), (3, 0), (1, 1)):

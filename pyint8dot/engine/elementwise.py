@@ -14,6 +14,7 @@ import numpy as np
 from pyint8dot.engine import builtin, library, tape
 from pyint8dot.engine.blocks import EXTENDED, Written, pack_extended
 from pyint8dot.engine.library import address
+from pyint8dot.engine.moves import contiguous
 from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, Program, run_entry
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class _Ready(NamedTuple):
     def run(self, x: NDArray[Any], y: NDArray[Any], *others: NDArray[Any]) -> bool:
         """Run it on C-contiguous arrays, of which `x` may lie otherwise, and tell whether all went well."""
         if not x.flags.c_contiguous:
-            x = x.copy()
+            x = contiguous(x)
         if self.quick is None or tape.TAPES:
             return self.written.run(x, y, *others) == 0
         # The builtin reads sizes and strides of two dimensions.
@@ -213,7 +214,7 @@ class Combined:
             if ready is None:
                 return None
         y = _empty(shape, self.dtype)
-        ready.run(a, y, b if b.flags.c_contiguous else b.copy())
+        ready.run(a, y, contiguous(b))
         return y
 
     def _write(self, whole: int, times: int, each: int) -> _Ready | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyint8dot.engine import library
 from pyint8dot.engine.blocks import Written
+from pyint8dot.engine.moves import contiguous
 from pyint8dot.engine.program import LEFT, MAX_POOLS, RESULT, SCRATCH, Program
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def max_pool(x: NDArray[Any], axes: Sequence[Axis]) -> NDArray[Any] | None:
     written = _written(x.dtype, math.prod(x.shape[:2]), rows, axes[-1])
     if written is None:
         return None
-    written.run(x if x.flags.c_contiguous else x.copy(), y)
+    written.run(contiguous(x), y)
     return y
 
 

@@ -272,7 +272,7 @@ DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
     "dequantize_linear": (dequantize_linear, 16, False, 10),
     "lookup": (lookup, 32, False, 256),
     "combine": (combine, 16, True, 64),
-    "copy_planes": (copy_planes, 32, True, 8),
+    "copy_planes": (copy_planes, 64, True, 8),
 }
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pyint8dot.engine import moves, tape
 from pyint8dot.onnx.bounds import check_shape
-from pyint8dot.onnx.registry import Function, Site, operator
+from pyint8dot.onnx.registry import INT8, Function, Site, operator
 
 
 @operator("Identity")
@@ -75,9 +76,11 @@ def _reshape(site: Site) -> Function | None:
     fixed = site.ints(1)
     if fixed is not None and (keep_zero or 0 not in fixed):
         dims = tuple(fixed)
-        return lambda x, _: x.reshape(dims)
+        site.steady = True
+        return lambda x, _: moves.reshaped(x, dims)
     if fixed is not None:
-        return lambda x, _: x.reshape(target(fixed, x.shape))
+        site.steady = True
+        return lambda x, _: moves.reshaped(x, target(fixed, x.shape))
     return lambda x, shape: x.reshape(target(shape.tolist(), x.shape))
 
 
@@ -87,8 +90,9 @@ def _flatten(site: Site) -> Function | None:
 
     def run(x: np.ndarray) -> Any:
         at = axis + x.ndim if axis < 0 else axis
-        return x.reshape(math.prod(x.shape[:at]), math.prod(x.shape[at:]))
+        return moves.reshaped(x, (math.prod(x.shape[:at]), math.prod(x.shape[at:])))
 
+    site.steady = True
     return run
 
 
@@ -127,8 +131,11 @@ def _concat(site: Site) -> Function | None:
         size = sum([part.nbytes for part in parts])
         if size > limit:
             check_shape([size], 1, limit, what)
-        return np.concatenate(parts, axis)
+        found = moves.joined(parts, axis) if tape.TAPES else None
+        return np.concatenate(parts, axis) if found is None else found
 
+    # Sizes and the like, which others compute with, stay numpy's.
+    site.steady = site.dtype(0) in (*INT8, np.float32)
     return run
 
 
