@@ -96,6 +96,12 @@ def max_pool(rng: np.random.Generator, dtype: np.dtype) -> pool.Call:
     return pool.Call(pool.pixels(rng, dtype, 3, 9, 37), pool.Axis(9, 9, 5, 1, 1, 2), pool.Axis(37, 19, 5, 2, 1, 2))
 
 
+def average_pool(rng: np.random.Generator) -> pool.Average:
+    """The same windows of codes."""
+    x = pool.pixels(rng, np.dtype(np.uint8), 3, 9, 37)
+    return pool.random_average(rng, x, pool.Axis(9, 9, 5, 1, 1, 2), pool.Axis(37, 19, 5, 2, 1, 2))
+
+
 def channel(stem: str, rng: np.random.Generator) -> depthwise.Call:
     """Whole and cut tiles of a window of nine taps, or of as many groups."""
     weights = rng.integers(-128, 128, (9, depthwise.STEMS[stem]))
@@ -154,6 +160,7 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     "copy_planes": lambda rng: planes.Call(rng, 2, 3, 37, 2, 0x80),
     **{stem: (lambda rng, stem=stem: channel(stem, rng)) for stem in depthwise.STEMS},
     **{name: (lambda rng, kind=kind: max_pool(rng, kind)) for kind, name in MAX_POOLS.items()},
+    "average_pool": average_pool,
     "lrn": lambda rng: float_call.Lrn(floats(rng, 259).reshape(7, 37), 4, 0.1, 1.0),
     "column_start": lambda rng: columns.start(block(rng)[0], np.uint8([7]), block(rng)[1]),
     "column_scale": lambda rng: columns.scale(floats(rng, 21), np.float32(0.3)),

@@ -34,8 +34,8 @@ GROUPS = (
     # Memory
     "ldp ldr ldrb ldrsb ldrsw stp str strb ld1 ld1r ld2 ld2r ld4 ld4r st1 st2 st4",
     # Vectors of integers
-    "addp addv cmge cmgt dup ext ins mla movi mvni saddlp sadalp shl smax smin smlal smlal2 smlsl smlsl2 smov smull smull2 sqadd sqxtn",
-    "sqxtn2 sqxtun sqxtun2 srshl sshl sshll sshll2 ssra sxtb sxtl sxtl2 tbl tbx trn1 trn2 umax umov ushl uzp1 uzp2 xtn xtn2 zip1 zip2",
+    "addp addv cmge cmgt dup ext ins mla movi mvni saddlp saddw saddw2 sadalp shl smax smin smlal smlal2 smlsl smlsl2 smov smull smull2 sqadd",
+    "sqxtn sqxtn2 sqxtun sqxtun2 srshl sshl sshll sshll2 ssra sxtb sxtl sxtl2 tbl tbx trn1 trn2 umax umov ushl uzp1 uzp2 xtn xtn2 zip1 zip2",
     # Vectors of floats: no fused multiply-add, which would round once where numpy rounds twice
     "fabs fadd faddp fcmeq fcmgt fcmp fcsel fcvtns fdiv fmax fmaxnm fmaxnmv fmaxv fmin fminv fmov fmul fneg fsqrt fsub scvtf ucvtf",
 )

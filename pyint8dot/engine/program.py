@@ -260,6 +260,13 @@ class Program:
         """The maxima of windows over planes, by the entry for the kind of value."""
         self._add(entry, x, y, planes, geometry, line)
 
+    def average_pool(
+        self, *, x: Argument, y: Argument, planes: Argument, geometry: Argument, factors: Argument, zero_point: Argument,
+        flip_x: Argument, flip_y: Argument, line: Argument,
+    ) -> None:  # fmt: skip
+        """The sums of windows over planes of codes, by float32 factors to codes again."""
+        self._add("average_pool", x, y, planes, geometry, factors, zero_point, flip_x, flip_y, line)
+
     def lrn(
         self, *, x: Argument, y: Argument, channels: Argument, n: Argument, before: Argument, after: Argument,
         alpha: Argument, bias: Argument, squares: Argument,
@@ -348,7 +355,7 @@ class Program:
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "depthwise", "depthwise_sdot", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
-    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "combine", "lrn", "q_scale", "keep_above", "attention",
+    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "combine", "average_pool", "lrn", "q_scale", "keep_above", "attention",
     "exp2_terms", "layer_norm",
 )  # fmt: skip
 #: Maxima of windows, by type.

@@ -140,10 +140,20 @@ def longer(upper):
     """Lanes as signed integers in lanes of twice the size, shifted to the left."""
 
     def extend(s, d, n, by=0):
-        lanes = _integers(s, n._replace(count=16 // n.size))[d.count if upper else 0 :][: d.count]
-        s.put(d, [total(d.size, ((1 << by, resized(lane, d.size)),)) for lane in lanes])
+        lanes = s.lanes(n._replace(count=16 // n.size))[d.count if upper else 0 :][: d.count]
+        s.put(d, [total(d.size, ((1 << by, resized(as_signed(lane, n.size), d.size)),)) for lane in lanes])
 
     return extend
+
+
+def wider(upper):
+    """Lanes as signed integers, added to lanes of twice the size."""
+
+    def add_wide(s, d, n, m):
+        lanes = _integers(s, m._replace(count=16 // m.size))[d.count if upper else 0 :][: d.count]
+        s.put(d, [total(d.size, ((1, x), (1, y))) for x, y in zip(s.lanes(n), lanes, strict=True)])
+
+    return add_wide
 
 
 def bits(name, of):
@@ -271,7 +281,7 @@ INTEGER = {
     "addp": addp, "addv": addv, "movi": movi, "mvni": mvni, "sdot": sdot, "smmla": smmla, "smull": widening(1, False, False),
     "smull2": widening(1, True, False), "smlal": widening(1, False, True), "smlal2": widening(1, True, True),
     "smlsl": widening(-1, False, True), "smlsl2": widening(-1, True, True), "mla": mla, "sadalp": pairs(True),
-    "saddlp": pairs(False), "sshll": longer(False), "sshll2": longer(True), "sxtl": longer(False), "sxtl2": longer(True),
+    "saddlp": pairs(False), "saddw": wider(False), "saddw2": wider(True), "sshll": longer(False), "sshll2": longer(True), "sxtl": longer(False), "sxtl2": longer(True),
     "ushl": ushl, "shl": shl, "sshl": shifted("sshl"), "srshl": shifted("srshl"), "ssra": ssra, "cmge": cmge, "sqadd": sqadd, "tbl": looked_up(False), "tbx": looked_up(True),
     **{f"sqxtn{upper}": saturated(upper, lambda bits: -(1 << bits - 1), lambda bits: (1 << bits - 1) - 1) for upper in ("", "2")},
     **{f"sqxtun{upper}": saturated(upper, lambda bits: 0, lambda bits: (1 << bits) - 1) for upper in ("", "2")},

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from pyint8dot import qlinear, quantize
+from pyint8dot import quantize
 from pyint8dot.engine import elementwise
-from pyint8dot.engine.packing import PackedMatrix, pack
 from pyint8dot.onnx.graph import FUSED, Node
+from pyint8dot.onnx.ops import averages
 from pyint8dot.onnx.reference import lower_by_reference
-from pyint8dot.onnx.registry import FRESH, OPERATORS, Function, Site, any_scale, operator
+from pyint8dot.onnx.registry import FRESH, OPERATORS, Function, Site, operator
 
 # Those that quantised models have between 8-bit tensors, products apart.
 COMPUTED = (
@@ -27,8 +26,6 @@ _ONE_BY_ONE = {"Add", "Sub", "Mul", "Div", "Sum"}
 _COMBINED = _ONE_BY_ONE - {"Div"}
 # What quantises its result has made a new array.
 FRESH.update((FUSED, f"QLinear{name}") for name in COMPUTED)
-# The sum of as many codes of 8 bits, less their zero point, fits int32.
-_LONGEST = 1 << 22
 # Elements of a piece whose floats stay in a second-level cache.
 _PIECE = 1 << 15
 
@@ -52,8 +49,8 @@ def computed(site: Site) -> Function | None:
         given = [back[i](x) if i in back else x for i, x in enumerate(inputs)]
         return forth(np.asarray(function(*given)))
 
-    if (axes := _averaged(site, inner)) is not None and 0 in scales:
-        return _average(site, axes, bool(inner.attrs.get("keepdims", 1)), run)
+    if 0 in scales and (found := averages.average(site, place, run)) is not None:
+        return found
     if inner.op not in _ONE_BY_ONE or len(inner.inputs) != 2:
         return run
 
@@ -107,56 +104,6 @@ def _combined(site: Site, inner: Node) -> Function | None:
         if first is not None and (a.size >= b.size or second is None):
             return first(a, b)
         return None if second is None else second(b, a)
-
-    return run
-
-
-def _averaged(site: Site, inner: Node) -> int | None:
-    """Return how many axes at the end a mean is over, None where it is another operator or the mean of others."""
-    rank = site.graph.rank(site.node.inputs[0])
-    if rank is None:
-        return None
-    if inner.op == "GlobalAveragePool":
-        return rank - 2
-    if inner.op != "ReduceMean":
-        return None
-    axes = inner.attrs.get("axes") if len(inner.inputs) < 2 else site.ints(1)
-    if not axes:
-        return None
-    chosen = sorted(a % rank for a in axes)
-    return len(chosen) if chosen == list(range(rank - len(chosen), rank)) and len(chosen) < rank else None
-
-
-def _average(site: Site, axes: int, keepdims: bool, otherwise: Function) -> Function:
-    """Return the function of a mean: the product of rows of codes with ones, whose scale divides by their number."""
-    (scale, zero), (y_scale, y_zero) = site.attr("scales")[0], site.attr("result")
-    kernel, count = site.kernel, site.num_threads
-    site.by = site.kernel_name
-    # Packed once for each length.
-    known: dict[int, tuple[PackedMatrix, np.float32]] = {}
-
-    def run(x: np.ndarray, *rest: Any) -> Any:
-        length = math.prod(x.shape[-axes:])
-        if not 0 < length <= _LONGEST or x.size == 0:
-            return otherwise(x, *rest)
-        ones = known.get(length)
-        if ones is None:
-            known.clear()
-            ones = pack(np.ones((length, 1), np.int8), kernel=kernel), np.float32(1 / length)
-            known[length] = ones
-        y = qlinear.qlinear_matmul(
-            x.reshape(-1, length),
-            any_scale(scale),
-            zero,
-            ones[0],
-            ones[1],
-            None,
-            y_scale,
-            y_zero,
-            kernel=kernel,
-            num_threads=count,
-        )
-        return y.reshape(*x.shape[:-axes], *([1] * axes if keepdims else []))
 
     return run
 

@@ -177,25 +177,16 @@ def _average_pool(site: Site) -> Function | None:
     with_pads = bool(site.attr("count_include_pad", 0))
     known: dict[tuple[int, ...], np.ndarray] = {}
 
-    def counts(spatial: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """How many elements each window holds."""
-        outs, pads = window.place(spatial)
-        ones = np.ones((1, 1, *spatial), dtype)
-        if with_pads:
-            # The declared padding counts; what ceil_mode adds behind it does not.
-            declared = _declared(window, pads)
-            ones = window.pad(ones, declared, 1)
-            pads = [(b - d[0], a - d[1]) for (b, a), d in zip(pads, declared, strict=True)]
-        return slide(window.pad(ones, pads, 0), window, outs, np.add)
-
     def run(x: np.ndarray) -> Any:
         outs, pads = window.place(x.shape[2:])
         check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
         total = slide(window.pad(x, pads, 0), window, outs, np.add)
         if x.shape[2:] not in known:
             known.clear()
-            known[x.shape[2:]] = counts(x.shape[2:], x.dtype)
-        total /= known[x.shape[2:]]
+            known[x.shape[2:]] = counts(window, x.shape[2:], with_pads, x.dtype)
+        # A window in the padding alone has no average.
+        with np.errstate(invalid="ignore"):
+            total /= known[x.shape[2:]]
         return total
 
     return run
@@ -214,6 +205,34 @@ def _lp_pool(site: Site) -> Function | None:
         return total ** x.dtype.type(1 / power)
 
     return run
+
+
+def counts(window: Window, spatial: Sequence[int], with_pads: bool, dtype: Any) -> np.ndarray:
+    """Return how many elements each window of an average holds, shape (1, 1, *outs).
+
+    Parameters
+    ----------
+    window : Window
+        The windows.
+    spatial : sequence of int
+        Sizes of the input.
+    with_pads : bool
+        Whether those of the padding count.
+    dtype : dtype
+        Of the result.
+
+    Returns
+    -------
+    ndarray
+    """
+    outs, pads = window.place(spatial)
+    ones = np.ones((1, 1, *spatial), dtype)
+    if with_pads:
+        # The declared padding counts; what ceil_mode adds behind it does not.
+        declared = _declared(window, pads)
+        ones = window.pad(ones, declared, 1)
+        pads = [(b - d[0], a - d[1]) for (b, a), d in zip(pads, declared, strict=True)]
+    return slide(window.pad(ones, pads, 0), window, outs, np.add)
 
 
 def _declared(window: Window, pads: list[tuple[int, int]]) -> list[tuple[int, int]]:
