@@ -167,6 +167,47 @@ def test_what_has_to_be_computed_is_one_node(rng, op, inputs, attrs, shape, othe
     assert steps.max() <= (0 if op in ("Add", "Mul", "Sub") else 1)
 
 
+@pytest.mark.parametrize("op", ["AveragePool", "GlobalAveragePool"])
+@pytest.mark.parametrize("axis", [1, -3, 2])
+def test_averages_of_what_is_joined_are_joined(rng, op, axis):
+    """Channels of two scales, each averaged by itself; joined along rows they are one average."""
+    attrs = {"kernel_shape": [2, 3], "pads": [1, 0, 0, 1]} if op == "AveragePool" else {}
+    nodes = [node("Concat", "f f2", "a", axis=axis), node(op, "a", "b", **attrs), node("Flatten", "b", "t")]
+    shape = (2, 2, 4, 5) if axis != 2 else (2, 3, 2, 5)
+    ops, got, wanted = between_codes(nodes, {"x": codes(rng, 2, 3, 4, 5), "x2": codes(rng, *shape)})
+    if axis == 2:
+        assert ops == ["DequantizeLinear", "DequantizeLinear", "Concat", op, "QuantizeLinear", "Flatten"]
+    else:
+        assert ops == [f"QLinear{op}", f"QLinear{op}", "Concat", "Flatten"]
+    # Sums are rounded in another order than the reference's.
+    assert np.abs(got.astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("op", ["Reshape", "Flatten", "Unsqueeze"])
+def test_what_is_reshaped_is_quantised_before(rng, op):
+    inputs = {"Reshape": "u shape", "Unsqueeze": "u axes"}.get(op, "u")
+    constants = {name: INTS[name] for name in inputs.split()[1:]}
+    nodes = [node("Softmax", "f", "u"), node(op, inputs, "t")]
+    ops, got, wanted = between_codes(nodes, {"x": codes(rng, 2, 3, 4)}, constants)
+    assert ops == ["QLinearSoftmax", op]
+    assert np.abs(got.astype(int) - wanted).max() <= 1
+
+
+def test_what_others_see_reshaped_stays_so(rng):
+    nodes = [
+        node("DequantizeLinear", "x s z", "f"),
+        node("Softmax", "f", "u"),
+        node("Flatten", "u", "t"),
+        node("QuantizeLinear", "t sy zy", "y"),
+    ]
+    feed = {"x": codes(rng, 2, 3, 4)}
+    made = model(nodes, feed, {"y": np.int8, "t": (F32, [2, 12])}, SCALES)
+    session = InferenceSession(data(made))
+    for got, wanted in zip(session.run(None, feed), reference(made, feed), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+    assert [row.op for row in session.report().rows][-2:] == ["Flatten", "QuantizeLinear"]
+
+
 def test_large_sums_are_made_in_pieces(rng):
     feed = {"x": codes(rng, 3, 40000), "x2": codes(rng, 3, 40000)}
     ops, got, wanted = between_codes([node("Add", "f f2", "t")], feed)

@@ -108,7 +108,7 @@ def average(entry: Entry, shape: Shape) -> State:
     for p, i in itertools.product(range(planes), range(rows.out)):
         want = []
         for j in range(columns.out):
-            seen = [x[p, *place] for place in itertools.product(_window(rows, i), _window(columns, j))]
+            seen = [x[(p, *place)] for place in itertools.product(_window(rows, i), _window(columns, j))]
             total = terms.total(4, [(1, each) for each in seen], const=len(seen) * (flips[0] - x_zero))
             want.append(code(rounded(mul(from_int(total), factors[i][j])), y_zero, kinds[1]))
         check_bytes_of(call, y, at, want, shape, 1)

@@ -11,7 +11,7 @@ from pyint8dot.onnx.registry import INT8
 from pyint8dot.onnx.rewrite.codes import Codes, add_constant, clamped, codes, is_scalar, quantised_as, with_clamp
 from pyint8dot.onnx.rewrite.match import Match, Rewrite
 from pyint8dot.onnx.rewrite.recode import recode
-from pyint8dot.onnx.rewrite.sinking import SINKING, sink
+from pyint8dot.onnx.rewrite.sinking import SINKING, average_apart, quantise_first, sink
 
 
 def _dynamic(match: Match, last: Node) -> Node | None:
@@ -241,6 +241,8 @@ def _float_constant(match: Match, name: str) -> np.ndarray | None:
 
 REWRITES: tuple[tuple[str | frozenset[str], Rewrite], ...] = (
     (SINKING, sink),
+    ("QuantizeLinear", quantise_first),
+    ("QuantizeLinear", average_apart),
     ("Mul", _dynamic),
     ("QuantizeLinear", _qdq_product),
     ("MatMul", _qdq_float),

@@ -1,7 +1,7 @@
 """Operators that only move numbers, or pick among them by order, do the same to their codes: they come first.
 
 What dequantises in front of such an operator is moved behind it, where the next pattern finds it, or fewer bytes have been
-moved.
+moved. What quantises behind another shape, or an average of joined tensors, is moved in front likewise.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyint8dot.onnx.graph import Graph, Node
-from pyint8dot.onnx.rewrite.codes import Codes, add_tensor, codes, is_scalar
+from pyint8dot.onnx.rewrite.codes import Codes, add_tensor, codes, is_scalar, one_scale, quantised_as
 from pyint8dot.onnx.rewrite.match import Match
 
 _MOVING = {
@@ -18,6 +18,7 @@ _MOVING = {
     "Resize", "Concat", "Max", "Min", "Where", "Compress",
 }  # fmt: skip
 SINKING = frozenset(_MOVING)
+_RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 # The inputs that hold the numbers, where it is not the first alone.
 _MANY = {"Concat", "Max", "Min", "Where"}
 
@@ -72,6 +73,57 @@ def sink(match: Match, node: Node) -> list[Node] | None:
             for name, output in zip(inner, node.outputs, strict=True) if output
         ),
     ]  # fmt: skip
+
+
+def quantise_first(match: Match, last: Node) -> list[Node] | None:
+    """Reshape or its like -> QuantizeLinear: the other way round, where no codes have been reshaped."""
+    graph = match.graph
+    node = match.only(last.inputs[0], *_RESHAPING)
+    if node is None or quantised_as(match, last) is None:
+        return None
+    if graph.dtype(node.inputs[0]) != np.float32 or codes(match, node.inputs[0]) is not None:
+        return None
+    made = _quantised(graph, last, node.inputs[0])
+    return [made, _like(node, [*made.outputs, *node.inputs[1:]], last.outputs)]
+
+
+def average_apart(match: Match, last: Node) -> list[Node] | None:
+    """Concat of codes along the channels -> AveragePool -> QuantizeLinear: each part is averaged and quantised, and joined then.
+
+    Parts that have scales of their own are codes in this way, else it is the whole that would be floats.
+    """
+    graph = match.graph
+    node = match.only(last.inputs[0], "AveragePool", "GlobalAveragePool")
+    joined = match.only(node.inputs[0], "Concat") if node is not None else None
+    if node is None or joined is None or quantised_as(match, last) is None:
+        return None
+    rank = graph.rank(node.inputs[0])
+    if not rank or joined.attrs.get("axis", 1) % rank != 1:
+        return None
+    if any(one_scale(match, name) is None for name in joined.inputs):
+        return None
+    nodes, parts = list[Node](), list[str]()
+    for name in joined.inputs:
+        average = add_tensor(graph, f"{node.outputs[0]} of {name}", node.outputs[0], np.dtype(np.float32))
+        # A part has channels of its own.
+        part = graph.types.get(name)
+        graph.types[average].shape[1:2] = part.shape[1:2] if part else [None]
+        made = _quantised(graph, last, average)
+        nodes += [_like(node, [name], [average]), made]
+        parts += made.outputs
+    return [*nodes, _like(joined, parts, last.outputs)]
+
+
+def _like(node: Node, inputs: list[str], outputs: list[str]) -> Node:
+    """Return the same operator on other tensors."""
+    return Node(node.op, node.domain, node.name, inputs, list(outputs), dict(node.attrs), node.proto, list(node.covers))
+
+
+def _quantised(graph: Graph, last: Node, name: str) -> Node:
+    """Return a node that quantises a tensor as another is."""
+    zero = graph.constants[last.inputs[2]]
+    made = add_tensor(graph, f"{name} codes", name, zero.dtype)
+    return _like(last, [name, *last.inputs[1:]], [made])
 
 
 def _alike(graph: Graph, one: Codes, other: Codes) -> bool:
