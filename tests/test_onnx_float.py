@@ -96,6 +96,27 @@ def test_average_pool(rng, rank, count_include_pad):
             )
 
 
+@pytest.mark.parametrize(
+    "attributes", [{}, {"dilations": [1, 2]}, {"pads": [0, 0, 0, 1]}, {"strides": [3, 3]}], ids=str
+)
+def test_an_average_of_the_whole_plane(rng, attributes):
+    """One window that is all there is, and windows of the same size that are not."""
+    x = rng.standard_normal((2, 3, 5, 4 if "dilations" not in attributes else 7)).astype(F32)
+    agree(model([node("AveragePool", "x", "y", kernel_shape=[5, 4], **attributes)], {"x": x}, {"y": F32}), {"x": x})
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (2, 3, 40, 40), (1, 4, 6), (0, 2, 3, 3), (1, 2, 2, 2, 2)], ids=str)
+def test_global_average_pool(rng, shape):
+    """Short planes and long ones, which are added up otherwise; with what is no number in them."""
+    x = rng.standard_normal(shape).astype(F32)
+    if x.size:
+        x[0, 0] = np.nan
+        x[0, 1].flat[0] = np.inf
+    made = model([node("GlobalAveragePool", "x", "y")], {"x": x}, {"y": F32})
+    wanted = x.astype(np.float64).mean(tuple(range(2, x.ndim)), keepdims=True)
+    np.testing.assert_allclose(InferenceSession(data(made)).run(None, {"x": x})[0], wanted, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 6])
 @pytest.mark.parametrize("beta", [0.75, 0.5])
 def test_local_response_normalisation(rng, size, beta):

@@ -120,8 +120,8 @@ def _windows(site: Site, inner: Site, otherwise: Function) -> Function:
         with np.errstate(all="ignore"):
             each = (1 / counts(window, spatial, with_pads, np.float64)[0, 0]).astype(np.float32)
             factors = np.asarray(scale * each / y_scale, np.float32)
-        whole = list(spatial) == window.kernel and not np.any(pads) and set(window.dilations) == {1}
-        return _Place(outs, pads, window.axes(spatial, outs, pads), factors, bool(np.isfinite(factors).all()), whole)
+        sound = bool(np.isfinite(factors).all())
+        return _Place(outs, pads, window.axes(spatial, outs, pads), factors, sound, window.is_whole(spatial, pads))
 
     def run(x: np.ndarray) -> Any:
         found = ready.get(x.shape[2:])
