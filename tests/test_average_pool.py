@@ -8,12 +8,12 @@ from support import child
 from support.onnx_graphs import data, model, node
 from support.pool import Average, pixels, random_average, random_axis, sums
 from support.quantized import many
+from support.recorded import apart, same, segments
 
 from pyint8dot.engine import library, pool
 from pyint8dot.engine.pool import MOST_PLACES, Axis
 from pyint8dot.epilogue import requantize
 from pyint8dot.onnx import InferenceSession
-from pyint8dot.onnx.segment import Segment
 
 KINDS = [np.dtype(np.int8), np.dtype(np.uint8)]
 F32 = np.float32
@@ -143,7 +143,7 @@ def counted(attrs, size):
 def test_the_operator(rng, kind, attrs):
     """Sums of codes by one factor for each number of places, rounded once; by itself and in a segment."""
     made = averaging(kind, [node("AveragePool", "f", "t0", **attrs)], (2, 3, 9, 11))
-    session, plain = (InferenceSession(data(made), num_threads=1) for _ in range(2))
+    session, plain = apart(made, num_threads=1)
     assert "QLinearAveragePool" in [step.node.op for step in plain.steps]
     rows, columns = counted(attrs, (9, 11))
     for _ in range(4):
@@ -155,23 +155,20 @@ def test_the_operator(rng, kind, attrs):
         each = F32([[1 / (m * n) for _, n in columns] for _, m in rows])
         wanted = requantize(total.transpose(2, 3, 0, 1).astype(np.int32), F32(0.05) * each / F32(0.02), 5, kind)
         np.testing.assert_array_equal(y, (wanted.astype(np.int32) - 5).astype(F32) * F32(0.02))
-        np.testing.assert_array_equal(y, plain.run(None, feed)[0])
+        same([y, q], plain.run(None, feed))
     if library.status() is None:
-        [stage] = session._seen[1].stages
-        assert isinstance(stage, Segment)
+        assert [stage.steps for stage in segments(session)] == [range(len(session.steps))]
 
 
 @pytest.mark.native
 @pytest.mark.parametrize("op", ["GlobalAveragePool", "ReduceMean"])
 def test_means_of_planes_end_no_segment(rng, op):
     made = averaging(np.uint8, [node(op, "f axes" if op == "ReduceMean" else "f", "t0")], (2, 3, 5, 7))
-    session, plain = (InferenceSession(data(made), num_threads=1) for _ in range(2))
-    assert plain.steps
+    session, plain = apart(made, num_threads=1)
     for _ in range(4):
         feed = {"x": rng.standard_normal((2, 3, 5, 7)).astype(F32)}
-        np.testing.assert_array_equal(session.run(None, feed)[0], plain.run(None, feed)[0])
-    [stage] = session._seen[1].stages
-    assert isinstance(stage, Segment)
+        same(session.run(None, feed), plain.run(None, feed))
+    assert [stage.steps for stage in segments(session)] == [range(len(session.steps))]
 
 
 @pytest.mark.parametrize(

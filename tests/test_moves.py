@@ -6,11 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from support.onnx_graphs import data, model, node
+from support.onnx_graphs import model, node
+from support.recorded import apart, same, segments
 
 from pyint8dot.engine import library, moves, tape
-from pyint8dot.onnx import InferenceSession
-from pyint8dot.onnx.segment import Segment
 
 pytestmark = pytest.mark.native
 
@@ -98,11 +97,8 @@ def shuffled(channels, groups, side):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_what_only_moves_ends_no_segment(rng, batch):
     """Shuffled channels, a piece of them and a concatenation are part of one program, with the bits of numpy."""
-    made = shuffled(6, 3, 7)
-    session, plain = (InferenceSession(data(made), num_threads=1) for _ in range(2))
-    assert plain.steps
+    session, plain = apart(shuffled(6, 3, 7), num_threads=1)
     for _ in range(4):
         feed = {"x": rng.standard_normal((batch, 6, 7, 7)).astype(F32)}
-        np.testing.assert_array_equal(session.run(None, feed)[0], plain.run(None, feed)[0])
-    [stage] = session._seen[1].stages
-    assert isinstance(stage, Segment)
+        same(session.run(None, feed), plain.run(None, feed))
+    assert [stage.steps for stage in segments(session)] == [range(len(session.steps))]
