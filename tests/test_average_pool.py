@@ -173,14 +173,19 @@ def test_means_of_planes_end_no_segment(rng, op):
 
 @pytest.mark.parametrize(
     ("attrs", "scale", "y_scale"),
-    [({"kernel_shape": [2, 2], "pads": [2, 2, 0, 0]}, 0.05, 0.05), ({"kernel_shape": [2, 2]}, 1e30, 1e-20)],
-    ids=["padding", "scale"],
+    [
+        ({"kernel_shape": [2, 2], "pads": [2, 2, 0, 0]}, 0.05, 0.05),
+        ({"kernel_shape": [2, 2]}, 1e30, 1e-20),
+        ({"kernel_shape": [4, 4]}, 1e30, 1e-20),
+    ],
+    ids=["padding", "scale", "scale of a plane"],
 )
 def test_what_has_no_factor_is_computed_in_floats(rng, attrs, scale, y_scale):
     """Windows in the padding alone, and scales whose quotient is no number."""
     made = averaging(np.uint8, [node("AveragePool", "f", "t0", **attrs)], (1, 2, 4, 4), scale, y_scale)
     x = rng.standard_normal((1, 2, 4, 4)).astype(F32) * F32(scale)
     y, q = InferenceSession(data(made)).run(None, {"x": x})
-    last = (q[..., -2:, -2:].astype(np.float64) - 7).sum((2, 3)) * scale / 4
+    side = attrs["kernel_shape"][0]
+    last = (q[..., -side:, -side:].astype(np.float64) - 7).mean((2, 3)) * scale
     wanted = np.clip(np.rint(last / y_scale), -5, 250)
     assert np.abs(np.rint(y[..., -1, -1] / y_scale) - wanted).max() <= 1

@@ -128,10 +128,10 @@ def _windows(site: Site, inner: Site, otherwise: Function) -> Function:
         if found is None:
             ready.clear()
             found = ready[x.shape[2:]] = place(x.shape[2:])
-        if found.whole:
-            return mean(x)
         if not found.sound:
             return otherwise(x)
+        if found.whole:
+            return mean(x)
         check_shape((*x.shape[:2], *found.outs), 4, window.limit, window.what)
         y = pool.average_pool(x, found.axes, found.factors, (int(zero), int(y_zero)), y_zero.dtype)
         if y is None:

@@ -107,7 +107,7 @@ def average_apart(match: Match, last: Node) -> list[Node] | None:
         average = add_tensor(graph, f"{node.outputs[0]} of {name}", node.outputs[0], np.dtype(np.float32))
         # A part has channels of its own.
         part = graph.types.get(name)
-        graph.types[average].shape[1:2] = part.shape[1:2] if part else [None]
+        graph.types[average].shape[1:2] = (part.shape[1:2] if part else []) or [None]
         made = _quantised(graph, last, average)
         nodes += [_like(node, [name], [average]), made]
         parts += made.outputs
