@@ -28,6 +28,7 @@
  * Bound:      none
  */
 #include "asm.h"
+#include "mean.h"
 
 #define args            x0
 #define x               x1
@@ -52,31 +53,7 @@
 
 #define means           v16
 #define inverses        v17     /* 1 / standard deviation */
-#define count           s18     /* n */
 #define eps             s19
-#define rest            s24     /* sum over the row's last columns; v20-v23: over four columns in turn each */
-
-/* Sum of v20-v23 and what is in `rest`, divided by n, to s20. */
-.macro mean_of_sums
-        fadd    v20.4s, v20.4s, v21.4s
-        fadd    v22.4s, v22.4s, v23.4s
-        fadd    v20.4s, v20.4s, v22.4s
-        faddp   v20.4s, v20.4s, v20.4s
-        faddp   s20, v20.2s
-        fadd    s20, s20, rest
-        fdiv    s20, s20, count
-.endm
-
-/* The row and its sums from the start; the flags say lower where it has no turn of 16. */
-.macro begin_sums row
-        mov     x_ptr, \row
-        movi    v20.4s, #0
-        movi    v21.4s, #0
-        movi    v22.4s, #0
-        movi    v23.4s, #0
-        movi    v24.4s, #0
-        subs    left, columns, #16
-.endm
 
 /* Four values to the squares of their distance to the mean. */
 .macro square_of_deviation number
@@ -106,16 +83,13 @@ function layer_norm
 
         // The row is read three times: for its mean, for its deviation, and for the results.
 L(next_row):
-        begin_sums x
+        begin_sums x_ptr, x, left, columns
         cbnz    residual, L(with_residual)
         b.lo    L(sum_end)
 L(sum_sixteen):
         ldp     q0, q1, [x_ptr], #32
         ldp     q2, q3, [x_ptr], #32
-        fadd    v20.4s, v20.4s, v0.4s
-        fadd    v21.4s, v21.4s, v1.4s
-        fadd    v22.4s, v22.4s, v2.4s
-        fadd    v23.4s, v23.4s, v3.4s
+        add_to_sums
         subs    left, left, #16
         b.hs    L(sum_sixteen)
 L(sum_end):
@@ -144,10 +118,7 @@ L(add_sixteen):
         fadd    v3.4s, v3.4s, v7.4s
         stp     q0, q1, [y_ptr], #32
         stp     q2, q3, [y_ptr], #32
-        fadd    v20.4s, v20.4s, v0.4s
-        fadd    v21.4s, v21.4s, v1.4s
-        fadd    v22.4s, v22.4s, v2.4s
-        fadd    v23.4s, v23.4s, v3.4s
+        add_to_sums
         subs    left, left, #16
         b.hs    L(add_sixteen)
 L(add_end):
@@ -168,7 +139,7 @@ L(mean):
         // The mean of the squared deviations, then one over the root of it.
         cmp     residual, #0
         csel    weight_ptr, x, y, eq
-        begin_sums weight_ptr
+        begin_sums x_ptr, weight_ptr, left, columns
         b.lo    L(squares_end)
 L(squares_sixteen):
         ldp     q0, q1, [x_ptr], #32
@@ -177,10 +148,7 @@ L(squares_sixteen):
         square_of_deviation 1
         square_of_deviation 2
         square_of_deviation 3
-        fadd    v20.4s, v20.4s, v0.4s
-        fadd    v21.4s, v21.4s, v1.4s
-        fadd    v22.4s, v22.4s, v2.4s
-        fadd    v23.4s, v23.4s, v3.4s
+        add_to_sums
         subs    left, left, #16
         b.hs    L(squares_sixteen)
 L(squares_end):

@@ -149,6 +149,8 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
         *(floats(rng, 2 * m * 5).reshape(2, m, 5) for m in (3, 7, 7)), floats(rng, 14).reshape(2, 1, 7), 0.3
     ),
     "exp2_terms": lambda rng: float_call.Exp2Terms(floats(rng, 63).reshape(3, 21), np.float32(1)),
+    "divide_rows": lambda rng: float_call.divide_rows(floats(rng, 63).reshape(3, 21), floats(rng, 3) ** 2, root=True),
+    "deviations": lambda rng: float_call.deviations(floats(rng, 63).reshape(3, 21)),
     "layer_norm": lambda rng: float_call.LayerNorm(
         floats(rng, 63).reshape(3, 21),
         floats(rng, 21),

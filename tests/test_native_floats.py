@@ -61,6 +61,48 @@ def test_exp2_terms_of_special_values(checker):
 
 
 @pytest.mark.native
+@pytest.mark.parametrize("root", [False, True])
+def test_divide_rows(checker, rng, root):
+    def body(note):
+        for (m, n), place in itertools.product(SHAPES, ("end", "start")):
+            note(f"({m}, {n}) {place}")
+            divisors = np.exp2(rng.standard_normal(m) * 8).astype(np.float32)
+            float_call.divide_rows(rows(rng, m, n), divisors, root=root, place=place).check(checker)
+
+    child.check(body)
+
+
+@pytest.mark.native
+def test_deviations(checker, rng):
+    def body(note):
+        for (m, n), place in itertools.product([*SHAPES, (2, 0)], ("end", "start")):
+            note(f"({m}, {n}) {place}")
+            float_call.deviations(rows(rng, m, n) + np.float32(3), place=place).check(checker)
+
+    child.check(body)
+
+
+SPECIAL = np.float32(
+    [[0, -0.0, 1e-45, 3], [np.inf, 1, 2, 3], [-np.inf] * 4, [np.nan, 1, 2, 3], [3e38, 3e38, -3e38, 1], [5, 5, 5, 5]]
+)
+
+
+@pytest.mark.parametrize("width", [4, 16, 23])
+def test_rows_of_special_values_both_ways(width):
+    x = np.tile(SPECIAL, 6)[:, :width].copy()
+    divisors = np.float32([[0], [-0.0], [np.inf], [np.nan], [-1], [1e-45]])
+
+    def everything(native):
+        quotients = [floats.divide_rows(x, divisors, root=root, native=native) for root in (False, True)]
+        return [floats.softmax(x, native=native), *floats.deviations(x, native=native), *quotients]
+
+    for one, other in zip(everything(True), everything(False), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isnan(floats.softmax(x)[2]).all()
+    assert not floats.deviations(x)[1][5]
+
+
+@pytest.mark.native
 @pytest.mark.parametrize("with_factor", [False, True])
 @pytest.mark.parametrize("with_residual", [False, True])
 def test_layer_norm(checker, rng, with_residual, with_factor):
@@ -88,13 +130,25 @@ def test_both_ways_give_the_same_bits(rng, n):
         floats.layer_norm(x, weight, bias, residual=z, out=z, native=native)
         floats.layer_norm(memory[:-1], weight, bias, residual=x, out=memory[1:], native=native)
         floats.layer_norm(x, weight, bias, residual=memory[1:], out=memory[:-1], native=native)
-        return y, z, memory
+        apart, shares, quotients, ends = memory.copy(), memory.copy(), memory.copy(), np.asfortranarray(memory)
+        floats.deviations(apart[:-1], out=apart[1:], native=native)
+        floats.softmax(shares[1:], out=shares[:-1], native=native)
+        floats.softmax(ends, out=ends, native=native)
+        floats.divide_rows(quotients, quotients[:, -1:], out=quotients, native=native)
+        return y, z, memory, apart, shares, quotients, ends
 
     def everything(native):
         return [
             *floats.exp2_terms(x, native=native),
             *floats.exp2_terms(strided, native=native),
             floats.layer_norm(x, weight, bias, native=native),
+            floats.softmax(x, native=native),
+            floats.softmax(strided, native=native),
+            floats.softmax(x, 0, native=native),
+            *floats.deviations(x, native=native),
+            *floats.deviations(strided, native=native),
+            floats.divide_rows(x, x[:, :1] ** 2, root=True, native=native),
+            floats.divide_rows(strided, strided[:, :1], native=native),
             floats.layer_norm(x, weight, None, native=native),
             floats.layer_norm(strided, weight[::-1], bias, native=native),
             floats.layer_norm(x.T, ones, None, native=native),

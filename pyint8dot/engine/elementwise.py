@@ -1,6 +1,6 @@
 """Native code that takes the values of arrays one by one, called through programs that are written once per size or length of rows.
 
-Each function returns None where there is no library. The definitions stand in `pyint8dot.quantize`.
+Each function returns None, or False, where there is no library. The definitions stand in `pyint8dot.quantize` and `pyint8dot.floats`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from pyint8dot.engine.program import FIRST, LEFT, RESULT, ROWS, SECOND, STATUS, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Combined", "dequantize", "dynamic_quantize", "exp2_terms", "forget", "lookup", "quantize", "quantize_rows"]
+__all__ = [
+    "Combined",
+    "dequantize",
+    "deviations",
+    "divide_rows",
+    "dynamic_quantize",
+    "exp2_terms",
+    "forget",
+    "lookup",
+    "quantize",
+    "quantize_rows",
+]
 
 #: Values that may be divided while the interpreter's lock is held: ten microseconds at most on the usual cores.
 HELD_VALUES = 1 << 12
@@ -126,10 +137,18 @@ def _dequantize(n: int, zero_point: int, unsigned: bool) -> _Ready | None:
 
 
 def exp2_terms(
-    x: NDArray[np.float32], y: NDArray[np.float32], sums: NDArray[np.float32], scale: np.float32
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    scale: np.float32,
+    *,
+    divided: bool = False,
 ) -> NDArray[np.float32] | None:
-    """Write to `y`, and `sums`, what `pyint8dot.floats.exp2_terms` defines; returns the sums. All are C-contiguous, and no row is empty."""
-    ready = _exp2_terms(sums.size, x.shape[-1], scale)
+    """Write to `y`, and `sums`, what `pyint8dot.floats.exp2_terms` defines; returns the sums. All are C-contiguous, and no row is empty.
+
+    With `divided` each row of `y` is divided by its sum afterwards.
+    """
+    ready = _exp2_terms(sums.size, x.shape[-1], scale, divided)
     if ready is None:
         return None
     if tape.TAPES:
@@ -139,12 +158,54 @@ def exp2_terms(
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _exp2_terms(m: int, n: int, scale: np.float32) -> _Ready | None:
+def _exp2_terms(m: int, n: int, scale: np.float32, divided: bool) -> _Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     factor = np.full(1, scale, np.float32)
     program.exp2_terms(x=LEFT, y=RESULT, ld_x=4 * n, ld_y=4 * n, m=m, n=n, scale=factor, sums=FIRST)
+    if divided:
+        program.divide_rows(x=RESULT, y=RESULT, m=m, n=n, divisor=FIRST, root=0)
+    return _ready(program, m * n)
+
+
+def divide_rows(x: NDArray[np.float32], divisors: NDArray[np.float32], y: NDArray[np.float32], *, root: bool) -> bool:
+    """Write to `y` what `pyint8dot.floats.divide_rows` defines, and tell whether there is a library to do it.
+
+    All are C-contiguous, and no row is empty.
+    """
+    ready = _divide_rows(divisors.size, x.shape[-1], root)
+    return ready is not None and ready.run(x, y, divisors)
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _divide_rows(m: int, n: int, root: bool) -> _Ready | None:
+    if library.status() is not None:
+        return None
+    program = Program()
+    program.divide_rows(x=LEFT, y=RESULT, m=m, n=n, divisor=FIRST, root=int(root))
+    return _ready(program, m * n)
+
+
+def deviations(
+    x: NDArray[np.float32], y: NDArray[np.float32], variance: NDArray[np.float32]
+) -> NDArray[np.float32] | None:
+    """Write to `y`, and `variance`, what `pyint8dot.floats.deviations` defines; returns the variance. All are C-contiguous, and no row is empty."""
+    ready = _deviations(variance.size, x.shape[-1])
+    if ready is None:
+        return None
+    if tape.TAPES:
+        tape.touch((), (variance,))
+    ready.run(x, y, variance)
+    return variance
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _deviations(m: int, n: int) -> _Ready | None:
+    if library.status() is not None:
+        return None
+    program = Program()
+    program.deviations(x=LEFT, y=RESULT, m=m, n=n, variance=FIRST)
     return _ready(program, m * n)
 
 
@@ -277,5 +338,7 @@ def _quantize_rows(k: int) -> bytes | None:
 
 def forget() -> None:
     """Drop all programs, which hold a way to call native code."""
-    for programs in (_dynamic_quantize, _quantize, _dequantize, _exp2_terms, _lookup, _quantize_rows):
+    for programs in (
+        _dynamic_quantize, _quantize, _dequantize, _exp2_terms, _divide_rows, _deviations, _lookup, _quantize_rows,
+    ):  # fmt: skip
         programs.cache_clear()

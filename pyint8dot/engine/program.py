@@ -351,12 +351,22 @@ class Program:
             "layer_norm", x, y, ld_x, ld_y, m, n, weight, bias, eps, residual, ld_residual, factor, z, ld_z
         )  # fmt: skip
 
+    def divide_rows(
+        self, *, x: Argument, y: Argument, m: Argument, n: Argument, divisor: Argument, root: Argument
+    ) -> None:
+        """Each row by a number of its own, or by the root of it."""
+        self._add("divide_rows", x, y, m, n, divisor, root)
+
+    def deviations(self, *, x: Argument, y: Argument, m: Argument, n: Argument, variance: Argument) -> None:
+        """Distances to the mean of the row, and the mean of their squares."""
+        self._add("deviations", x, y, m, n, variance)
+
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "depthwise", "depthwise_sdot", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
     "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "combine", "average_pool", "lrn", "q_scale", "keep_above", "attention",
-    "exp2_terms", "layer_norm",
+    "exp2_terms", "divide_rows", "layer_norm", "deviations",
 )  # fmt: skip
 #: Maxima of windows, by type.
 MAX_POOLS = {np.dtype(np.int8): "max_pool_i8", np.dtype(np.uint8): "max_pool_u8", np.dtype(np.float32): "max_pool_f32"}

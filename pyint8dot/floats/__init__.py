@@ -2,8 +2,8 @@
 
 Every exponential here is built from float32 additions, multiplications, minima and maxima in a fixed order, each rounded once: no fused
 multiply-add, no call into the C library. Sums along a row have a fixed order too, that of a loop over whole vector registers, and look at
-that row alone. So every function gives the same bits on every machine, and the native forms of two of them, `exp2_terms` and `layer_norm`,
-are checked against numpy exactly.
+that row alone. So every function gives the same bits on every machine, and the native forms of some, `exp2_terms`, `softmax`, `layer_norm`,
+`deviations` and `divide_rows`, are checked against numpy exactly.
 
 Method. With ``a = min(|x|, 6)``, ``R`` a polynomial of degree 5 and ``R(a)**32`` close to the normal tail ``Phi(-a)``,
 
@@ -18,9 +18,10 @@ below are the largest errors found over every float32 of the stated range.
 from pyint8dot.floats.activations import GELU_LIMIT, GELU_R, erf, gelu, relu
 from pyint8dot.floats.normalisation import layer_norm, layer_norm_and_scaled
 from pyint8dot.floats.powers import EXP2_E, EXP2_LOWEST, EXP2_MAGIC, LOG2_E, exp2, exp2_terms, softmax
+from pyint8dot.floats.rows import deviations, divide_rows
 from pyint8dot.floats.work import BLOCK, HALF, ONE, FloatArray
 
 __all__ = [
-    "BLOCK", "EXP2_E", "EXP2_LOWEST", "EXP2_MAGIC", "GELU_LIMIT", "GELU_R", "HALF", "LOG2_E", "ONE", "FloatArray", "erf", "exp2",
-    "exp2_terms", "gelu", "layer_norm", "layer_norm_and_scaled", "relu", "softmax",
+    "BLOCK", "EXP2_E", "EXP2_LOWEST", "EXP2_MAGIC", "GELU_LIMIT", "GELU_R", "HALF", "LOG2_E", "ONE", "FloatArray", "deviations",
+    "divide_rows", "erf", "exp2", "exp2_terms", "gelu", "layer_norm", "layer_norm_and_scaled", "relu", "softmax",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ LOG2_E = np.float32(1.4426950408889634)
 _EXP2_LOWESTS = np.full(BLOCK, EXP2_LOWEST, dtype=np.float32)
 
 
-def softmax(x: FloatArray, axis: int = -1, *, out: FloatArray | None = None) -> FloatArray:
+def softmax(x: FloatArray, axis: int = -1, *, out: FloatArray | None = None, native: bool = True) -> FloatArray:
     """Exponentials along an axis, divided by their sum.
 
     Parameters
@@ -35,6 +35,8 @@ def softmax(x: FloatArray, axis: int = -1, *, out: FloatArray | None = None) -> 
         The axis that sums to 1.
     out : ndarray of float32, optional
         Where to write; the shape of `x`, and `x` itself is allowed.
+    native : bool
+        Whether native code may be used, which gives the same bits.
 
     Returns
     -------
@@ -56,9 +58,10 @@ def softmax(x: FloatArray, axis: int = -1, *, out: FloatArray | None = None) -> 
     """
     result, work = prepared(x, out, copy=False)
     if x.ndim and axis in (-1, x.ndim - 1):
-        return np.divide(work, _terms(x, work, LOG2_E, native=True), out=result)
+        _terms(x, work, LOG2_E, native=native, divided=True)
+        return finished(result, work)
     moved = np.moveaxis(x, axis, -1)
-    terms, sums = exp2_terms(moved, scale=LOG2_E)
+    terms, sums = exp2_terms(moved, scale=LOG2_E, native=native)
     np.divide(terms, sums, out=np.moveaxis(result, axis, -1))
     return result
 
@@ -106,15 +109,18 @@ def exp2_terms(
     return finished(result, terms), sums
 
 
-def _terms(x: FloatArray, terms: FloatArray, scale: np.float32, *, native: bool) -> FloatArray:
-    """Write the numerators for `x` to a C-contiguous array of its shape, which may be `x`, and return their sums."""
+def _terms(x: FloatArray, terms: FloatArray, scale: np.float32, *, native: bool, divided: bool = False) -> FloatArray:
+    """Write the numerators for `x` to a C-contiguous array of its shape, which may be `x`, and return their sums.
+
+    With `divided` the shares are written in their place.
+    """
     n, shape = x.shape[-1], (*x.shape[:-1], 1)
     if x.size == 0:
         return np.zeros(shape, np.float32)
     if native and x.flags.c_contiguous:
         if terms is not x and np.may_share_memory(terms, x):
             x = x.copy()  # the native loop would read rows that it has written already
-        sums = elementwise.exp2_terms(x, terms, np.empty(shape, np.float32), scale)
+        sums = elementwise.exp2_terms(x, terms, np.empty(shape, np.float32), scale, divided=divided)
         if sums is not None:
             return sums
     # A row of minus infinity alone is NaN, and what is far below the maximum runs over to minus infinity, without a warning.
@@ -122,7 +128,10 @@ def _terms(x: FloatArray, terms: FloatArray, scale: np.float32, *, native: bool)
         np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), out=terms)
         np.multiply(terms, scale, out=terms)
     exp2(terms)
-    return sums_of(terms.reshape(-1, n), 8).reshape(shape)
+    sums = sums_of(terms.reshape(-1, n), 8).reshape(shape)
+    if divided:
+        np.divide(terms, sums, out=terms)
+    return sums
 
 
 def exp2(y: FloatArray) -> FloatArray:

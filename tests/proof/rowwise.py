@@ -80,6 +80,38 @@ def exp2_terms(call: Call, shape: Shape) -> None:
         check_bytes_of(call, sums, 4 * i, [add(rest, whole)])
 
 
+def lines_of(call: Call, shape: Shape) -> tuple[Any, Region, list[int]]:
+    """A float32 block of rows one behind the other, where a result of such rows goes, and the arguments that say so."""
+    m, n = shape.m, shape.n
+    x, y = values("x", m, n), call.region("y").takes(4 * m * n)
+    return x, y, [call.lanes("x", [each for row in x for each in row]), y.address, m, n]
+
+
+def divide_rows(call: Call, shape: Shape) -> None:
+    """``floats.divide_rows``; the form says whether by the root."""
+    x, y, fields = lines_of(call, shape)
+    divisors = values("divisor", shape.m)
+    call.run([*fields, call.lanes("divisor", divisors), shape.form])
+    for i, row in enumerate(x):
+        by = root(divisors[i]) if shape.form else divisors[i]
+        check_bytes_of(call, y, 4 * i * shape.n, [div(each, by) for each in row])
+
+
+def deviations(call: Call, shape: Shape) -> None:
+    """``floats.deviations``."""
+    x, y, fields = lines_of(call, shape)
+    variance = call.region("variance").takes(4 * shape.m)
+    call.run([*fields, variance.address])
+    count = terms.operation("ucvtf", 4, shape.n)
+    for i, row in enumerate(x):
+        if shape.n:
+            mean = div(add(*total(lambda each: each, row, 16)), count)
+            away = [sub(each, mean) for each in row]
+            check_bytes_of(call, y, 4 * i * shape.n, away)
+            want = div(add(*total(lambda each: mul(each, each), away, 16)), count)
+            check_bytes_of(call, variance, 4 * i, [want])
+
+
 def layer_norm(call: Call, shape: Shape) -> None:
     """``floats.layer_norm`` and ``layer_norm_and_scaled``; the form says whether there is a residual, and whether a factor."""
     x, y, fields, ld_y = rows_of(call, shape)
@@ -197,6 +229,8 @@ def dynamic_quantize(call: Call, shape: Shape) -> None:
 #: Each entry's definition, the numbers of columns that are proven, and how many forms.
 DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], range, int]] = {
     "exp2_terms": (exp2_terms, range(48), 1),
+    "divide_rows": (divide_rows, range(48), 2),
+    "deviations": (deviations, range(48), 1),
     "layer_norm": (layer_norm, range(48), 4),
     "lrn": (lrn, range(16, 50), 4),
     "quantize_rows": (quantize_rows, range(48), 2),

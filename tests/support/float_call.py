@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from support.checked import Checker
 from support.entry import Entry
@@ -23,6 +25,50 @@ class Exp2Terms(Call):
         super().check(checker)
         np.testing.assert_array_equal(self.sums.values[0], self.want_sums[:, 0])
         assert self.sums.damage() == []
+
+
+class Rows:
+    """One call of an entry that takes rows one behind the other: ``want`` out, and ``others`` the fields after x, y, m and n.
+
+    A float32 array among these is an input; a pair of a number of values and what they have to be is a second result.
+    """
+
+    def __init__(self, stem: str, x: Array, want: Array, others: list[Any], place: str) -> None:
+        self.stem, self.want = stem, want.reshape(1, -1)
+        self.y = Rectangle(1, x.size, place=place, dtype=np.float32)
+        self._kept = [guarded_input(x, place)]
+        fields = [self._kept[0].address, self.y.address, *x.shape]
+        self.results: list[tuple[Rectangle, Array]] = []
+        for other in others:
+            if isinstance(other, tuple):
+                self.results.append((Rectangle(1, other[0], place=place, dtype=np.float32), other[1]))
+                fields.append(self.results[-1][0].address)
+            elif isinstance(other, int):
+                fields.append(other)
+            else:
+                self._kept.append(guarded_input(other, place))
+                fields.append(self._kept[-1].address)
+        self._kept.append(guarded_input(np.array(fields, np.int64), place))
+        self.argument = self._kept[-1].address
+
+    def check(self, checker: Checker) -> None:
+        """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
+        problems = Entry(self.stem).call(checker, self.argument) + self.y.damage()
+        problems += same_bits(self.y.values, self.want)
+        for found, want in self.results:
+            problems += same_bits(found.values, want.reshape(1, -1)) + found.damage()
+        assert not problems, "\n".join([self.stem, *problems])
+
+
+def divide_rows(x: Array, divisors: Array, *, root: bool, place: str = "end") -> Rows:
+    want = floats.divide_rows(x, divisors[:, None], root=root, native=False)
+    return Rows("divide_rows", x, want, [divisors, int(root)], place)
+
+
+def deviations(x: Array, *, place: str = "end") -> Rows:
+    want, variance = floats.deviations(x, native=False)
+    # Without columns there is none.
+    return Rows("deviations", x, want, [(len(x) if x.size else 0, variance if x.size else want)], place)
 
 
 class LayerNorm(Call):

@@ -132,8 +132,10 @@ def _softmax(site: Site) -> Function | None:
     old = site.opset < 13
     axis = site.attr("axis", 1 if old else -1)
     over = bool(site.overwrite)
-    if not log and site.dtype(0) == np.float32 and axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1):
-        site.native()
+    # The axes of an old one are the last.
+    last = old or axis in (-1, (site.graph.rank(site.node.inputs[0]) or 0) - 1)
+    if last and not log and site.dtype(0) == np.float32:
+        site.native(steady=True)
 
     def along(x: np.ndarray, at: int) -> np.ndarray:
         if not log and x.dtype == np.float32 and at in (-1, x.ndim - 1):
