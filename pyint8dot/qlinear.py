@@ -317,12 +317,15 @@ def constant_plan(
 
 
 def constant_pairs(
-    kernel: Kernel, dtypes: tuple[np.dtype[Any], np.dtype[Any]], parameters: Sequence[Any]
+    kernel: Kernel,
+    dtypes: tuple[np.dtype[Any], np.dtype[Any]],
+    parameters: Sequence[Any],
+    perm: Sequence[int] | None = None,
 ) -> Callable[[Quantized, Quantized, int], Quantized | None] | None:
     """What a QLinearMatMul of two arrays calls whose parameters never change, on some number of threads.
 
-    `parameters` are those of `constant_plan`. None where one of them has several values; the function returns None for arrays that
-    want another way.
+    `parameters` are those of `constant_plan`; `perm` is the order of axes that the result lies in, the last one in its place. None where
+    a parameter has several values; the function returns None for arrays that want another way.
     """
     if any(np.size(parameter) != 1 for parameter in parameters if parameter is not None):
         return None
@@ -335,7 +338,12 @@ def constant_pairs(
         both = shapes.operands(a, b)
         if a.dtype != a_type or b.dtype != b_type or not (both.batch or both.a.ndim == 2):
             return None
-        y = np.empty(both.full, epilogue.dtype)
-        return y.reshape(both.shape) if stacks(kernel, both, y, count, za, zb, epilogue) else None
+        if perm is None:
+            y = np.empty(both.full, epilogue.dtype)
+            return y.reshape(both.shape) if stacks(kernel, both, y, count, za, zb, epilogue) else None
+        if len(both.shape) != len(perm) or both.full != both.shape:
+            return None
+        y = np.empty([both.shape[axis] for axis in perm], epilogue.dtype)
+        return y if stacks(kernel, both, y.transpose(np.argsort(perm)), count, za, zb, epilogue) else None
 
     return run

@@ -48,10 +48,31 @@ def test_what_only_looks_like_gelu_is_left_alone(rng, change):
     np.testing.assert_allclose(session.run(None, {"x": x})[0], reference(made, {"x": x})[0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("square", ["Pow", "Mul"])
-def test_layer_normalisation_written_out(rng, square):
+# How exporters go on from the root of the variance.
+ENDS = {
+    "divided": [node("Div", "d root", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y")],
+    "turned": [node("Div", "d root", "n"), node("Mul", "scale n", "m"), node("Add", "bias m", "y")],
+    "no bias": [node("Div", "d root", "n"), node("Mul", "n scale", "y")],
+    "two differences": [
+        node("Sub", "x mean", "e"), node("Div", "e root", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y"),
+    ],
+    "reciprocal": [
+        node("Reciprocal", "root", "i"), node("Mul", "d i", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y"),
+    ],
+    "one over": [
+        node("Div", "one root", "i"), node("Mul", "i d", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y"),
+    ],
+    "tensorflow": [
+        node("Reciprocal", "root", "i"), node("Mul", "i scale", "f"), node("Mul", "x f", "m"), node("Mul", "mean f", "k"),
+        node("Sub", "bias k", "s"), node("Add", "m s", "y"),
+    ],
+}  # fmt: skip
+
+
+def written_out(rng, square, end):
+    """A layer normalisation, and as many nodes as it has."""
     constants = {
-        "axes": np.int64([-1]), "two": np.asarray(2, F32), "epsilon": np.asarray(1e-5, F32),
+        "axes": np.int64([-1]), "two": np.asarray(2, F32), "epsilon": np.asarray(1e-5, F32), "one": np.asarray(1, F32),
         "scale": rng.standard_normal(24).astype(F32), "bias": rng.standard_normal(24).astype(F32),
     }  # fmt: skip
     nodes = [
@@ -61,15 +82,60 @@ def test_layer_normalisation_written_out(rng, square):
         node("ReduceMean", "squares axes", "variance"),
         node("Add", "variance epsilon", "v"),
         node("Sqrt", "v", "root"),
-        node("Div", "d root", "n"),
-        node("Mul", "n scale", "m"),
-        node("Add", "m bias", "y"),
+        *end,
     ]
+    read = {name for each in nodes for name in each.input}
+    constants = {name: value for name, value in constants.items() if name in read}
+    return model(nodes, {"x": (F32, ["a", "b", 24])}, {"y": F32}, constants), len(nodes)
+
+
+@pytest.mark.parametrize("square", ["Pow", "Mul"])
+@pytest.mark.parametrize("end", ENDS.values(), ids=list(ENDS))
+def test_layer_normalisation_written_out(rng, square, end):
     x = (3 * rng.standard_normal((2, 5, 24)) + 1).astype(F32)
-    made = model(nodes, {"x": (F32, ["a", "b", 24])}, {"y": F32}, constants)
+    made, count = written_out(rng, square, end)
     session = InferenceSession(data(made))
     assert ops_of(session) == ["LayerNormalization"]
+    assert covered(session) == count - (end is ENDS["two differences"])
     np.testing.assert_allclose(session.run(None, {"x": x})[0], reference(made, {"x": x})[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [node("Div", "x root", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y")],
+        [node("Div", "root d", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y")],
+        [node("Div", "two root", "i"), node("Mul", "d i", "n"), node("Mul", "n scale", "y")],
+        [
+            node("Reciprocal", "root", "i"), node("Mul", "i scale", "f"), node("Mul", "d f", "m"), node("Mul", "mean f", "k"),
+            node("Sub", "bias k", "s"), node("Add", "m s", "y"),
+        ],
+        [
+            node("Reciprocal", "root", "i"), node("Mul", "i scale", "f"), node("Mul", "x f", "m"), node("Mul", "x f", "k"),
+            node("Sub", "bias k", "s"), node("Add", "m s", "y"),
+        ],
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_layer_normalisation(rng, end):
+    """Something else is divided, or by something else, or moved by something else."""
+    x = (3 * rng.standard_normal((2, 5, 24)) + 1).astype(F32)
+    made, _ = written_out(rng, "Mul", end)
+    session = InferenceSession(data(made))
+    assert "LayerNormalization" not in ops_of(session)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], reference(made, {"x": x})[0], rtol=1e-4, atol=1e-5)
+
+
+def test_transpositions_one_after_the_other(rng):
+    nodes = [
+        node("Transpose", "x", "a", perm=[0, 2, 1, 3]), node("Transpose", "a", "b", perm=[0, 1, 3, 2]),
+        node("Transpose", "b", "y", perm=[3, 0, 1, 2]),
+    ]  # fmt: skip
+    feed = {"x": rng.standard_normal((2, 3, 5, 7)).astype(F32)}
+    made = model(nodes, feed, {"y": F32})
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["Transpose"]
+    assert covered(session) == 3
+    np.testing.assert_array_equal(session.run(None, feed)[0], reference(made, feed)[0])
 
 
 def test_product_written_in_the_order_of_its_transpose(rng):

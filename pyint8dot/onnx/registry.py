@@ -49,7 +49,7 @@ FRESH = {
         "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Round Shape Sigmoid Sin Size Softmax Sqrt Sub Sum "
         "Tanh Tile Where Xor"
     ).split()),
-    *(("pyint8dot", op) for op in "AddNormalization Attention ConvFloat Gelu Lookup MatMulFloat MatMulTranspose".split()),
+    *(("pyint8dot", op) for op in "AddNormalization Attention ConvFloat Deviations DivideByRoot Gelu Lookup MatMulFloat MatMulTranspose QLinearMatMul".split()),
 }  # fmt: skip
 
 

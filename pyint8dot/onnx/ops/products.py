@@ -182,20 +182,22 @@ def _planned(scaled: _Scaled, codes: np.dtype[Any] | None, steps: Function) -> F
     return run
 
 
+@operator("QLinearMatMul", domain=FUSED)
 @operator("QLinearMatMul")
 def _qlinear_matmul(site: Site) -> Function | None:
-    site.by = site.kernel_name
+    """ONNX's, and that of two tensors whose result is written in the order that a Transpose after it asked for."""
+    site.by, perm = site.kernel_name, site.attr("perm") if site.node.domain == FUSED else None
     if site.dtype(1) not in FLOATS or (kind := site.dtype(0)) not in INT8:
         return None
     kernel, count, limit, what = site.kernel, site.num_threads, site.max_bytes, site.what
-    packed = _packed(site, 3)
+    packed = _packed(site, 3) if perm is None else None
     if packed is None or not site.all_constant(1, 2, 4, 5, 6, 7, 8):
         pairs, b_type = None, site.dtype(3)
         if b_type is not None and site.all_constant(1, 2, 4, 5, 6, 7) and not site.has(8):
             # Here too parameters that do not fit are an error of the run.
             with contextlib.suppress(TypeError, ValueError):
                 parameters = [_constant(site, index) for index in (1, 2, 4, 5, 6, 7)]
-                pairs = qlinear.constant_pairs(dispatch.select(kernel), (kind, b_type), parameters)
+                pairs = qlinear.constant_pairs(dispatch.select(kernel), (kind, b_type), parameters, perm)
                 site.steady = packed is None and pairs is not None
 
         def general(
@@ -210,11 +212,12 @@ def _qlinear_matmul(site: Site) -> Function | None:
                     return y
                 # A right operand that is packed beforehand is no constant.
                 tape.shared()
-            return np.asarray(
+            y = np.asarray(
                 qlinear.qlinear_matmul(
                     a, any_scale(sa), za, right, any_scale(sb), zb, sy, zy, bias=bias, kernel=kernel, num_threads=count
                 )
             )
+            return y if perm is None else np.ascontiguousarray(y.transpose(perm))
 
         return general
     sa, za, sb, zb, sy, zy = (_constant(site, index) for index in (1, 2, 4, 5, 6, 7))

@@ -1,4 +1,4 @@
-"""What patterns find in the graph of a transformer: attention as a whole, and the normalisation of a sum."""
+"""What patterns find in the graph of a transformer: attention as a whole, the normalisation of a sum, and steps of one."""
 
 from __future__ import annotations
 
@@ -104,5 +104,30 @@ def _add_normalization(site: Site) -> Function | None:
             return y
         check_broadcast((y, factor), limit, what)
         return y, y * factor
+
+    return run
+
+
+@operator("Deviations", domain=FUSED)
+def _deviations(site: Site) -> Function | None:
+    """Distances to the mean along the last axis, and the mean of their squares."""
+    over = 0 in site.overwrite
+    site.native(steady=True)
+    return lambda x: floats.deviations(x, out=x if over else None)
+
+
+@operator("DivideByRoot", domain=FUSED)
+def _divide_by_root(site: Site) -> Function | None:
+    """Rows by the root of a number each; what broadcasts otherwise step by step."""
+    over = 0 in site.overwrite
+    limit, what = site.max_bytes, site.what
+    site.native(steady=True)
+
+    def run(x: np.ndarray, squares: np.ndarray) -> Any:
+        if x.ndim and squares.shape == (*x.shape[:-1], 1):
+            return floats.divide_rows(x, squares, root=True, out=x if over else None)
+        check_broadcast((x, squares), limit, what)
+        with np.errstate(all="ignore"):
+            return np.asarray(x / np.sqrt(squares))
 
     return run

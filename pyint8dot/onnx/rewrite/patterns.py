@@ -12,6 +12,7 @@ import numpy as np
 
 from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import FUSED, Graph, Node, scalar
+from pyint8dot.onnx.rewrite import norms
 from pyint8dot.onnx.rewrite.codes import add_constant, add_tensor
 from pyint8dot.onnx.rewrite.fold import fold
 from pyint8dot.onnx.rewrite.match import Match, Rewrite
@@ -31,7 +32,7 @@ def fuse(graph: Graph, max_bytes: int) -> None:
     # Dequantised weights would hide the quantised ones from the patterns: they are folded last.
     fold(graph, max_bytes, keep=("DequantizeLinear",))
     graph.drop_unused()
-    for op, rewrite in (*_FLOAT, *REWRITES):
+    for op, rewrite in (*_FLOAT, *REWRITES, ("Transpose", _transposed_codes), *norms.STEPS):
         apply(graph, op, rewrite)
     _pass_by(graph)
     fold(graph, max_bytes)
@@ -108,91 +109,6 @@ def _gelu(match: Match, last: Node) -> Node | None:
     return None
 
 
-def _layer_norm(match: Match, last: Node) -> Node | None:
-    """(x - mean) / sqrt(mean((x - mean)**2) + epsilon) * scale + bias over the last axis."""
-    graph = match.graph
-    bias, scaled = match.split(last)
-    mul = match.only(scaled, "Mul")
-    if mul is None or bias is None:
-        return None
-    scale, quotient = match.split(mul)
-    div = match.only(quotient, "Div")
-    if div is None or scale is None or graph.constants[scale].ndim != 1:
-        return None
-    root = match.only(div.inputs[1], "Sqrt")
-    plus = match.only(root.inputs[0], "Add") if root else None
-    if plus is None:
-        return None
-    epsilon_name, variance = match.split(plus)
-    mean_square = match.only(variance, "ReduceMean")
-    epsilon = scalar(graph.constants, epsilon_name or "")
-    if mean_square is None or epsilon is None or not _over_last_axis(match, mean_square):
-        return None
-    square = match.only(mean_square.inputs[0], "Pow", "Mul")
-    sub = match.maker(div.inputs[0], "Sub")
-    if square is None or sub is None or square.inputs[0] != sub.outputs[0]:
-        return None
-    exponent = scalar(graph.constants, square.inputs[1])
-    if not (exponent == 2.0 if square.op == "Pow" else square.inputs[1] == sub.outputs[0]):
-        return None
-    mean = match.only(sub.inputs[1], "ReduceMean")
-    x = sub.inputs[0]
-    if mean is None or mean.inputs[0] != x or not _over_last_axis(match, mean) or graph.dtype(x) != np.float32:
-        return None
-    return Node(
-        "LayerNormalization",
-        "",
-        last.name,
-        [x, scale, bias],
-        list(last.outputs),
-        {"axis": -1, "epsilon": epsilon},
-        covers=["ReduceMean", "Sub", square.op, "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add"],
-    )
-
-
-def _over_last_axis(match: Match, node: Node) -> bool:
-    axes = node.attrs.get("axes")
-    if axes is None and len(node.inputs) > 1 and node.inputs[1] in match.graph.constants:
-        axes = match.graph.constants[node.inputs[1]].reshape(-1).tolist()
-    rank = match.graph.rank(node.inputs[0])
-    return (
-        bool(node.attrs.get("keepdims", 1))
-        and axes is not None
-        and axes in ([-1], [None if rank is None else rank - 1])
-    )
-
-
-def _residual(match: Match, last: Node) -> Node | None:
-    """Layer normalisation over the last axis of a sum that nobody else reads."""
-    graph = match.graph
-    rank = graph.rank(last.inputs[0])
-    total = match.only(last.inputs[0], "Add")
-    if total is None or rank is None or last.attrs.get("axis", -1) not in (-1, rank - 1) or len(last.outputs) > 1:
-        return None
-    if last.attrs.get("stash_type", 1) != 1 or any(graph.dtype(n) != np.float32 for n in total.inputs):
-        return None
-    if any(graph.rank(n) != 1 for n in last.inputs[1:] if n):
-        return None
-    inputs = [total.inputs[0], *last.inputs[1:], *[""] * (3 - len(last.inputs)), total.inputs[1]]
-    attrs = {"axis": -1, "epsilon": last.attrs.get("epsilon", 1e-5)}
-    return Node("AddNormalization", FUSED, last.name, inputs, list(last.outputs), attrs, covers=["Add", *last.covers])
-
-
-def _factor(match: Match, last: Node) -> list[Node] | None:
-    """Such a normalisation times a constant row: its second output."""
-    graph = match.graph
-    factor, rest = match.split(last)
-    norm = match.maker(rest, "AddNormalization")
-    if norm is None or factor is None or len(norm.outputs) > 1 or graph.constants[factor].dtype != np.float32:
-        return None
-    if graph.constants[factor].ndim != 1 or graph.rank(rest) is None:
-        return None
-    norm.inputs.append(factor)
-    norm.outputs.append(last.outputs[0])
-    norm.covers.append("Mul")
-    return []
-
-
 def _unfused(match: Match, last: Node) -> list[Node] | None:
     """Take a FusedMatMul of onnxruntime's apart again: turned operands are views, and attention knows its scale."""
     graph = match.graph
@@ -216,6 +132,16 @@ def _unfused(match: Match, last: Node) -> list[Node] | None:
         scaled = Node("Mul", "", last.name, [made, factor], list(last.outputs))
     nodes.append(Node("MatMul", "", last.name, names, [made], covers=list(last.covers)))
     return [*nodes, scaled] if alpha != 1.0 else nodes
+
+
+def _turned_twice(match: Match, last: Node) -> Node | None:
+    """Two transpositions, one after the other: one."""
+    first = match.only(last.inputs[0], "Transpose")
+    if first is None or "perm" not in first.attrs or "perm" not in last.attrs:
+        return None
+    covers = [*first.covers, *last.covers]
+    attrs = {"perm": [first.attrs["perm"][axis] for axis in last.attrs["perm"]]}
+    return Node("Transpose", "", last.name, list(first.inputs), list(last.outputs), attrs, covers=covers)
 
 
 def _attention(match: Match, last: Node) -> Node | None:
@@ -281,6 +207,18 @@ def _transposed(match: Match, last: Node) -> Node | None:
     )
 
 
+def _transposed_codes(match: Match, last: Node) -> Node | None:
+    """A quantised product of two tensors, likewise."""
+    perm, product = last.attrs.get("perm"), match.only(last.inputs[0], "QLinearMatMul")
+    if product is None or product.domain or perm is None or len(perm) < 3 or perm[-1] != len(perm) - 1:
+        return None
+    if product.inputs[3] in match.graph.constants or any(product.inputs[8:]):
+        return None
+    covers = [*product.covers, "Transpose"]
+    inputs, outputs = list(product.inputs), list(last.outputs)
+    return Node("QLinearMatMul", FUSED, product.name, inputs, outputs, {"perm": list(perm)}, covers=covers)
+
+
 def _split(match: Match, name: str, perm: list[int]) -> tuple[str, tuple[int, int]] | None:
     """Return the projection (batch, length, heads * size) that a tensor is by heads, in the order of `perm`, and heads and size."""
     turned = match.only(name, "Transpose")
@@ -323,11 +261,11 @@ def _join_heads(match: Match, last: Node) -> Node | None:
 _FLOAT: tuple[tuple[str, Rewrite], ...] = (
     ("FusedMatMul", _unfused),
     ("Mul", _gelu),
-    ("Add", _layer_norm),
+    *norms.WHOLE,
+    ("Transpose", _turned_twice),
     ("MatMul", _attention),
     ("Transpose", _transposed),
     ("Attention", _split_heads),
     ("Reshape", _join_heads),
-    ("LayerNormalization", _residual),
-    ("Mul", _factor),
+    *norms.AROUND,
 )
