@@ -169,9 +169,12 @@ def to_base_2(mask: FloatArray) -> FloatArray:
     >>> to_base_2(np.float32([0, -np.inf, np.finfo(np.float32).min]))
     array([ 0.0000000e+00,           -inf, -3.4028235e+38], dtype=float32)
     """
+    scaled = np.empty(mask.shape, np.float32)
     with np.errstate(over="ignore"):
-        scaled: FloatArray = mask * floats.LOG2_E
-    np.copyto(scaled, np.clip(scaled, LOWEST, -LOWEST), where=np.isfinite(mask))
+        np.multiply(mask, floats.LOG2_E, out=scaled)
+    np.maximum(scaled, LOWEST, out=scaled)
+    np.minimum(scaled, -LOWEST, out=scaled)
+    np.copyto(scaled, mask, where=np.isinf(mask))
     return scaled
 
 

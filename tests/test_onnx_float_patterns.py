@@ -104,7 +104,7 @@ def test_layer_normalisation_written_out(rng, square, end):
     "end",
     [
         [node("Div", "x root", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y")],
-        [node("Div", "root d", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y")],
+        [node("Div", "mean root", "n"), node("Mul", "n scale", "m"), node("Add", "m bias", "y")],
         [node("Div", "two root", "i"), node("Mul", "d i", "n"), node("Mul", "n scale", "y")],
         [
             node("Reciprocal", "root", "i"), node("Mul", "i scale", "f"), node("Mul", "d f", "m"), node("Mul", "mean f", "k"),
@@ -218,7 +218,7 @@ def test_attention(rng, name):
     symbols = {key: (F32, [f"{key}{i}" for i in range(x.ndim)]) for key, x in feed.items()}
     made = model(attention_nodes(scale, masked, turned), symbols, {"y": F32}, constants)
     session = InferenceSession(data(made))
-    assert ops_of(session) == ["Attention"]
+    assert ops_of(session) == [*(["MaskToBase2"] if masked else []), "Attention"]
     [got] = session.run(None, feed)
     want = np.zeros(got.shape) if name == "no keys" else reference(made, feed)[0]
     assert got.shape == want.shape
@@ -239,11 +239,11 @@ def headed(shape, joined):
 @pytest.mark.parametrize(
     ("shape", "joined", "ops"),
     [
-        ([0, 0, 3, 8], [0, 0, 24], 1),
-        ([0, 0, 3, 8], [0, 0, -1], 1),
-        ([0, 0, 3, 8], [2, -1, 24], 2),
-        ([0, -1, 3, 8], [0, 0, 24], 8),
-        ([0, 0, 3, -1], [0, 0, 24], 8),
+        ([0, 0, 3, 8], [0, 0, 24], 2),
+        ([0, 0, 3, 8], [0, 0, -1], 2),
+        ([0, 0, 3, 8], [2, -1, 24], 3),
+        ([0, -1, 3, 8], [0, 0, 24], 9),
+        ([0, 0, 3, -1], [0, 0, 24], 9),
     ],
 )
 def test_attention_of_projections(rng, shape, joined, ops):
@@ -253,6 +253,24 @@ def test_attention_of_projections(rng, shape, joined, ops):
     session = InferenceSession(data(made))
     assert len(ops_of(session)) == ops
     assert covered(session) == len(made.graph.node)
+    np.testing.assert_allclose(session.run(None, feed)[0], reference(made, feed)[0], rtol=0, atol=2e-6)
+
+
+def test_one_mask_for_all_layers(rng):
+    """It is brought to the base 2 once."""
+    nodes = [each for each in attention_nodes("Mul", "s1 mask", None) if each.op_type != "MatMul"]
+    nodes = [node("MatMul", "q k", "s0"), *nodes, node("MatMul", "p v", "u")]
+    nodes += [
+        node("MatMul", "u k", "t0"),
+        node("Add", "mask t0", "t1"),
+        node("Softmax", "t1", "r"),
+        node("MatMul", "r v", "y"),
+    ]
+    shapes = {"q": (2, 3, 5, 4), "k": (2, 3, 4, 7), "v": (2, 3, 7, 4), "mask": (2, 1, 1, 7)}
+    feed = {name: rng.standard_normal(shape).astype(F32) for name, shape in shapes.items()}
+    made = model(nodes, feed, {"y": F32}, {"number": np.asarray(0.3, F32)})
+    session = InferenceSession(data(made))
+    assert ops_of(session) == ["MaskToBase2", "Attention", "Attention"]
     np.testing.assert_allclose(session.run(None, feed)[0], reference(made, feed)[0], rtol=0, atol=2e-6)
 
 

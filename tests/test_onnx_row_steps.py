@@ -58,6 +58,25 @@ def test_softmax_of_masked_rows(rng):
     assert not y[3, ::2].any()
 
 
+@pytest.mark.native
+def test_attention_with_a_mask(rng):
+    """What is masked is part of the segment as well, and numpy brings the mask to the base 2 before it."""
+    nodes = [
+        *(node("Reshape", f"{name} heads", f"{name}1") for name in "qkv"),
+        *(node("Transpose", f"{name}1", f"{name}2", perm=[0, 2, *([3, 1] if name == "k" else [1, 3])]) for name in "qkv"),
+        node("MatMul", "q2 k2", "scores"), node("Add", "scores mask", "t"), node("Softmax", "t", "p"), node("MatMul", "p v2", "c"),
+        node("Transpose", "c", "h", perm=[0, 2, 1, 3]), node("Reshape", "h whole", "y"), *quantised("y"),
+    ]  # fmt: skip
+    constants = {**CODES, "heads": np.int64([0, 0, 3, 8]), "whole": np.int64([0, 0, 24])}
+    inputs = {**dict.fromkeys("qkv", (F32, [2, 5, 24])), "mask": (F32, [2, 1, 1, 5])}
+    feeds = [{name: rng.standard_normal((2, 5, 24)).astype(F32) for name in "qkv"} for _ in range(5)]
+    for feed in feeds:
+        feed["mask"] = np.where(rng.random((2, 1, 1, 5)) < 0.3, np.finfo(F32).min, F32(0))
+    session = runs(model(nodes, inputs, {"y_back": F32}, constants), feeds)
+    assert ops_of(session) == ["MaskToBase2", "Attention", "QuantizeLinear", "DequantizeLinear"]
+    assert [stage.steps for stage in segments(session)] == [range(1, 4)]
+
+
 def normalisation():
     """What onnxruntime's tool leaves of a layer normalisation that PyTorch has written out."""
     return [

@@ -55,7 +55,7 @@ def test_a_mask_is_looked_at_again(rng):
     shape = [1, 2, 5, 8]
     inputs = {"q": (F32, shape), "k": (F32, shape), "v": (F32, shape), "mask": (F32, [1, 1, 1, 5])}
     session, plain = apart(model(nodes, inputs, {"y": F32}, {"factor": np.asarray(0.3, F32)}))
-    assert [step.node.op for step in plain.steps] == ["Transpose", "Attention"]
+    assert [step.node.op for step in plain.steps] == ["MaskToBase2", "Transpose", "Attention"]
     feed = {name: rng.standard_normal(size).astype(F32) for name, (_, size) in inputs.items()}
     nothing = np.zeros((1, 1, 1, 5), F32)
     some = nothing.copy()

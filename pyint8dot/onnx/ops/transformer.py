@@ -18,9 +18,14 @@ from pyint8dot.onnx.registry import Function, Site, operator
 HEADS_LAST = [0, 2, 1, 3]
 
 
+@operator("MaskToBase2", domain=FUSED)
+def _mask_to_base_2(_: Site) -> Function | None:
+    return lambda mask: to_base_2(mask) if mask.any() else mask
+
+
 @operator("Attention", domain=FUSED)
 def _attention(site: Site) -> Function | None:
-    """Softmax of ``scale * q @ k + mask``, times v, in the order that a Transpose after it asked for.
+    """Softmax of ``scale * q @ k + mask``, times v, in the order that a Transpose after it asked for; the mask is one to the base 2.
 
     With the attribute `split`, heads and size of one, q, k and v are projections that hold all heads side by side; with `join` so does
     the result.
@@ -42,7 +47,7 @@ def _attention(site: Site) -> Function | None:
         batch, heads, m, width = shape = (*q.shape[:3], v.shape[3])
         check_shape(shape, 4, limit, what)
         # Most masks hide nothing, and are not worth a sum with every score.
-        seen = to_base_2(mask) if mask is not None and tape.asked(np.any, mask) else None
+        seen = mask if mask is not None and tape.asked(np.any, mask) else None
         if perm == HEADS_LAST and rank == 4:
             y = attention_heads_last(q, k, v, seen, scale=scale, num_threads=count)
             return y.reshape(batch, m, heads * width) if join else y

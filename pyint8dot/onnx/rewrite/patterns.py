@@ -35,6 +35,7 @@ def fuse(graph: Graph, max_bytes: int) -> None:
     for op, rewrite in (*_FLOAT, *REWRITES, ("Transpose", _transposed_codes), *norms.STEPS):
         apply(graph, op, rewrite)
     _pass_by(graph)
+    _masks_first(graph)
     fold(graph, max_bytes)
     graph.drop_unused()
 
@@ -48,6 +49,14 @@ def _pass_by(graph: Graph) -> None:
         if node.key == ("", "Identity") and node.outputs[0] not in inner and graph.dtype(node.inputs[0]) is not None:
             same[node.outputs[0]] = node.inputs[0]
     graph.drop_unused()
+
+
+def _masks_first(graph: Graph) -> None:
+    """Let what numpy does with a mask stand behind what makes it, and not between native nodes."""
+    for node in [node for node in graph.nodes if node.key == (FUSED, "MaskToBase2")]:
+        graph.nodes.remove(node)
+        made = (i for i, other in enumerate(graph.nodes) if node.inputs[0] in other.outputs)
+        graph.nodes.insert(1 + next(made, -1), node)
 
 
 def apply(graph: Graph, op: str | frozenset[str], rewrite: Rewrite) -> None:
@@ -144,8 +153,11 @@ def _turned_twice(match: Match, last: Node) -> Node | None:
     return Node("Transpose", "", last.name, list(first.inputs), list(last.outputs), attrs, covers=covers)
 
 
-def _attention(match: Match, last: Node) -> Node | None:
-    """Product of queries and keys -> scale or not -> mask or not -> Softmax -> product with the values."""
+def _attention(match: Match, last: Node) -> list[Node] | None:
+    """Product of queries and keys -> scale or not -> mask or not -> Softmax -> product with the values.
+
+    A mask is brought to the base 2 by a node of its own, once for all layers.
+    """
     graph = match.graph
     softmax = match.only(last.inputs[0], "Softmax")
     if softmax is None or not _along_last_axis(graph, softmax):
@@ -163,8 +175,15 @@ def _attention(match: Match, last: Node) -> Node | None:
         return None
     if mask and (graph.rank(mask) or 0) > 4:
         return None
-    covers = [*covers, *(["Add"] if mask else []), "Softmax", "MatMul"]
-    return Node("Attention", FUSED, last.name, inputs, list(last.outputs), {"scale": scale}, covers=covers)
+    covers, nodes = [*covers, *(["Add"] if mask else []), "Softmax", "MatMul"], []
+    if mask:
+        known = next((n for n in match.readers(mask) if n.op == "MaskToBase2"), None)
+        if known is None:
+            scaled = add_tensor(graph, f"{mask} to the base 2", mask, np.dtype(np.float32))
+            known = Node("MaskToBase2", FUSED, last.name, [mask], [scaled])
+            nodes.append(known)
+        inputs[-1] = known.outputs[0]
+    return [*nodes, Node("Attention", FUSED, last.name, inputs, list(last.outputs), {"scale": scale}, covers=covers)]
 
 
 def _scaled_product(match: Match, name: str) -> tuple[Node, float, list[str]] | None:
