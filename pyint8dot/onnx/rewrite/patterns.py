@@ -7,6 +7,7 @@ from what is written by no more than the float functions themselves (GELU, layer
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -32,6 +33,7 @@ def fuse(graph: Graph, max_bytes: int) -> None:
     # Dequantised weights would hide the quantised ones from the patterns: they are folded last.
     fold(graph, max_bytes, keep=("DequantizeLinear",))
     graph.drop_unused()
+    _dequantised_once(graph)
     for op, rewrite in (*_FLOAT, *REWRITES, ("Transpose", _transposed_codes), *norms.STEPS):
         apply(graph, op, rewrite)
     _pass_by(graph)
@@ -42,12 +44,34 @@ def fuse(graph: Graph, max_bytes: int) -> None:
 
 def _pass_by(graph: Graph) -> None:
     """Let the readers of an Identity read what it reads."""
+
+    def instead(node: Node) -> str | None:
+        return node.inputs[0] if node.key == ("", "Identity") and graph.dtype(node.inputs[0]) is not None else None
+
+    _read_instead(graph, instead)
+
+
+def _dequantised_once(graph: Graph) -> None:
+    """Let all readers of the same codes in floats read one tensor: onnxruntime's optimiser makes one for each of them."""
+    first: dict[tuple[str, ...], str] = {}
+
+    def instead(node: Node) -> str | None:
+        if node.op != "DequantizeLinear":
+            return None
+        return first.setdefault((node.domain, *node.inputs, str(sorted(node.attrs.items()))), node.outputs[0])
+
+    _read_instead(graph, instead)
+
+
+def _read_instead(graph: Graph, instead: Callable[[Node], str | None]) -> None:
+    """Let the readers of a node's result read another tensor, where there is one."""
     inner = {name for node in graph.nodes for name in node.captures}
     same: dict[str, str] = {}
     for node in graph.nodes:
         node.inputs = [same.get(name, name) for name in node.inputs]
-        if node.key == ("", "Identity") and node.outputs[0] not in inner and graph.dtype(node.inputs[0]) is not None:
-            same[node.outputs[0]] = node.inputs[0]
+        other = instead(node)
+        if other is not None and node.outputs[0] not in inner:
+            same[node.outputs[0]] = other
     graph.drop_unused()
 
 
