@@ -149,7 +149,7 @@ class Program:
 
     def _alive(self, values: Sequence[Any]) -> int:
         """Return the bytes of all results that are alive; views count like arrays of their own."""
-        return sum(size_of(values[slot]) for slot in self.results)
+        return sum([size_of(values[slot]) for slot in self.results if values[slot] is not None])
 
     def call(self, arguments: Iterable[Any], room: Room) -> Sequence[Any]:
         """Run on these inputs and return the outputs as they are: they may be inputs, constants, or views of one another.
@@ -253,6 +253,8 @@ def size_of(value: Any) -> int:
     -------
     int
     """
+    if type(value) is np.ndarray:
+        return int(value.nbytes)
     if isinstance(value, list):
         return sum(map(size_of, value))
     return int(getattr(value, "nbytes", 0))

@@ -161,6 +161,8 @@ def _stacked(row: list[Any], info: Any, axis: int) -> np.ndarray:
 
 
 def _truth(condition: Any) -> bool:
+    if type(condition) is np.ndarray and condition.size == 1:
+        return bool(condition)
     if np.size(condition) != 1:
         raise ValueError(f"a condition must have one element, got shape {list(np.shape(condition))}")
     return bool(np.asarray(condition).reshape(()))
