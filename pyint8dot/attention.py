@@ -14,7 +14,7 @@ import numpy as np
 from pyint8dot import floats
 from pyint8dot.arguments import check_out
 from pyint8dot.engine import heads, threads
-from pyint8dot.fma import add_product
+from pyint8dot.fma import chain
 
 if TYPE_CHECKING:
     from pyint8dot.floats import FloatArray
@@ -203,11 +203,7 @@ def _define(
 
 def _chain(x: FloatArray, y: FloatArray) -> FloatArray:
     """Sum of the products of `x` and `y` along the first axis, term by term."""
-    total = np.zeros(np.broadcast_shapes(x.shape[1:], y.shape[1:]))
-    work = np.empty_like(total), np.empty(total.shape, np.int64)
-    for one, other in zip(x.astype(np.float64), y.astype(np.float64), strict=True):
-        add_product(total, one, other, work)
-    return total.astype(np.float32)
+    return chain(np.zeros(np.broadcast_shapes(x.shape[1:], y.shape[1:]), np.float32), x, y)
 
 
 def _check(q: FloatArray, k: FloatArray, v: FloatArray, mask: FloatArray | None) -> None:

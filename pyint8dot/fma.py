@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+FloatArray = npt.NDArray[np.float32]
 WideArray = npt.NDArray[np.float64]
 
 #: The bits of a float64 beyond the precision of float32, and what they are half-way between two float32.
@@ -42,6 +43,32 @@ def add_product(total: WideArray, x: WideArray, y: WideArray, work: tuple[WideAr
         terms: list[Any] = [np.broadcast_to(each, total.shape)[doubtful] for each in (x, y, total)]
         product[doubtful] = _to_odd(terms[0] * terms[1], terms[2])
     total[...] = product.astype(np.float32)
+
+
+def chain(start: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Add products to `start` one after the other, each rounded once.
+
+    Parameters
+    ----------
+    start : ndarray of float32
+        What the sums begin with.
+    x, y : ndarray of float32
+        Their products along the first axis are the terms; each broadcasts to the shape of `start`.
+
+    Returns
+    -------
+    ndarray of float32
+
+    Examples
+    --------
+    >>> chain(np.float32([1]), np.float32([[2], [3]]), np.float32([[10], [100]]))
+    array([321.], dtype=float32)
+    """
+    total = start.astype(np.float64)
+    work = np.empty_like(total), np.empty(total.shape, np.int64)
+    for one, other in zip(x.astype(np.float64), y.astype(np.float64), strict=True):
+        add_product(total, one, other, work)
+    return total.astype(np.float32)
 
 
 def _to_odd(x: WideArray, y: WideArray) -> WideArray:

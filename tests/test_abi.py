@@ -27,6 +27,7 @@ from support import (
     packer,
     planes,
     pool,
+    recurrent_call,
     rows,
 )
 from support.banner import registers
@@ -168,6 +169,17 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     "column_scale": lambda rng: columns.scale(floats(rng, 21), np.float32(0.3)),
     "keep_above": lambda rng: kept.Call(
         block(rng), floats(rng, 21) ** 2, floats(rng, 3) ** 2, floats(rng, 3), np.zeros(3, np.int64), 21
+    ),
+    "product_f32": lambda rng: recurrent_call.Product(
+        floats(rng, 63).reshape(9, 7), floats(rng, 560).reshape(7, 80), floats(rng, 80)
+    ),
+    "lstm": lambda rng: recurrent_call.Steps(
+        floats(rng, 1600).reshape(2, 10, 80)[:, :5],
+        floats(rng, 1600).reshape(5, 20, 16),
+        floats(rng, 100).reshape(5, 20),
+        floats(rng, 100).reshape(5, 20),
+        np.array([2, 1, 0, 2, 1]),
+        backward=True,
     ),
     "add_outer": lambda rng: outer.Call(block(rng), block(rng)[:, 0], block(rng)[0]),
 }

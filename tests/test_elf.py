@@ -42,7 +42,7 @@ GROUPS = (
 ALLOWED = {mnemonic for group in GROUPS for mnemonic in group.split()}
 
 # Those that call others have the one instruction for it.
-ALLOWED_IN = {caller: {"blr"} for caller in CALLERS} | {"attention": {"fmla"}}
+ALLOWED_IN = {caller: {"blr"} for caller in CALLERS} | {stem: {"fmla"} for stem in ("attention", "product_f32", "lstm")}
 
 # Instructions beyond Armv8.0, by the feature that announces them: allowed in the kernels that need it and nowhere else.
 BY_FEATURE = {"dotprod": {"sdot"}, "i8mm": {"smmla", "usdot", "ummla"}}

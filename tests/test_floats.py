@@ -47,10 +47,20 @@ def test_erf_is_within_its_bound():
     assert np.abs(y).max() == 1
 
 
-def test_erf_is_odd_and_keeps_nan():
+def test_tanh_is_within_its_bound():
+    x = points(-12, 12)
+    true, y = np.tanh(x.astype(float)), floats.tanh(x)
+    nonzero = x != 0
+    assert np.abs(y[nonzero] / true[nonzero] - 1).max() < 4e-7
+    assert np.abs(y).max() == 1
+    np.testing.assert_array_equal(y[np.abs(x) > 7.94], np.sign(x[np.abs(x) > 7.94]))
+
+
+@pytest.mark.parametrize("function", [floats.erf, floats.tanh])
+def test_erf_and_tanh_are_odd_and_keep_nan(function):
     x = points(0, 9)
-    np.testing.assert_array_equal(floats.erf(-x), -floats.erf(x))
-    y = floats.erf(SPECIAL)
+    np.testing.assert_array_equal(function(-x), -function(x))
+    y = function(SPECIAL)
     np.testing.assert_array_equal(y[5:8], [1, -1, 1])
     assert np.isnan(y[8])
 
@@ -119,6 +129,7 @@ def test_layer_norm_of_a_constant_row_is_its_bias():
 FUNCTIONS = {
     "gelu": floats.gelu,
     "erf": floats.erf,
+    "tanh": floats.tanh,
     "softmax": floats.softmax,
     "exp2_terms": lambda x, out=None: floats.exp2_terms(x, out=out)[0],
     "layer_norm": lambda x, out=None: floats.layer_norm(x, x.reshape(-1, x.shape[-1])[0].copy(), None, out=out),

@@ -92,8 +92,9 @@ def test_bias_and_gelu_behind_a_product_are_part_of_it(rng, level):
     np.testing.assert_array_equal(got, floats.gelu(sums + bias))
 
 
-def test_dynamically_quantised_lstm_by_its_definition(rng):
-    inputs, hidden, steps = 6, 5, 4
+@pytest.mark.parametrize("hidden", [5, 8])
+def test_dynamically_quantised_lstm_by_its_definition(rng, hidden):
+    inputs, steps = 6, 4
     w = rng.integers(-128, 128, (1, inputs, 4 * hidden)).astype(np.int8)
     r = rng.integers(-128, 128, (1, hidden, 4 * hidden)).astype(np.int8)
     sw, sr = (rng.uniform(0.003, 0.006, 1).astype(F32) for _ in range(2))

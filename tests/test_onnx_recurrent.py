@@ -82,6 +82,46 @@ def test_weights_of_another_shape_are_refused(rng, fed):
             run({**operands, name: value}, "bidirectional", fed)
 
 
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("by_column", [False, True])
+@pytest.mark.parametrize(("direction", "batch", "lengths", "states"), CASES)
+def test_plain_quantised_lstm_is_the_one_with_peepholes_of_zero(
+    rng, direction, batch, lengths, states, by_column, layout
+):
+    count, hidden, steps = 2 if direction == "bidirectional" else 1, 8, 7
+    wide = (count, 4 * hidden) if by_column else (count,)
+    constants = {
+        "w": rng.integers(0, 256, (count, INPUTS, 4 * hidden)).astype(np.uint8),
+        "r": rng.integers(0, 256, (count, hidden, 4 * hidden)).astype(np.uint8),
+        **({"b": rng.standard_normal((count, 8 * hidden)).astype(F32)} if batch > 1 else {}),
+        **{name: rng.uniform(0.003, 0.006, wide).astype(F32) for name in ("sw", "sr")},
+        **{name: rng.integers(100, 150, wide).astype(np.uint8) for name in ("zw", "zr")},
+    }
+    operands = {
+        "x": rng.standard_normal((steps, batch, INPUTS)).astype(F32),
+        **{name: rng.standard_normal((count, batch, hidden)).astype(F32) for name in states},
+    }
+    feed = {name: np.ascontiguousarray(value.swapaxes(0, 1)) if layout else value for name, value in operands.items()}
+    if lengths:
+        feed["n"] = np.array(lengths, np.int32)
+    results = []
+    for peepholes in ({}, {"p": np.zeros((count, 3 * hidden), F32)}):
+        has = {*constants, *feed, *peepholes}
+        names = " ".join(name if name in has else "-" for name in ("x", "w", "r", "b", "n", "h0", "c0", "p"))
+        attributes = {"hidden_size": hidden, "direction": direction, "layout": layout, "domain": "com.microsoft"}
+        nodes = [node("DynamicQuantizeLSTM", f"{names} sw zw sr zr", "y h c", **attributes)]
+        made = model(
+            nodes,
+            feed,
+            {name: (F32, [None] * d) for name, d in (("y", 4), ("h", 3), ("c", 3))},
+            {**constants, **peepholes},
+        )
+        results.append(InferenceSession(data(made)).run(None, feed))
+    for one, other in zip(*results, strict=True):
+        # A state that lies half between two codes may fall to the other side.
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-3)
+
+
 @pytest.mark.static
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
 @pytest.mark.parametrize(("direction", "batch", "lengths", "states"), CASES)

@@ -61,9 +61,9 @@ class NativePlan:
 
     __slots__ = (
         "_block", "_built", "_first_shape", "_first_strides", "_first_type", "_held", "_holding", "_item", "_kept", "_ld",
-        "_letting_go", "_most", "_objects", "_otherwise", "_plain", "_programs", "_recipe", "_records", "_run",
-        "_second_shape", "_second_strides", "_second_type", "_singles", "_small", "_strict", "_unshared", "_whole", "_words",
-        "dtype", "k", "n", "tall",
+        "_letting_go", "_most", "_objects", "_otherwise", "_plain", "_programs", "_records", "_run", "_second_shape",
+        "_second_strides", "_second_type", "_singles", "_small", "_strict", "_unshared", "_whole", "_words", "dtype", "k", "n",
+        "recipe", "tall",
     )  # fmt: skip
 
     def __init__(self, recipe: Recipe, otherwise: Callable[[], NativePlan] | None = None) -> None:
@@ -71,7 +71,8 @@ class NativePlan:
         self._otherwise = otherwise
         #: The plan that takes the place of this one for so many rows and more, if K is contiguous.
         self.tall: tuple[int, Callable[[], NativePlan]] | None = None
-        self._recipe = recipe
+        #: What its programs are written by.
+        self.recipe = recipe
         kernel, right, left = recipe.kernel, recipe.right, recipe.left
         self.k, self.n, self._item = recipe.k, right.n, recipe.operand.itemsize
         self.dtype = recipe.dtype
@@ -119,7 +120,7 @@ class NativePlan:
         if found is None:
             if len(self._programs) >= MOST_PROGRAMS:
                 self._programs.clear()
-            found = self._programs[key] = self._recipe.write(key)
+            found = self._programs[key] = self.recipe.write(key)
         return found
 
     def offer(
@@ -219,12 +220,12 @@ class NativePlan:
         if not flags.c_contiguous or not flags.writeable:
             return False
         # What is packed or quantised as a whole is read before anything is written, and may be written over.
-        if m <= self._most and first is None and (self._recipe.reads_first):
+        if m <= self._most and first is None and (self.recipe.reads_first):
             return True
         # Rows that are not finite must be found before the first row is written: by a single program.
         one = m <= self._block and count == 1
-        once = one and self._recipe.reads_first
-        return (self._recipe.left is None or once) and not overlaps(out, a, first, second)
+        once = one and self.recipe.reads_first
+        return (self.recipe.left is None or once) and not overlaps(out, a, first, second)
 
     def into(self, a: Array, y: Array, count: int, first: Array | None = None, second: Array | None = None) -> bool:
         """Serve as `Plan.into`."""
@@ -279,7 +280,7 @@ class NativePlan:
 
     def _rows(self, m: int) -> int:
         """Rows to make room for: programs of a few sizes serve all blocks."""
-        tile = self._recipe.kernel.mr
+        tile = self.recipe.kernel.mr
         return min(self._block, tile << (max(m - 1, 0) // tile).bit_length())
 
     def _blocks(
@@ -311,7 +312,7 @@ class NativePlan:
             if self._share(share, at, stride_k, stride_m, ld):
                 wrong.append(share.row)
 
-        mine = blocks.shares(m, self.n, m * self.n * self.k, count, self._recipe.kernel.mr, self._recipe.kernel.nr)
+        mine = blocks.shares(m, self.n, m * self.n * self.k, count, self.recipe.kernel.mr, self.recipe.kernel.nr)
         threads.run([functools.partial(work, share) for share in mine])
         return len(wrong)
 
@@ -320,7 +321,7 @@ class NativePlan:
         start, end, column, columns = share
         if start == end:
             return 0
-        length, tile = end - start, self._recipe.kernel.mr
+        length, tile = end - start, self.recipe.kernel.mr
         rows = self._rows(length)
         written = self._program(Key(rows, column, columns, ld))
         run, tail, scratch = self._run, written.tail(EXTENDED, ()), take(written.scratch)
@@ -333,11 +334,11 @@ class NativePlan:
         skipped, steps = {ROW: 4 * start, COLUMN: 4 * column, CALL: 0}, {ROW: 4 * rows}
         first_step = second_step = 0
         if first:
-            along = self._recipe.extras[0].along
+            along = self.recipe.extras[0].along
             first += skipped[along]
             first_step = steps.get(along, 0)
         if second:
-            along = self._recipe.extras[1].along
+            along = self.recipe.extras[1].along
             second += skipped[along]
             second_step = steps.get(along, 0)
         left_step, result_step = rows * stride_m, rows * ld

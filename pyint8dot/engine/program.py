@@ -118,6 +118,17 @@ class Program:
             records[:, 1 + names.index(name)] += step * np.arange(times)
         self._records.append(records.tobytes())
 
+    def repeat_all(self, times: int, moves: dict[Word, int]) -> None:
+        """Make all records so far `times` as many, what they find by a word of `moves` being so much further on each time."""
+        records = np.frombuffer(b"".join(self._records), np.int64).reshape(-1, WORDS)
+        every = np.tile(records, (times, 1, 1))
+        turn = np.arange(times)[:, None]
+        for field in range(FIELDS):
+            kinds = records[:, -1] >> 4 * field & 15
+            for word, step in moves.items():
+                every[:, kinds == 1 + word.number, 1 + field] += step * turn
+        self._records = [every.tobytes()]
+
     def tail(self, given: int, objects: tuple[Word, ...] = ()) -> bytes:
         """All of the program behind the first `given` words of its head, of which some are array objects."""
         bits = sum(1 << word.number for word in objects)
@@ -172,22 +183,8 @@ class Program:
     ) -> None:  # fmt: skip
         """The same of taps in groups of four, which the pattern takes out of the pixels; for FEAT_DotProd."""
         self._add(
-            "depthwise_sdot",
-            x,
-            y,
-            ld_x,
-            ld_y,
-            m,
-            n,
-            taps,
-            offsets,
-            weights,
-            start,
-            scale,
-            zero_point,
-            unsigned,
-            pattern,
-        )
+            "depthwise_sdot", x, y, ld_x, ld_y, m, n, taps, offsets, weights, start, scale, zero_point, unsigned, pattern
+        )  # fmt: skip
 
     # What packs.
 
@@ -361,12 +358,26 @@ class Program:
         """Distances to the mean of the row, and the mean of their squares."""
         self._add("deviations", x, y, m, n, variance)
 
+    def product_f32(
+        self, *, a: Argument, b: Argument, y: Argument, start: Argument, ld_a: Argument, ld_y: Argument, ld_start: Argument,
+        m: Argument, k: Argument, panels: Argument,
+    ) -> None:  # fmt: skip
+        """Rows times panels of 16 columns, added to what there is, each sum a chain of fused multiply-adds."""
+        self._add("product_f32", a, b, y, start, ld_a, ld_y, ld_start, m, k, panels)
+
+    def lstm(
+        self, *, x: Argument, y: Argument, r: Argument, h: Argument, c: Argument, lengths: Argument, steps: Argument, batch: Argument,
+        units: Argument, step_x: Argument, step_y: Argument, ld_x: Argument, ld_y: Argument, time: Argument,
+    ) -> None:  # fmt: skip
+        """The steps of an LSTM in one direction, from the sums that its inputs have."""
+        self._add("lstm", x, y, r, h, c, lengths, steps, batch, units, step_x, step_y, ld_x, ld_y, time)
+
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
     "add_outer", "depthwise", "depthwise_sdot", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
     "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "combine", "average_pool", "lrn", "q_scale", "keep_above", "attention",
-    "exp2_terms", "divide_rows", "layer_norm", "deviations",
+    "exp2_terms", "divide_rows", "layer_norm", "deviations", "product_f32", "lstm",
 )  # fmt: skip
 #: Maxima of windows, by type.
 MAX_POOLS = {np.dtype(np.int8): "max_pool_i8", np.dtype(np.uint8): "max_pool_u8", np.dtype(np.float32): "max_pool_f32"}

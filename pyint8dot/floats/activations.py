@@ -1,4 +1,4 @@
-"""`gelu`, `erf` and `relu`; the head of the package has the method."""
+"""`gelu`, `erf`, `tanh` and `relu`; the head of the package has the method."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ ERF_Q = tuple(
     )
 )
 """erf(x) = x * P(x*x) / Q(x*x); coefficients lowest degree first."""
+
+TANH_LIMIT = np.float32(7.933192729949951)
+"""The quotient is 1 here, and at most 1 up to here, so that tanh is exactly 1 from here on."""
+
+TANH_P = tuple(
+    np.float32(c) for c in (1162959.875, 156425.28125, 4162.22021484375, 25.61208724975586, 0.017942022532224655)
+)
+TANH_Q = tuple(np.float32(c) for c in (1162959.875, 544078.5, 30460.505859375, 398.15618896484375, 1.0))
+"""tanh(x) = x * P(x*x) / Q(x*x); coefficients lowest degree first."""
 
 # numpy's minimum and maximum are vectorised for two arrays but not for an array and a scalar.
 _GELU_LIMITS = np.full(BLOCK, GELU_LIMIT, dtype=np.float32)
@@ -140,6 +149,48 @@ def erf(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
         np.multiply(y, above, out=y)
         np.divide(y, below, out=y)
         np.clip(y, -ONE, ONE, out=y)
+    return finished(result, work)
+
+
+def tanh(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
+    """Hyperbolic tangent.
+
+    Parameters
+    ----------
+    x : ndarray of float32
+        Any shape.
+    out : ndarray of float32, optional
+        Where to write; the shape of `x`, and `x` itself is allowed.
+
+    Returns
+    -------
+    ndarray of float32
+        `out`, or a new array. Relative error below 4e-7, exactly -1 and 1 beyond 7.94; NaN stays NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `out` is not float32.
+    ValueError
+        If `out` has another shape than `x` or is read-only.
+
+    Examples
+    --------
+    >>> tanh(np.float32([-9, 0, 9]))
+    array([-1.,  0.,  1.], dtype=float32)
+    """
+    result, work = prepared(x, out)
+    flat = work.reshape(-1)
+    square, p, q = scratch(flat.size, 3)
+    for start, stop in blocks(flat.size):
+        size = stop - start
+        z, above, below, y = square[:size], p[:size], q[:size], flat[start:stop]
+        np.clip(y, -TANH_LIMIT, TANH_LIMIT, out=y)
+        np.square(y, out=z)
+        horner(z, TANH_P, above)
+        horner(z, TANH_Q, below)
+        np.multiply(y, above, out=y)
+        np.divide(y, below, out=y)
     return finished(result, work)
 
 

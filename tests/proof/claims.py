@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from proof import attention, depthwise, elementwise, keeping, packers, pools, products, programs, rowwise
+from proof import attention, depthwise, elementwise, keeping, packers, pools, products, programs, recurrent, rowwise
 
 #: The module of the claim about each entry: its ``shapes(name, full=...)`` and ``prove(entry, shape)``.
 CLAIMS: dict[str, ModuleType] = {
@@ -14,6 +14,8 @@ CLAIMS: dict[str, ModuleType] = {
     **dict.fromkeys(rowwise.DEFINITIONS, rowwise),
     "attention": attention,
     "keep_above": keeping,
+    "product_f32": recurrent,
+    "lstm": recurrent,
     **dict.fromkeys(depthwise.TOGETHER, depthwise),
     **dict.fromkeys(pools.KINDS, pools),
     **dict.fromkeys(programs.STACK, programs),

@@ -7,13 +7,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pyint8dot import pack, qlinear, quantize
-from pyint8dot.engine import dispatch
-from pyint8dot.linear import ScaledProduct
+from pyint8dot.engine import library
+from pyint8dot.engine.lstm import GATES
+from pyint8dot.lstm import Weights, lstm, pack_weights
 from pyint8dot.onnx.bounds import check_shape
-from pyint8dot.onnx.contrib.writer import MICROSOFT
 from pyint8dot.onnx.ops.activations import sigmoid
-from pyint8dot.onnx.registry import INT8, Function, Site, operator
+from pyint8dot.onnx.registry import Function, Site, operator
 
 # (rows, k) to (rows, n).
 Product: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
@@ -28,7 +27,7 @@ _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
-class _Cell:
+class Cell:
     """What the three have in common: directions, activations and the walk along the steps."""
 
     def __init__(self, site: Site, kind: str) -> None:
@@ -63,11 +62,10 @@ class _Cell:
         """
         if self.layout:
             # The batch comes first.
-            x = x.swapaxes(0, 1)
-            state, cell = (None if s is None else s.swapaxes(0, 1) for s in (state, cell))
+            x, state, cell = self.steps_first(x, state, cell)
         steps, batch, _ = x.shape
         hidden = self.hidden
-        check_shape((steps, self.count, batch, hidden * (self.gates + 1)), 4, self.limit, self.what)
+        self.check(steps, batch, hidden)
         y = np.zeros((steps, self.count, batch, hidden), x.dtype)
         last_h = np.zeros((self.count, batch, hidden), x.dtype) if state is None else np.array(state)
         last_c = np.zeros((self.count, batch, hidden), x.dtype) if cell is None else np.array(cell)
@@ -98,10 +96,22 @@ class _Cell:
                     y[t, d] = next_h
                 h, c = next_h, next_c
             last_h[d], last_c[d] = h, c
+        return self.results(y, last_h, last_c)
+
+    def steps_first(self, *arrays: np.ndarray | None) -> Any:
+        """Return inputs and states that have the batch first with it where `layout` has it otherwise."""
+        return [each if each is None else each.swapaxes(0, 1) for each in arrays]
+
+    def check(self, steps: int, batch: int, hidden: int) -> None:
+        """Refuse what would take too much memory."""
+        if 4 * steps * self.count * batch * hidden * (self.gates + 1) > self.limit:
+            check_shape((steps, self.count, batch, hidden * (self.gates + 1)), 4, self.limit, self.what)
+
+    def results(self, y: np.ndarray, h: np.ndarray, c: np.ndarray) -> Any:
+        """Return what the node has of states and cells that lie step by step."""
         if self.layout:
-            y, last_h, last_c = y.transpose(2, 0, 1, 3), last_h.swapaxes(0, 1), last_c.swapaxes(0, 1)
-        results = (y, last_h, last_c)[: self.outputs]
-        return results if self.outputs > 1 else y
+            y, h, c = y.transpose(2, 0, 1, 3), h.swapaxes(0, 1), c.swapaxes(0, 1)
+        return (y, h, c)[: self.outputs] if self.outputs > 1 else y
 
     def gate_factors(self, dtype: np.dtype[Any]) -> np.ndarray:
         """What weights and biases are multiplied by, a number for each of their columns.
@@ -200,9 +210,11 @@ class _Cell:
 
 @operator("LSTM", "GRU", "RNN")
 def _recurrent(site: Site) -> Function | None:
-    cell = _Cell(site, site.node.op)
+    cell = Cell(site, site.node.op)
     if not cell.served or site.dtype(0) not in (np.float32, np.float64):
         return None
+    if cell.plain and site.dtype(0) == np.float32 and library.status() is None:
+        return _native(site, cell)
 
     def turned(matrices: np.ndarray) -> np.ndarray:
         wanted = (cell.count, cell.gates * cell.hidden)
@@ -235,54 +247,34 @@ def _recurrent(site: Site) -> Function | None:
     return run
 
 
-@operator("DynamicQuantizeLSTM", domain=MICROSOFT)
-def _dynamic_lstm(site: Site) -> Function | None:
-    """Inputs and states are quantised by their own range before each product with the int8 weights."""
-    cell = _Cell(site, "LSTM")
-    weights = [site.const(i) for i in (1, 8, 9)], [site.const(i) for i in (2, 10, 11)]
-    if not cell.served or any(c is None for side in weights for c in side):
-        raise ValueError(f"{site.node}: weights that are not constant, clip and input_forget are not supported")
-    site.by = site.kernel_name
-    hidden = site.const(2)
-    assert hidden is not None  # noqa: S101 - seen above
-    cell.hidden = hidden.shape[1]
-    factors = cell.gate_factors(np.dtype(np.float32))
-    products = [
-        tuple(_dynamic_product(site, *(c[d] for c in side), factors=factors) for side in weights)  # type: ignore[index]
-        for d in range(cell.count)
-    ]
-    site.absorb(1)
-    site.absorb(2)
+def _native(site: Site, cell: Cell) -> Function:
+    """A plain LSTM of float32, whose steps native code walks."""
+    site.native()
+    backward = (cell.direction == "reverse", True)[: cell.count]
+
+    def packed(w: np.ndarray, r: np.ndarray, bias: np.ndarray | None) -> Weights:
+        made = pack_weights(w, r, bias)
+        if len(w) != cell.count or made.hidden != (cell.hidden or made.hidden):
+            wanted = (cell.count, GATES * (cell.hidden or made.hidden))
+            raise ValueError(f"W and R must have {wanted} rows by direction, got shape {w.shape}")
+        return made
+
+    w, r = site.const(1), site.const(2)
+    known: Weights | None = None
+    if w is not None and r is not None and site.all_constant(3):
+        known = packed(w, r, site.const(3))
+        for index in (1, 2, 3):
+            site.absorb(index)
 
     def run(
-        x: np.ndarray, _w: None, _r: None, bias: np.ndarray | None = None, lengths: np.ndarray | None = None,
-        state: np.ndarray | None = None, c: np.ndarray | None = None, peep: np.ndarray | None = None, *_: Any,
+        x: np.ndarray, w: np.ndarray, r: np.ndarray, bias: np.ndarray | None = None, lengths: np.ndarray | None = None,
+        state: np.ndarray | None = None, c: np.ndarray | None = None,
     ) -> Any:  # fmt: skip
-        return cell.run(x, products, bias, lengths, state, c, peep)  # type: ignore[arg-type]
-
-    return run
-
-
-def _dynamic_product(
-    site: Site, w: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, *, factors: np.ndarray
-) -> Product:
-    """Return the product with weights (k, n), one scale and zero point for all or for each column, times `factors` of the columns."""
-    if w.dtype not in INT8:
-        raise ValueError(f"{site.node}: weights must be int8 or uint8, got {w.dtype}")
-    kernel, threads = dispatch.select(site.kernel), site.num_threads or 1
-    packed = pack(np.ascontiguousarray(w), kernel=kernel.name)
-    unit = scale.astype(np.float32).reshape(-1) * factors
-    wide = zero_point.astype(np.int32).reshape(-1)
-    zero: Any = int(wide[0]) if wide.size == 1 or not wide.any() else wide
-    scaled = ScaledProduct(packed.on(kernel), np.dtype(np.float32), zero, unit, None, None)
-
-    def run(x: np.ndarray) -> np.ndarray:
-        x = np.ascontiguousarray(x)
-        y = scaled(x, threads)
-        if y is not None:
-            return y
-        codes, factor, point = quantize.dynamic_quantize_arrays(x)
-        acc = qlinear.matmul_integer(codes, packed, point, zero_point.reshape(-1) if wide.size > 1 else zero)
-        return np.asarray(acc.astype(np.float32) * (factor * unit), np.float32)
+        if cell.layout:
+            x, state, c = cell.steps_first(x, state, c)
+        weights = packed(w, r, bias) if known is None else known
+        steps, batch, _ = x.shape
+        cell.check(steps, batch, weights.hidden)
+        return cell.results(*lstm(x, weights, state, c, lengths, backward=backward))
 
     return run

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pyint8dot.engine import pool
+from pyint8dot.conv1d import MOST_BYTES, PANEL, Convolution1d
+from pyint8dot.engine import library, pool
 from pyint8dot.engine.program import MAX_POOLS
 from pyint8dot.lrn import ROOTS, local_response_normalisation
 from pyint8dot.onnx.bounds import check_shape
@@ -135,6 +136,12 @@ def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> 
         for count, spread in zip(window.kernel, window.dilations, strict=True):
             whole = functools.reduce(combine, whole[: (count - 1) * spread + 1 : spread])
         return np.array(whole).reshape(*x.shape[:2], *outs)
+    if len(outs) == 1 and window.strides[0] > 1:
+        # Most of what a flat loop makes would be thrown away.
+        (count,), (step,), (spread,) = window.kernel, window.strides, window.dilations
+        reach = (outs[0] - 1) * step + 1
+        parts = [x[..., j * spread : j * spread + reach : step] for j in range(count)]
+        return functools.reduce(combine, parts) if count > 1 else parts[0].copy()
     full = x
     for axis, (count, spread) in enumerate(zip(window.kernel, window.dilations, strict=True)):
         flat = np.ascontiguousarray(full).reshape(-1)
@@ -181,20 +188,33 @@ def _max_pool(site: Site) -> Function | None:
 def _average_pool(site: Site) -> Function | None:
     window = Window(site, site.attr("kernel_shape"))
     with_pads = bool(site.attr("count_include_pad", 0))
-    known: dict[tuple[int, ...], np.ndarray] = {}
+    # Of the last size: where the windows lie, what they hold unless one holds the plane, and the bytes of a plane of results.
+    known: dict[tuple[int, ...], tuple[list[int], list[tuple[int, int]], np.ndarray | None, int]] = {}
 
     def run(x: np.ndarray) -> Any:
-        outs, pads = window.place(x.shape[2:])
-        check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
-        if window.is_whole(x.shape[2:], pads):
+        spatial = x.shape[2:]
+        found = known.get(spatial)
+        if found is None:
+            outs, pads = window.place(spatial)
+            check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
+            held = None if window.is_whole(spatial, pads) else counts(window, spatial, with_pads, x.dtype)
+            # One number for all is divided by faster.
+            if held is not None and held.size and (held == held.flat[0]).all():
+                held = held.reshape(-1)[:1]
+            known.clear()
+            found = known[spatial] = outs, pads, held, x.itemsize * math.prod(outs)
+        outs, pads, held, size = found
+        if x.shape[0] * x.shape[1] * size > window.limit:
+            check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
+        if held is None:
             return _mean_of_planes(x)
         total = slide(window.pad(x, pads, 0), window, outs, np.add)
-        if x.shape[2:] not in known:
-            known.clear()
-            known[x.shape[2:]] = counts(window, x.shape[2:], with_pads, x.dtype)
+        if held.size == 1 and held.flat[0]:
+            total /= held
+            return total
         # A window in the padding alone has no average.
         with np.errstate(invalid="ignore"):
-            total /= known[x.shape[2:]]
+            total /= held
         return total
 
     return run
@@ -285,6 +305,9 @@ def _conv(site: Site) -> Function | None:
     if weights is None and shape is None:
         return None
     window = Window(site, shape if weights is None else weights.shape[2:])
+    along = _along(site, window)
+    if along is not None:
+        return along
 
     def run(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> Any:
         if list(w.shape[2:]) != window.kernel:
@@ -315,5 +338,36 @@ def _conv(site: Site) -> Function | None:
         if bias is not None:
             y += bias.reshape(-1, *([1] * rank))
         return y
+
+    return run
+
+
+def _along(site: Site, window: Window) -> Function | None:
+    """Return the convolution along one axis that native code has, where this is one."""
+    weights, bias = site.const(1), site.const(2)
+    plain = len(window.kernel) == 1 and window.dilations == [1] and site.attr("group", 1) == 1
+    if not plain or weights is None or not site.all_constant(2) or library.status() is not None:
+        return None
+    if weights.dtype != np.float32 or (bias is not None and bias.shape != weights.shape[:1]):
+        return None
+    # Every four rows read all weights again: those that leave a second-level cache are numpy's.
+    if -(-len(weights) // PANEL) * PANEL * math.prod(weights.shape[1:]) * weights.itemsize > MOST_BYTES:
+        return None
+    site.native()
+    convolve = Convolution1d(weights, bias)
+    site.absorb(1)
+    site.absorb(2)
+    count, channels, stride = convolve.n, convolve.channels, window.strides[0]
+
+    def run(x: np.ndarray, *_: Any) -> Any:
+        if x.ndim != 3 or x.shape[1] != channels:
+            raise ValueError(f"weights {weights.shape} in 1 groups do not fit an input of shape {x.shape}")
+        batch, _, positions = x.shape
+        (outs,), (pads,) = window.place((positions,))
+        most = batch * max(channels * (positions + sum(pads)), -(-count // PANEL) * PANEL * outs)
+        if most * x.itemsize > window.limit:
+            check_shape((batch, count, outs), x.itemsize, window.limit, window.what)
+            check_shape((batch, channels, positions + sum(pads)), x.itemsize, window.limit, window.what)
+        return convolve(x, stride, pads, outs)
 
     return run
