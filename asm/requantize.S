@@ -17,8 +17,8 @@
  *             [8] per_column   1: scale holds n values, one a column; 0: one a row
  *             [9] zero_point   within the range of y
  *             [10] unsigned    1: y is uint8; 0: int8
- * Clobbers:   x1-x14, v0-v7, v16-v21, flags
- * Unused:     x15-x30, v8-v15, v22-v31
+ * Clobbers:   x1-x14, v0-v7, v16-v22, flags
+ * Unused:     x15-x30, v8-v15, v23-v31
  * Stack:      0
  * Over-read:  none
  * Bound:      none
@@ -32,8 +32,11 @@
 
 #define t0              x13
 #define t1              x14
+#define zero_point      w14
+#define magic_bits      w9      /* until the first row */
 
-#define zero_points     v7
+#define magic           v6      /* 1.5 * 2^23, between whose neighbours of float32 lies 1 */
+#define offsets         v7      /* the zero point less the bits of `magic` */
 
 /* The scale of a row, in every lane. */
 .macro begin_row
@@ -43,45 +46,51 @@
         add     scale, scale, row_step
 .endm
 
-/* The conversion saturates at 32 bits, the narrowing at 16, the zero point at 16 and the last
- * narrowing, `narrow`, at 8: a value beyond any of these limits is beyond the last one as well. */
+/* A product becomes an integer where `magic` is added to it: its fraction is rounded away, ties to even,
+ * and as int32 the bits of the sum are those of `magic` plus the integer.  Products too far from 0 for
+ * that end on the right side all the same, since the bits of positive floats grow with them and those of
+ * negative ones are below 0.  One saturating sum then gives the integer plus the zero point, and what is
+ * beyond 32 bits there, or beyond 16 and 8 in the narrowings, is beyond the last of these limits too. */
 .macro to_codes narrow
         scvtf   v0.4s, v0.4s
         scvtf   v1.4s, v1.4s
         fmul    v0.4s, v0.4s, v2.4s
         fmul    v1.4s, v1.4s, v3.4s
-        fcvtns  v0.4s, v0.4s
-        fcvtns  v1.4s, v1.4s
+        fadd    v0.4s, v0.4s, magic.4s
+        fadd    v1.4s, v1.4s, magic.4s
+        sqadd   v0.4s, v0.4s, offsets.4s
+        sqadd   v1.4s, v1.4s, offsets.4s
         sqxtn   v4.4h, v0.4s
         sqxtn2  v4.8h, v1.4s
-        sqadd   v4.8h, v4.8h, zero_points.8h
         \narrow v4.8b, v4.8h
 .endm
 
-/* The same for sixteen by the scales in four registers.  Conversions are what a core does fewest of,
- * so each of them has a multiplication or a narrowing of another register beside it. */
+/* The same for sixteen by the scales in four registers.  Cores convert half as fast as they add and narrow
+ * on other units, so conversions come first and narrowings last. */
 .macro sixteen_to_codes narrow, s0, s1, s2, s3
         ldp     q16, q17, [acc_ptr], #32
         ldp     q18, q19, [acc_ptr], #32
         scvtf   v16.4s, v16.4s
         scvtf   v17.4s, v17.4s
-        fmul    v16.4s, v16.4s, v\s0\().4s
         scvtf   v18.4s, v18.4s
-        fmul    v17.4s, v17.4s, v\s1\().4s
-        fcvtns  v16.4s, v16.4s
+        fmul    v16.4s, v16.4s, v\s0\().4s
         scvtf   v19.4s, v19.4s
+        fmul    v17.4s, v17.4s, v\s1\().4s
+        fadd    v16.4s, v16.4s, magic.4s
         fmul    v18.4s, v18.4s, v\s2\().4s
-        fcvtns  v17.4s, v17.4s
-        sqxtn   v20.4h, v16.4s
+        fadd    v17.4s, v17.4s, magic.4s
         fmul    v19.4s, v19.4s, v\s3\().4s
-        fcvtns  v18.4s, v18.4s
+        sqadd   v16.4s, v16.4s, offsets.4s
+        fadd    v18.4s, v18.4s, magic.4s
+        sqadd   v17.4s, v17.4s, offsets.4s
+        fadd    v19.4s, v19.4s, magic.4s
+        sqxtn   v20.4h, v16.4s
+        sqadd   v18.4s, v18.4s, offsets.4s
+        sqadd   v19.4s, v19.4s, offsets.4s
         sqxtn2  v20.8h, v17.4s
-        sqadd   v20.8h, v20.8h, zero_points.8h
-        fcvtns  v19.4s, v19.4s
         sqxtn   v21.4h, v18.4s
-        \narrow v20.8b, v20.8h
         sqxtn2  v21.8h, v19.4s
-        sqadd   v21.8h, v21.8h, zero_points.8h
+        \narrow v20.8b, v20.8h
         \narrow\()2 v20.16b, v21.8h
         str     q20, [y_ptr], #16
 .endm
@@ -108,8 +117,8 @@
 /* Sixteen results, each by its column's scale. */
 .macro sixteen_by_column narrow
         ldp     q2, q3, [scale_ptr], #32
-        ldp     q5, q6, [scale_ptr], #32
-        sixteen_to_codes \narrow, 2, 3, 5, 6
+        ldp     q5, q22, [scale_ptr], #32
+        sixteen_to_codes \narrow, 2, 3, 5, 22
 .endm
 
 /* Eight results, each by its column's scale. */
@@ -133,7 +142,10 @@ function requantize
         load_block
         ldp     scale, row_step, [args, #48]
         ldp     t0, t1, [args, #64]
-        dup     zero_points.8h, w14
+        mov     magic_bits, #0x4b400000
+        dup     magic.4s, magic_bits
+        sub     zero_point, zero_point, magic_bits
+        dup     offsets.4s, zero_point
         ldr     t1, [args, #80]
 
         // One walk for each type of result and each kind of scale, so that nothing is decided within it.

@@ -5,9 +5,23 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from emulation import layout
-from proof import cosimulation, elementwise, keeping, model, mutants, numbers, products, programs, prover, report, terms
+from proof import (
+    cosimulation,
+    elementwise,
+    expressions,
+    keeping,
+    model,
+    mutants,
+    numbers,
+    products,
+    programs,
+    prover,
+    report,
+    terms,
+)
 from proof.claim import Call
 from proof.claims import CLAIMS, UNPROVEN, UNTAKEN
 from proof.evaluate import Values
@@ -210,6 +224,28 @@ def test_what_settles_ties_rounds_to_nearest(policy):
             term = terms.operation("srshl", 8, elementwise.settled(product, shift, policy.value), -shift % 256)
             found = Values({("product", ()): number}).lane(term, 8)
             assert found == rounded(Fraction(number, 1 << shift), policy) % 2**64
+
+
+@pytest.mark.parametrize(("unsigned", "dtype"), [(0, np.int8), (1, np.uint8)])
+def test_what_rounds_by_a_sum_rounds_to_nearest(unsigned, dtype):
+    """The term that the claim about `requantize` has is a code as it should be for every float32.
+
+    Both do not fall as x rises, so they are equal everywhere if they are around each x where the definition rises, and at the ends.
+    """
+    steps = np.arange(-400, 400, dtype=np.float32) + np.float32(0.5)
+    ends = np.float32([-np.inf, -3e38, -(2**31), -(2**24), -expressions.MAGIC, -(2**23), -1, 0])
+    x = np.concatenate(
+        [np.nextafter(steps, np.float32(-np.inf)), steps, np.nextafter(steps, np.float32(np.inf)), ends, -ends]
+    )
+    x.sort()
+    for zero_point in elementwise.ZERO_POINTS[unsigned]:
+        terms.forget()
+        term = expressions.code_by_sum(terms.signed_input("x", 4), zero_point, unsigned)
+        found = [Values({("x", ()): int(value)}).lane(term, 1) for value in x.view(np.int32)]
+        limits = np.iinfo(dtype)
+        want = np.clip(np.rint(x.astype(np.float64)) + zero_point, limits.min, limits.max).astype(dtype)
+        np.testing.assert_array_equal(np.uint8(found).view(dtype), want)
+        assert (np.diff(want.astype(int)) >= 0).all()
 
 
 @pytest.mark.skipif(not layout.PYTHON.exists(), reason="there is no AArch64 Python: `make setup` leaves one")

@@ -14,6 +14,7 @@ from proof.expressions import (
     bits,
     check_bytes_of,
     code,
+    code_by_sum,
     div,
     from_int,
     horner,
@@ -66,7 +67,7 @@ def requantize(call: Call, shape: Shape) -> None:
     call.run(
         [*block.fields, call.lanes("scale", scale), 4 * (scales == 1), int(scales == 2), zero_point, unsigned],
     )
-    block.check(call, lambda i, j: code(rounded(mul(from_int(block.acc[i][j]), scale[at(i, j)])), zero_point, unsigned))
+    block.check(call, lambda i, j: code_by_sum(mul(from_int(block.acc[i][j]), scale[at(i, j)]), zero_point, unsigned))
 
 
 def dequantize(call: Call, shape: Shape) -> None:

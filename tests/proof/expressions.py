@@ -75,6 +75,15 @@ def code(x: Any, zero_point: int, unsigned: int) -> Any:
     return terms.clamped(1, low, high, terms.total(8, ((1, x),), const=zero_point))
 
 
+#: A float32 between whose neighbours lies 1, so that what is added to it is rounded to an integer.
+MAGIC = 1.5 * 2**23
+
+
+def code_by_sum(x: Any, zero_point: int, unsigned: int) -> Any:
+    """`code` of `rounded` as a sum has it; `tests/test_proof.py` shows that they are the same for every float32 but NaN."""
+    return code(add(x, bits(MAGIC)), zero_point - bits(MAGIC), unsigned)
+
+
 class Values:
     """An array of values of four bytes each, as many as there may be: each is made when it is asked for."""
 
