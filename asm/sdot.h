@@ -3,9 +3,28 @@
  * and everything that tiles of 4, 2 and 1 rows multiply with, main_<rows> and rest_<rows> of tile.h.
  *
  * A kernel includes it after tile.h and then allows dot products; its own is the loop over 8 rows.
+ * Where B's panels lie in planes (see planes.h) it includes that first.
  */
 #ifndef PYINT8DOT_SDOT_H
 #define PYINT8DOT_SDOT_H
+
+/* One K group of B's panel, and two: side by side, or a plane apart. */
+.macro load_group b0, b1
+#ifdef PYINT8DOT_PLANES_H
+        ld1     {v\b0\().16b, v\b1\().16b}, [b_ptr], plane
+#else
+        ld1     {v\b0\().16b, v\b1\().16b}, [b_ptr], #32
+#endif
+.endm
+
+.macro load_two_groups b0, b1, b2, b3
+#ifdef PYINT8DOT_PLANES_H
+        load_group \b0, \b1
+        load_group \b2, \b3
+#else
+        ld1     {v\b0\().16b, v\b1\().16b, v\b2\().16b, v\b3\().16b}, [b_ptr], #64
+#endif
+.endm
 
 /* One row of the tile: four int8 of A against eight columns of four int8 of B. */
 .macro dot low, high, b0, b1, word, lane
@@ -36,8 +55,8 @@
 /* Four rows use v16..v23 of the tile; v24..v31 carry B. */
 .macro main_4
         ld1     {v0.16b, v1.16b, v2.16b, v3.16b}, [a_ptr], #64
-        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
-        ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
+        load_two_groups 4, 5, 6, 7
+        load_two_groups 24, 25, 26, 27
         dot_4   0, 4, 5
         dot_4   1, 6, 7
         dot_4   2, 24, 25
@@ -47,15 +66,15 @@
 /* One K group of four rows. */
 .macro rest_4
         ldr     q0, [a_ptr], #16
-        ld1     {v4.16b, v5.16b}, [b_ptr], #32
+        load_group 4, 5
         dot_4   0, 4, 5
 .endm
 
 /* Two rows, four K groups in two registers of A: odd ones gather in v20..v23, so that eight
  * sums are under way. */
 .macro dot_2 a0, a1
-        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
-        ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
+        load_two_groups 4, 5, 6, 7
+        load_two_groups 24, 25, 26, 27
         dot     16, 17, 4, 5, \a0, 0
         dot     18, 19, 4, 5, \a0, 1
         dot     20, 21, 6, 7, \a0, 2
@@ -76,15 +95,15 @@
 /* One K group of two rows. */
 .macro rest_2
         ldr     d0, [a_ptr], #8
-        ld1     {v4.16b, v5.16b}, [b_ptr], #32
+        load_group 4, 5
         dot     16, 17, 4, 5, 0, 0
         dot     18, 19, 4, 5, 0, 1
 .endm
 
 /* One row, four K groups in one register of A: four pairs of sums under way. */
 .macro dot_1 a0
-        ld1     {v4.16b, v5.16b, v6.16b, v7.16b}, [b_ptr], #64
-        ld1     {v24.16b, v25.16b, v26.16b, v27.16b}, [b_ptr], #64
+        load_two_groups 4, 5, 6, 7
+        load_two_groups 24, 25, 26, 27
         dot     16, 17, 4, 5, \a0, 0
         dot     18, 19, 6, 7, \a0, 1
         dot     20, 21, 24, 25, \a0, 2
@@ -103,7 +122,7 @@
 /* One K group of one row. */
 .macro rest_1
         ldr     s0, [a_ptr], #4
-        ld1     {v4.16b, v5.16b}, [b_ptr], #32
+        load_group 4, 5
         dot     16, 17, 4, 5, 0, 0
 .endm
 

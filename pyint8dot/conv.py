@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from pyint8dot.arguments import Quantized, Values
 
 __all__ = ["Convolution", "PackedWeights", "Quantization", "conv_integer", "pack_conv", "qlinear_conv"]
+
+#: What the convolution of the latest call is kept by, and what its attributes may be, so that they are compared by value.
+LATEST, PLAIN = "latest", {type(None), int, str, list, tuple}
 
 #: Convolutions kept with one set of weights: scales that change from image to image must not fill the memory.
 MOST_LOWERED = 8
@@ -113,6 +117,8 @@ class Convolution:
                     weights.lowered.clear()
                 weights.lowered[self.x_dtype, constants] = found
         self._lowered = self._latest = found
+        # Whatever is kept with the weights must not lead back to them.
+        self.weights = found.weights
 
     def _lower(
         self,
@@ -217,6 +223,45 @@ class Convolution:
         return out
 
 
+class _Latest(NamedTuple):
+    """The convolution of the latest call with some packed weights, and what that call brought."""
+
+    x_dtype: np.dtype[Any]
+    kinds: tuple[type, ...]
+    constants: tuple[Any, ...]
+    attributes: tuple[Any, ...]
+    convolution: Convolution
+
+
+def _prepared(
+    w: npt.ArrayLike | PackedWeights, x_dtype: np.dtype[Any], constants: tuple[Any, ...], attributes: tuple[Any, ...]
+) -> Convolution:
+    """Return the convolution for a call; with packed weights and numbers for constants that of the call before, where they are the same.
+
+    `constants` are the zero points, the bias and the quantization, `attributes` strides, pads, dilations, auto_pad, group and the window.
+    """
+    packed = isinstance(w, PackedWeights)
+    *numbers, quantization = constants
+    values = (*numbers, *(quantization or ()))
+    latest: _Latest | None = w.lowered.get(LATEST) if packed else None
+    kinds = tuple(map(type, values)) if packed else ()
+    if latest is not None and latest.x_dtype is x_dtype and latest.kinds == kinds and latest.constants == values:
+        with contextlib.suppress(ValueError):  # an attribute that is an array
+            if latest.attributes == attributes:
+                return latest.convolution
+    strides, pads, dilations, auto_pad, group, kernel_shape = attributes
+    x_zero_point, w_zero_point, bias = numbers
+    made = Convolution(
+        w, x_dtype, x_zero_point, w_zero_point, bias=bias, quantization=quantization, strides=strides, pads=pads,
+        dilations=dilations, group=group, auto_pad=auto_pad, kernel_shape=kernel_shape,
+    )  # fmt: skip
+    if packed and known.SCALARS.issuperset(kinds) and PLAIN.issuperset(map(type, attributes)):
+        # Their owner may change lists.
+        own = tuple(list(a) if isinstance(a, list) else a for a in attributes)
+        w.lowered[LATEST] = _Latest(x_dtype, kinds, values, own, made)
+    return made
+
+
 def conv_integer(
     x: npt.ArrayLike,
     w: npt.ArrayLike | PackedWeights,
@@ -281,18 +326,8 @@ def conv_integer(
              [24, 28]]]], dtype=int32)
     """
     image = quantized("x", x)
-    convolution = Convolution(
-        w,
-        image.dtype,
-        x_zero_point,
-        w_zero_point,
-        strides=strides,
-        pads=pads,
-        dilations=dilations,
-        group=group,
-        auto_pad=auto_pad,
-        kernel_shape=kernel_shape,
-    )
+    constants = x_zero_point, w_zero_point, None, None
+    convolution = _prepared(w, image.dtype, constants, (strides, pads, dilations, auto_pad, group, kernel_shape))
     return convolution(image, out=out, kernel=kernel, num_threads=num_threads)
 
 
@@ -359,20 +394,8 @@ def qlinear_conv(
     array([[[5, 9]]], dtype=int8)
     """
     image = quantized("x", x)
-    convolution = Convolution(
-        w,
-        image.dtype,
-        x_zero_point,
-        w_zero_point,
-        bias=bias,
-        quantization=Quantization(x_scale, w_scale, y_scale, y_zero_point),
-        strides=strides,
-        pads=pads,
-        dilations=dilations,
-        group=group,
-        auto_pad=auto_pad,
-        kernel_shape=kernel_shape,
-    )
+    constants = x_zero_point, w_zero_point, bias, Quantization(x_scale, w_scale, y_scale, y_zero_point)
+    convolution = _prepared(w, image.dtype, constants, (strides, pads, dilations, auto_pad, group, kernel_shape))
     return convolution(image, out=out, kernel=kernel, num_threads=num_threads)
 
 

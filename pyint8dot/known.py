@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pyint8dot.engine.plan import Plan
 
-__all__ = ["Known", "key"]
+__all__ = ["SCALARS", "Known", "key"]
 
 # Named here, since the commonest calls are mostly look-ups.
 _array = np.ndarray
@@ -18,7 +18,7 @@ _array = np.ndarray
 # Types of parameters that cannot change, and how `struct` packs each: numbers are compared by value and type.
 _FLOATS = frozenset((float, np.float16, np.float32, np.float64))
 _INTEGERS = frozenset((int, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64))
-_SCALARS = _FLOATS | _INTEGERS | {type(None)}
+SCALARS = _FLOATS | _INTEGERS | {type(None)}
 
 #: The place of the scale of the right operand among the parameters.
 B_SCALE = 2
@@ -34,7 +34,7 @@ def key(parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
         kind = type(p)
         if kind is _array:
             found += kind, p.dtype, p.shape, p.tobytes()
-        elif kind in _SCALARS:
+        elif kind in SCALARS:
             found += kind, p
         else:
             return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pyint8dot.convolution import depthwise as channelwise
-from pyint8dot.convolution import im2col, program
+from pyint8dot.convolution import im2col, planes, program
 from pyint8dot.convolution.geometry import slack
 from pyint8dot.engine import cpu, kernels, portable, settings
 from pyint8dot.epilogue import requantize
@@ -76,13 +76,26 @@ class Lowered:
         depthwise = group > 1 and inner == 1 and out // group < tile_rows()
         if not depthwise:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
-            if kernel.native and place.gains_apart:
+            direct = not self._offset and planes.serve(kernel, place, inner, out // group)
+            if kernel.native and place.gains_apart and not (direct and program.by_rows(place, kernel)):
                 # Without columns between the rows sums are the result as they are: copies of the image are worth that for a tile of rows.
                 enough = tile_rows() if self.rescale is None else place.rows_apart
                 place = place.taken_apart if out // group > enough else place
-        for image, target in zip(x, y, strict=True):
+        # Going through an array by its elements ends with an exception, which costs more than all of them.
+        for i in range(len(x)):
+            image, target = x[i], y[i]
             if depthwise and kernel.native:
                 self._depthwise(image, place, target, kernel, count)
+                continue
+            if not depthwise and direct:
+                self._native(
+                    planes.interleaved(image, place, self.x_zero, kernel.right),
+                    place,
+                    target,
+                    kernel,
+                    count,
+                    planes=True,
+                )
                 continue
             laid = im2col.grids(image, place, self.x_zero)
             if depthwise:
@@ -122,6 +135,12 @@ class Lowered:
         """The constants for kernels that add a surplus to the sums of each output channel, by name."""
         return {}
 
+    @functools.cached_property
+    def _spread(self) -> Values:
+        """The constants for products of planes, where what sums start from is there for each column of a tile."""
+        start, factors = np.split(self._constants, 2)
+        return np.concatenate([np.repeat(start, program.COPIES), factors])
+
     def _constants_on(self, kernel: Kernel) -> Values:
         """The constants for a kernel, which take off the surplus that it adds."""
         surplus = self.weights.surplus(kernel)
@@ -154,8 +173,10 @@ class Lowered:
             sums[g, : part.size] = part
         return sums
 
-    def _native(self, laid: Values, place: Geometry, target: Values, kernel: Kernel, count: int) -> None:
-        """Convolve one image by native programs."""
+    def _native(
+        self, laid: Values, place: Geometry, target: Values, kernel: Kernel, count: int, *, planes: bool = False
+    ) -> None:
+        """Convolve one image by native programs, its channels interleaved or not."""
         col_start = late = None
         if self._offset:
             sums = self._column_sums(laid, place)
@@ -167,10 +188,13 @@ class Lowered:
         last = None
         if rescale is not None and late is None and program.requantises(place):
             last = program.Last(rescale.zero_point, rescale.dtype == np.uint8)
-        whole = last is not None or (rescale is None and late is None and place.dense)
+        dense = place.dense or (planes and program.by_rows(place, kernel))
+        whole = last is not None or (rescale is None and late is None and dense)
         acc = target if whole else np.empty((len(target), place.out[0] * place.pitch), np.int32)
-        key = program.Key(place, kernel, laid.dtype == np.uint8, col_start is not None, last, count)
-        program.program(self.weights, key).run(laid, acc, self._constants_on(kernel), col_start)
+        key = program.Key(place, kernel, laid.dtype == np.uint8, col_start is not None, last, count, planes)
+        program.program(self.weights, key).run(
+            laid, acc, self._spread if planes else self._constants_on(kernel), col_start
+        )
         if not whole:
             if late is not None:
                 self._add_zero_points(acc, late)

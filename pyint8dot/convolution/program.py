@@ -2,24 +2,27 @@
 
 The call runs a program, which is made once for a geometry and kept with the weights. Block of pixels by block of pixels it packs the
 columns, gathered from the grids (see `pyint8dot.convolution.im2col`), multiplies them by the packed weights, and, where the result is
-int8 or uint8, requantises the sums while they are near and leaves out the columns between the rows of the output. Where data lie is not
-known when the program is made; its arguments are words of the head, which each call brings: the grids, the result (or the sums where
-there is no requantising), the constants of the channels and what the columns' sums start from.
+int8 or uint8, requantises the sums while they are near and leaves out the columns between the rows of the output. Where the channels of
+the grids are interleaved (see `pyint8dot.convolution.planes`), nothing is packed, and rows of whole panels are multiplied one by one, so
+that there are no columns between them. Where data lie is not known when the program is made; its arguments are words of the head, which
+each call brings: the grids, the result (or the sums where there is no requantising), the constants of the channels and what the columns'
+sums start from.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pyint8dot.convolution import im2col
+from pyint8dot.convolution import im2col, planes
 from pyint8dot.convolution.geometry import slack
 from pyint8dot.convolution.weights import PackedWeights, packed_depth
-from pyint8dot.engine import blocks, threads
+from pyint8dot.engine import blocks, cpu, threads
 from pyint8dot.engine.blocks import Written
 from pyint8dot.engine.program import FIRST as CONSTANTS
 from pyint8dot.engine.program import LEFT as GRIDS
@@ -33,6 +36,12 @@ if TYPE_CHECKING:
 
 #: Programs kept with one set of weights: images of many sizes must not fill the memory.
 MOST_PROGRAMS = 32
+
+#: How often a product of planes has what its rows start from, one beside the other: once a column of the tile.
+COPIES = 8
+
+#: The share of the first-level cache that a block's weights take where nothing is packed, and that its sums take.
+CLOSE = 3
 
 
 class Last(NamedTuple):
@@ -52,6 +61,8 @@ class Key(NamedTuple):
     col_start: bool
     last: Last | None
     num_threads: int
+    #: Whether the grids' channels are interleaved.
+    planes: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,10 @@ class ConvProgram:
     def run(self, laid: Values, result: Values, constants: Values, col_start: Values | None) -> None:
         """Bring the grids `laid` of one image to `result`, C-ordered."""
 
+        if len(self.parts) == 1:
+            self.parts[0].run(laid, result, constants, col_start)
+            return
+
         def work(part: Written) -> None:
             part.run(laid, result, constants, col_start)
 
@@ -72,6 +87,11 @@ class ConvProgram:
 def requantises(place: Geometry) -> bool:
     """Whether a program can leave out the columns between the rows: there are none, or they lie in a regular grid."""
     return place.dense or len(place.out) == 2
+
+
+def by_rows(place: Geometry, kernel: Kernel) -> bool:
+    """Whether a product of planes goes row by row, because that multiplies no column but those of the result."""
+    return not place.dense and len(place.out) == 2 and place.out[1] % kernel.nr == 0
 
 
 def program(weights: PackedWeights, key: Key) -> ConvProgram:
@@ -96,13 +116,28 @@ class _Maker:
         self.pixels = math.prod(place.grid)
         self.left = weights.for_kernel(key.kernel)
         self.right = key.kernel.each_call(key.kernel.right)
-        self.table = self._table() if self.taps > 1 else None
-        # The packed columns and the int32 sums of a block share half of the second-level cache.
-        self.blocks = im2col.row_blocks(place, depth + 4 * self.m, blocks.budget(), key.num_threads)
+        #: Bytes of what a channel's sums start from.
+        self.each = 4 * COPIES if key.planes else 4
+        self.by_rows = key.planes and by_rows(place, key.kernel)
+        #: Columns of the sums from one output row to the next.
+        self.pitch = place.out[1] if self.by_rows else place.pitch
+        if key.planes:
+            count = self.group * self.channels // self.right.kr
+            self.table, self.run = planes.runs(place, self.right, count, self.channels)
+            # Weights and sums of a block leave half of the first-level cache to the pixels.
+            room = cpu.caches()[0] // CLOSE
+            self.channel_blocks = blocks.cut(self.m, -(-self.m * self.depth // room), key.kernel.mr)
+            highest = max(end - start for start, end in self.channel_blocks)
+            self.blocks = im2col.row_blocks(place, 4 * highest, room, key.num_threads)
+        else:
+            self.table = self._table() if self.taps > 1 else None
+            self.channel_blocks, highest = [(0, self.m)], self.m
+            # The packed columns and the int32 sums of a block share half of the second-level cache.
+            self.blocks = im2col.row_blocks(place, depth + 4 * self.m, blocks.budget(), key.num_threads)
         tallest = max(rows.stop - rows.start for rows in self.blocks)
-        packed = self.depth * self.right.whole(max(place.columns(tallest), self.right.r))
+        packed = 0 if key.planes else self.depth * self.right.whole(max(place.columns(tallest), self.right.r))
         self.packed, self.sums = SCRATCH, SCRATCH.plus(-(-packed // blocks.LINE) * blocks.LINE)
-        self.scratch = self.sums.offset + (4 * self.m * tallest * place.pitch if key.last is not None else 0)
+        self.scratch = self.sums.offset + (4 * highest * tallest * self.pitch if key.last is not None else 0)
 
     def make(self) -> ConvProgram:
         """The whole program: for every group every block of output rows, shared out by blocks among the threads."""
@@ -111,8 +146,8 @@ class _Maker:
         for share in range(count):
             out = Program()
             for g in range(self.group):
-                for rows in self.blocks[share::count]:
-                    self._block(out, g, rows)
+                for rows, channels in itertools.product(self.blocks[share::count], self.channel_blocks):
+                    self._block(out, g, rows, channels)
             parts.append(Written(out, self.scratch))
         return ConvProgram(parts)
 
@@ -127,24 +162,42 @@ class _Maker:
         table[rows.size :] = shifts[0]
         return table
 
-    def _block(self, out: Program, g: int, rows: slice) -> None:
-        """Write the records of one block of output rows of group `g`."""
-        key, place, m = self.key, self.place, self.m
-        first, n = rows.start * place.pitch, place.columns(rows.stop - rows.start)
-        block_columns = (rows.stop - rows.start) * place.pitch
-        all_columns = place.out[0] * place.pitch
-        self._pack(out, g * self.channels * self.pixels + first, n)
+    def _block(self, out: Program, g: int, rows: slice, channels: tuple[int, int]) -> None:
+        """Write the records of one block of group `g`: some output rows of some output channels."""
+        key, place, (start, end) = self.key, self.place, channels
+        count = rows.stop - rows.start
+        block_columns, all_columns = count * self.pitch, place.out[0] * self.pitch
+        channel = g * self.m + start
         if key.last is not None:
             c, step = self.sums, 4 * block_columns
         else:
-            c, step = RESULT.plus(4 * (g * m * all_columns + first)), 4 * all_columns
-        out.multiply(
-            key.kernel.name, a=self.left[g], b=self.packed, c=c, ldc=step, m=m, n=n, k=self.depth,
-            row_start=CONSTANTS.plus(4 * g * m),
-            col_start=COL_START.plus(4 * (g * (all_columns + slack()) + first)) if key.col_start else None,
-        )  # fmt: skip
+            c, step = RESULT.plus(4 * (channel * all_columns + rows.start * self.pitch)), 4 * all_columns
+        common = {
+            "a": self.left[g][start * self.depth :], "c": c, "ldc": step, "m": end - start,
+            "row_start": CONSTANTS.plus(self.each * channel),
+        }  # fmt: skip
+        if key.planes:
+            self._multiply_planes(out, g, rows, common)
+        else:
+            first, n = rows.start * place.pitch, place.columns(count)
+            self._pack(out, g * self.channels * self.pixels + first, n)
+            start_at = COL_START.plus(4 * (g * (all_columns + slack()) + first)) if key.col_start else None
+            out.multiply(key.kernel.name, b=self.packed, n=n, k=self.depth, col_start=start_at, **common)
         if key.last is not None:
-            self._requantize(out, key.last, g, rows, block_columns)
+            self._requantize(out, key.last, channel, end - start, rows)
+
+    def _multiply_planes(self, out: Program, g: int, rows: slice, common: dict[str, Any]) -> None:
+        """Write the records that multiply a block of output rows whose columns lie in planes: all at once, or row by row."""
+        place, group = self.place, self.right.kr
+        plane = planes.pitch(place, self.right)
+        first = g * self.channels // group * plane
+        count = 1 if self.by_rows else rows.stop - rows.start
+        for row in range(rows.start, rows.stop, count):
+            out.multiply_planes(
+                self.key.kernel.planes, b=GRIDS.plus(first + group * row * place.pitch), n=place.columns(count),
+                k=self.run, plane=plane, runs=self.table, count=self.table.size,
+                **{**common, "c": common["c"].plus(4 * (row - rows.start) * self.pitch)},
+            )  # fmt: skip
 
     def _pack(self, out: Program, at: int, n: int) -> None:
         """Write the record that packs `n` columns, the first of which is `at` bytes into the grids."""
@@ -161,16 +214,16 @@ class _Maker:
                 stride_mn=1, split=0, flip=self.right.flip(np.dtype(np.uint8 if self.key.flip else np.int8)),
             )  # fmt: skip
 
-    def _requantize(self, out: Program, last: Last, g: int, rows: slice, block_columns: int) -> None:
-        """Write the records that bring the sums of a block to their int8 or uint8 values."""
-        place, m, out_channels = self.place, self.m, self.group * self.m
+    def _requantize(self, out: Program, last: Last, channel: int, count: int, rows: slice) -> None:
+        """Write the records that bring the sums of a block, of so many channels, to their int8 or uint8 values."""
+        place, block_columns = self.place, (rows.stop - rows.start) * self.pitch
         width = math.prod(place.out[1:])
-        final = RESULT.plus(g * m * place.pixels + rows.start * width)
-        factor = CONSTANTS.plus(4 * (out_channels + g * m))
+        final = RESULT.plus(channel * place.pixels + rows.start * width)
+        factor = CONSTANTS.plus(self.each * self.group * self.m + 4 * channel)
         tail = {"per_column": 0, "zero_point": last.zero_point, "unsigned": int(last.unsigned)}
-        if place.dense:
+        if place.dense or self.by_rows:
             out.requantize(
-                acc=self.sums, y=final, ld_acc=4 * block_columns, ld_y=place.pixels, m=m, n=block_columns, scale=factor,
+                acc=self.sums, y=final, ld_acc=4 * block_columns, ld_y=place.pixels, m=count, n=block_columns, scale=factor,
                 row_step=4, **tail,
             )  # fmt: skip
             return
@@ -179,4 +232,4 @@ class _Maker:
             acc=self.sums, y=final, ld_acc=4 * place.pitch, ld_y=width, m=rows.stop - rows.start, n=width, scale=factor,
             row_step=0, **tail,
         )  # fmt: skip
-        out.repeat(m, acc=4 * block_columns, y=place.pixels, scale=4)
+        out.repeat(count, acc=4 * block_columns, y=place.pixels, scale=4)

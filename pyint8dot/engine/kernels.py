@@ -52,6 +52,8 @@ class Kernel:
         Of such a kernel: the most columns it is worth while for.
     least_rows : int
         Of such a kernel: the fewest rows it is worth while for.
+    planes : str
+        The entry that does the same where the right operand lies in planes, as an interleaved image does; empty where there is none.
     rate : int
         Multiply-accumulates a cycle on the widest cores: how fast packed operands have to come, and what is a short product.
     """
@@ -69,6 +71,7 @@ class Kernel:
     few: tuple[Kernel, ...] = ()
     most_columns: int = 0
     least_rows: int = 0
+    planes: str = ""
     rate: int = 0
 
     def each_call(self, layout: Layout) -> Layout:
@@ -121,14 +124,21 @@ def enter(kernel: Kernel, *, before: str | None = None) -> None:
     KERNELS.clear()
     KERNELS.update([*rows[:at], (kernel.name, kernel), *rows[at:]])
     if kernel.native:
-        library.require(kernel.name, *(few.name for few in kernel.few))
+        library.require(kernel.name, *(few.name for few in kernel.few), *filter(None, [kernel.planes]))
 
 
 def _eight_by_eight(
-    name: str, family: type[Layout], features: set[str], summary: str, rate: int, few: tuple[Kernel, ...]
+    name: str,
+    family: type[Layout],
+    features: set[str],
+    summary: str,
+    rate: int,
+    few: tuple[Kernel, ...],
+    planes: str = "",
 ) -> Kernel:
     """A kernel with tract's tile, whose operands are packed alike."""
-    return Kernel(name, 8, 8, family(8, split=True), family(8), frozenset(features), summary, few=few, rate=rate)
+    left, right = family(8, split=True), family(8)
+    return Kernel(name, 8, 8, left, right, frozenset(features), summary, few=few, planes=planes, rate=rate)
 
 
 def _few(name: str, feature: str, summary: str, rate: int) -> Kernel:
@@ -174,6 +184,7 @@ enter(
                 rate=64,
             ),
         ),
+        "sdot_planes_8x8",
     )
 )
 # Cortex-A55 loads 64 bits beside a multiplication, but 128 bits alone and in twice the time. Of packed operands this kernel
@@ -184,6 +195,7 @@ enter(
         name="sdot_8x8_a55",
         summary="SDOT paired with loads of 64 bits, for the in-order Cortex-A55",
         cores=frozenset({"cortex-a55"}),
+        planes="",
         few=tuple(replace(few, most_columns=min(few.most_columns, 16)) for few in KERNELS["sdot_8x8"].few),
     ),
     before="sdot_8x8",

@@ -320,6 +320,8 @@ class Native(NamedTuple):
     gatherer: str | None = None
     #: How many k the gatherer takes at a time, a multiple of the K group.
     turn: int = 1
+    #: Of images: their channels by K groups, planes whose pixels are panels as they lie.
+    interleaver: str | None = None
 
 
 #: What the library packs, by family, columns of a panel, and whether complemented.
@@ -332,11 +334,11 @@ def enter(family: type[Layout], natives: dict[int, Native], complemented: dict[i
     for complement, entries in ((False, natives), (True, complemented or {})):
         for r, native in entries.items():
             NATIVE[family.__name__, r, complement] = native
-            library.require(*filter(None, (native.packer, native.gatherer)))
+            library.require(*filter(None, (native.packer, native.gatherer, native.interleaver)))
 
 
-enter(PackedI8K4, {8: Native("pack_i8k4", "gather_i8k4", turn=4)})
-enter(PackedI8K8, {8: Native("pack_i8k8", "gather_i8k8", turn=8)})
+enter(PackedI8K4, {8: Native("pack_i8k4", "gather_i8k4", turn=4, interleaver="interleave_i8k4")})
+enter(PackedI8K8, {8: Native("pack_i8k8", "gather_i8k8", turn=8, interleaver="interleave_i8k8")})
 enter(PackedFormat, {8: Native("pack_i8", "gather_i8", turn=4)})
 # Right operands that are gathered come with each call, and so complemented.
 enter(PackedI8K16, {4: Native("pack_i8k16")}, {4: Native("pack_i8k16", "gather_i8k16", turn=16)})

@@ -159,6 +159,13 @@ class Program:
         """The same of a left operand as it lies, its rows `lda` bytes apart, by the entry of a kernel for few columns."""
         self._add(kernel, a, b, c, ldc, m, n, k, row_start, col_start, lda, flip)
 
+    def multiply_planes(
+        self, entry: str, *, a: Argument, b: Argument, c: Argument, ldc: Argument, m: Argument, n: Argument, k: Argument,
+        row_start: Argument, plane: Argument, runs: Argument, count: Argument,
+    ) -> None:  # fmt: skip
+        """``C = A @ B + row_start`` of a right operand in planes, read where each run of K groups begins, by an entry for that."""
+        self._add(entry, a, b, c, ldc, m, n, k, row_start, plane, runs, count)
+
     def add_outer(self, *, c: Argument, ldc: Argument, m: Argument, n: Argument, u: Argument, v: Argument) -> None:
         """``C[i][j] += u[i] * v[j]`` in int32."""
         self._add("add_outer", c, ldc, m, n, u, v)
@@ -194,6 +201,13 @@ class Program:
     ) -> None:  # fmt: skip
         """Bytes of planes of rows, some of each row, or the same one for all of a row, to where they lie otherwise."""
         self._add("copy_planes", x, y, planes, rows, n, plane_x, plane_y, row_x, row_y, step, flip)
+
+    def interleave(
+        self, entry: str, *, x: Argument, y: Argument, groups: Argument, rows: Argument, n: Argument, plane_x: Argument,
+        plane_y: Argument, row_x: Argument, row_y: Argument, step: Argument, flip: Argument,
+    ) -> None:  # fmt: skip
+        """The same of the channels of an image, a K group of them side by side in each pixel, by the entry for that group."""
+        self._add(entry, x, y, groups, rows, n, plane_x, plane_y, row_x, row_y, step, flip)
 
     def pack(
         self, packer: str | None, *, source: Argument, packed: Argument, k: Argument, mn: Argument, stride_k: Argument,

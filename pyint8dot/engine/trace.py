@@ -34,10 +34,14 @@ _EPILOGUE = {"requantize", "dequantize", "q_scale", "add_outer", "column_start",
 
 def kind(entry: str) -> str:
     """The kind of work that an entry does."""
-    products = {row.name for kernel in kernels.KERNELS.values() for row in (kernel, *kernel.few)}
+    products = {
+        name
+        for kernel in kernels.KERNELS.values()
+        for name in (kernel.name, kernel.planes, *(few.name for few in kernel.few))
+    }
     if entry in products or entry.startswith("depthwise"):
         return PRODUCT
-    if entry.startswith(("pack_", "gather_")) or entry == "copy_planes":
+    if entry.startswith(("pack_", "gather_", "interleave_")) or entry == "copy_planes":
         return PACKING
     return EPILOGUE if entry in _EPILOGUE else OTHER
 
