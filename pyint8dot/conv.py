@@ -240,11 +240,11 @@ def _prepared(
 
     `constants` are the zero points, the bias and the quantization, `attributes` strides, pads, dilations, auto_pad, group and the window.
     """
-    packed = isinstance(w, PackedWeights)
     *numbers, quantization = constants
     values = (*numbers, *(quantization or ()))
-    latest: _Latest | None = w.lowered.get(LATEST) if packed else None
-    kinds = tuple(map(type, values)) if packed else ()
+    kept = w.lowered if isinstance(w, PackedWeights) else {}
+    latest: _Latest | None = kept.get(LATEST)
+    kinds = tuple(map(type, values))
     if latest is not None and latest.x_dtype is x_dtype and latest.kinds == kinds and latest.constants == values:
         with contextlib.suppress(ValueError):  # an attribute that is an array
             if latest.attributes == attributes:
@@ -255,10 +255,10 @@ def _prepared(
         w, x_dtype, x_zero_point, w_zero_point, bias=bias, quantization=quantization, strides=strides, pads=pads,
         dilations=dilations, group=group, auto_pad=auto_pad, kernel_shape=kernel_shape,
     )  # fmt: skip
-    if packed and known.SCALARS.issuperset(kinds) and PLAIN.issuperset(map(type, attributes)):
+    if known.SCALARS.issuperset(kinds) and PLAIN.issuperset(map(type, attributes)):
         # Their owner may change lists.
         own = tuple(list(a) if isinstance(a, list) else a for a in attributes)
-        w.lowered[LATEST] = _Latest(x_dtype, kinds, values, own, made)
+        kept[LATEST] = _Latest(x_dtype, kinds, values, own, made)
     return made
 
 

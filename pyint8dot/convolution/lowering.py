@@ -35,7 +35,7 @@ def tile_rows() -> int:
 
 
 # What a convolution works out at its first use and does not depend on the zero point of the images.
-KEPT = ("_dots", "_offset", "_shared_zeros", "_taps", "_weight_sums", "_windows")
+KEPT = ("_dots", "_offset", "_shared_zeros", "_taps", "_ways", "_weight_sums", "_windows")
 
 
 class Rescale(NamedTuple):
@@ -44,6 +44,18 @@ class Rescale(NamedTuple):
     factor: Values
     zero_point: int
     dtype: np.dtype[Any]
+
+
+class _Way(NamedTuple):
+    """How images become products: on which grids, and by which program where there is one that needs nothing but images.
+
+    Its windows are read in place, or gathered; its results are the convolution's, or sums with columns between the rows.
+    """
+
+    place: Geometry
+    made: program.ConvProgram | None = None
+    direct: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,32 +88,28 @@ class Lowered:
         depthwise = group > 1 and inner == 1 and out // group < tile_rows()
         if not depthwise:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
-            direct = not self._offset and planes.serve(kernel, place, inner, out // group)
-            if kernel.native and place.gains_apart and not (direct and program.by_rows(place, kernel)):
-                # Without columns between the rows sums are the result as they are: copies of the image are worth that for a tile of rows.
-                enough = tile_rows() if self.rescale is None else place.rows_apart
-                place = place.taken_apart if out // group > enough else place
+            key = place, kernel, count, x.dtype
+            # Which way an image goes is told from the same things each time.
+            way = self._ways.get(key)
+            if way is None:
+                if len(self._ways) >= program.MOST_PROGRAMS:
+                    self._ways.clear()
+                way = self._ways[key] = self._way(place, kernel, count, x.dtype)
+            place = way.place
+            if way.made is not None:
+                self._run(x, way, y, kernel)
+                return y
         # Going through an array by its elements ends with an exception, which costs more than all of them.
         for i in range(len(x)):
             image, target = x[i], y[i]
             if depthwise and kernel.native:
                 self._depthwise(image, place, target, kernel, count)
                 continue
-            if not depthwise and direct:
-                self._native(
-                    planes.interleaved(image, place, self.x_zero, kernel.right),
-                    place,
-                    target,
-                    kernel,
-                    count,
-                    planes=True,
-                )
-                continue
             laid = im2col.grids(image, place, self.x_zero)
             if depthwise:
                 self._shifted(laid, place, target)
             elif kernel.native:
-                self._native(laid, place, target, kernel, count)
+                self._with_offsets(laid, place, target, kernel, count)
             else:
                 self._portable(laid, place, target, kernel)
         return y
@@ -173,28 +181,64 @@ class Lowered:
             sums[g, : part.size] = part
         return sums
 
-    def _native(
-        self, laid: Values, place: Geometry, target: Values, kernel: Kernel, count: int, *, planes: bool = False
-    ) -> None:
-        """Convolve one image by native programs, its channels interleaved or not."""
-        col_start = late = None
-        if self._offset:
-            sums = self._column_sums(laid, place)
-            if self._shared_zeros is None:
-                late = sums
+    def _way(self, place: Geometry, kernel: Kernel, count: int, dtype: np.dtype[Any]) -> _Way:
+        """How images of a type and a geometry become products."""
+        outer, inner = self.weights.rows.shape[1], self.weights.shape[1]
+        direct = not self._offset and planes.serve(kernel, place, inner, outer)
+        if kernel.native and place.gains_apart and not (direct and program.by_rows(place, kernel)):
+            # Without columns between the rows sums are the result as they are: copies of the image are worth that for a tile of rows.
+            enough = tile_rows() if self.rescale is None else place.rows_apart
+            place = place.taken_apart if outer > enough else place
+        if self._offset or not kernel.native:
+            return _Way(place)
+        rescale = self.rescale
+        dense = place.dense or (direct and program.by_rows(place, kernel))
+        last = None
+        if rescale is not None and program.requantises(place):
+            last = program.Last(rescale.zero_point, rescale.dtype == np.uint8)
+        # Grids are int8 but where they are the image.
+        flip = dtype == np.uint8 and (direct or (place.plain and len(place.shifts) == 1))
+        made = program.program(self.weights, program.Key(place, kernel, flip, False, last, count, direct))
+        return _Way(place, made, direct, last is not None or (rescale is None and dense))
+
+    @functools.cached_property
+    def _ways(self) -> dict[Any, _Way]:
+        """What `_way` has said before."""
+        return {}
+
+    def _run(self, x: Quantized, way: _Way, y: Values, kernel: Kernel) -> None:
+        """Convolve images by native programs, where weights have no zero points."""
+        place, made, direct, whole = way
+        assert made is not None  # noqa: S101 - seen by the caller
+        x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
+        constants, fill = (self._spread, planes.fill(self.x_zero)) if direct else (self._constants_on(kernel), None)
+        for i in range(len(x)):
+            if made.lays_out:
+                laid = x[i]
+            elif direct:
+                laid = planes.interleaved(x[i], place, self.x_zero, kernel.right)
             else:
-                col_start = sums * -self._shared_zeros[:, None]
+                laid = im2col.grids(x[i], place, self.x_zero)
+            acc = y[i] if whole else np.empty((y.shape[1], place.out[0] * place.pitch), np.int32)
+            made.run(laid, acc, constants, fill)
+            if not whole:
+                finish(acc, y[i], self.rescale, place)
+
+    def _with_offsets(self, laid: Values, place: Geometry, target: Values, kernel: Kernel, count: int) -> None:
+        """Convolve one image by native programs, with weights that have zero points."""
+        sums, col_start, late = self._column_sums(laid, place), None, None
+        if self._shared_zeros is None:
+            late = sums
+        else:
+            col_start = sums * -self._shared_zeros[:, None]
         rescale = self.rescale
         last = None
         if rescale is not None and late is None and program.requantises(place):
             last = program.Last(rescale.zero_point, rescale.dtype == np.uint8)
-        dense = place.dense or (planes and program.by_rows(place, kernel))
-        whole = last is not None or (rescale is None and late is None and dense)
+        whole = last is not None or (rescale is None and late is None and place.dense)
         acc = target if whole else np.empty((len(target), place.out[0] * place.pitch), np.int32)
-        key = program.Key(place, kernel, laid.dtype == np.uint8, col_start is not None, last, count, planes)
-        program.program(self.weights, key).run(
-            laid, acc, self._spread if planes else self._constants_on(kernel), col_start
-        )
+        key = program.Key(place, kernel, laid.dtype == np.uint8, col_start is not None, last, count, False)
+        program.program(self.weights, key).run(laid, acc, self._constants_on(kernel), col_start)
         if not whole:
             if late is not None:
                 self._add_zero_points(acc, late)

@@ -15,13 +15,16 @@ import numpy as np
 
 from pyint8dot.engine import library
 from pyint8dot.engine.blocks import LINE, Written
+from pyint8dot.engine.immutable import frozen
 from pyint8dot.engine.program import LEFT, RESULT, Program
+from pyint8dot.engine.program import SECOND as FILL
 
 if TYPE_CHECKING:
     from pyint8dot.arguments import Quantized, Values
     from pyint8dot.convolution.geometry import Geometry
     from pyint8dot.engine.kernels import Kernel
     from pyint8dot.engine.layouts import Layout
+    from pyint8dot.engine.program import Word
 
 #: Rows of a product from which packed columns cost less than what reading planes adds to it, in instructions: a load more for every two K
 #: groups, and a jump for every tap.
@@ -39,9 +42,10 @@ def serve(kernel: Kernel, place: Geometry, channels: int, rows: int) -> bool:
     return (
         bool(kernel.planes)
         and len(place.shifts) > 1
+        and channels > 0
         and channels % kernel.right.kr == 0
         and rows <= MOST_ROWS
-        and len(place.size) <= 2  # noqa: PLR2004 - what the native loops go over: rows and pixels
+        and len(place.size) <= 2
         and len(place.phases) <= MOST_GRIDS
         and library.status() is None
     )
@@ -65,46 +69,60 @@ def runs(place: Geometry, layout: Layout, planes: int, channels: int) -> tuple[V
     return np.ascontiguousarray((first[:, None] + within).reshape(-1)), length * layout.kr
 
 
-def interleaved(image: Quantized, place: Geometry, fill: int, layout: Layout) -> Values:
-    """Lay `image`, shape (channels, *spatial), out on the grids of `place`, each as many planes as there are K groups of channels.
-
-    The result is int8, one-dimensional: uint8 is moved by subtracting 128, and `fill`, an int8 value, is what padding holds.
-    """
-    channels = len(image)
-    # A last panel may look beyond the last pixel.
-    size = len(place.phases) * (channels // layout.kr) * pitch(place, layout) + layout.r * layout.kr
-    store: Values = np.empty(size, np.int8)
-    image = image if image.flags.c_contiguous else np.ascontiguousarray(image)
-    _copies(place, channels, image.dtype == np.uint8, fill, layout).run(image, store)
-    return store
+def size(place: Geometry, layout: Layout, channels: int) -> int:
+    """Bytes of all grids of so many channels; a last panel may look beyond the last pixel."""
+    return len(place.phases) * (channels // layout.kr) * pitch(place, layout) + layout.r * layout.kr
 
 
 @functools.lru_cache(maxsize=256)
-def _copies(place: Geometry, channels: int, flip: bool, fill: int, layout: Layout) -> Written:
-    """The program that lays so many channels out."""
+def fill(value: int) -> Values:
+    """What padding holds, an int8 value, where programs find it."""
+    return frozen(np.full(1, value, np.int8))
+
+
+def write(program: Program, place: Geometry, layout: Layout, channels: int, *, flip: bool, target: Word) -> None:
+    """Write the records that lay an image of so many channels out on the grids at `target`, each a plane for every K group of channels.
+
+    The image is the left operand of the program, C-ordered; what padding holds is the second word (see `fill`). The result is int8:
+    uint8 is moved by subtracting 128, where `flip` says so.
+    """
     width, group, plane = place.size[-1], layout.kr, pitch(place, layout)
     groups, native = channels // group, layout.native
     assert native is not None  # noqa: S101 - the layout of a native kernel
     assert native.interleaver is not None  # noqa: S101 - of one that reads planes
-    program = Program()
     covered = all(
         part.start == 0 and part.stop == size
-        for _, target in place.moves
-        for part, size in zip(target[1:], place.grid, strict=True)
+        for _, onto in place.moves
+        for part, size in zip(onto[1:], place.grid, strict=True)
     )
     if not covered:
         program.copy_planes(
-            x=np.full(1, fill, np.int8), y=RESULT, planes=1, rows=1, n=len(place.phases) * groups * plane, plane_x=0, plane_y=0,
-            row_x=0, row_y=0, step=0, flip=0,
+            x=FILL, y=target, planes=1, rows=1, n=len(place.phases) * groups * plane, plane_x=0, plane_y=0, row_x=0, row_y=0,
+            step=0, flip=0,
         )  # fmt: skip
-    for number, (source, target) in enumerate(place.moves):
+    for number, (source, onto) in enumerate(place.moves):
         # An image of one dimension is a single row.
         rows, columns = [slice(0, 1, 1), *source[1:]][-2:]
-        first, start = [slice(0, 1), *target[1:]][-2:]
+        first, start = [slice(0, 1), *onto[1:]][-2:]
         program.interleave(
             native.interleaver, x=LEFT.plus(rows.start * width + columns.start),
-            y=RESULT.plus(number * groups * plane + group * (first.start * place.grid[-1] + start.start)),
+            y=target.plus(number * groups * plane + group * (first.start * place.grid[-1] + start.start)),
             groups=groups, rows=first.stop - first.start, n=start.stop - start.start, plane_x=math.prod(place.size),
             plane_y=plane, row_x=rows.step * width, row_y=group * place.grid[-1], step=columns.step, flip=0x80 if flip else 0,
         )  # fmt: skip
+
+
+def interleaved(image: Quantized, place: Geometry, x_zero: int, layout: Layout) -> Values:
+    """Lay `image`, shape (channels, *spatial), C-ordered, out for products that several threads make of it."""
+    channels = len(image)
+    laid: Values = np.empty(size(place, layout, channels), np.int8)
+    _copies(place, channels, image.dtype == np.uint8, layout).run(image, laid, None, fill(x_zero))
+    return laid
+
+
+@functools.lru_cache(maxsize=256)
+def _copies(place: Geometry, channels: int, flip: bool, layout: Layout) -> Written:
+    """The program for that."""
+    program = Program()
+    write(program, place, layout, channels, flip=flip, target=RESULT)
     return Written(program, 0)

@@ -56,13 +56,13 @@ class Key(NamedTuple):
 
     place: Geometry
     kernel: Kernel
-    #: Whether the grids hold uint8, and whether there are start values for the columns.
+    #: Whether the grids, or images that it lays out, hold uint8, and whether there are start values for the columns.
     flip: bool
     col_start: bool
     last: Last | None
     num_threads: int
     #: Whether the grids' channels are interleaved.
-    planes: bool = False
+    planes: bool
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,11 @@ class ConvProgram:
     """The programs that together do one image, one per thread."""
 
     parts: list[Written]
+    #: Whether it lays the image out by itself.
+    lays_out: bool = False
 
     def run(self, laid: Values, result: Values, constants: Values, col_start: Values | None) -> None:
-        """Bring the grids `laid` of one image to `result`, C-ordered."""
-
+        """Bring the grids `laid` of one image, or the image itself, to `result`, C-ordered."""
         if len(self.parts) == 1:
             self.parts[0].run(laid, result, constants, col_start)
             return
@@ -123,7 +124,7 @@ class _Maker:
         self.pitch = place.out[1] if self.by_rows else place.pitch
         if key.planes:
             count = self.group * self.channels // self.right.kr
-            self.table, self.run = planes.runs(place, self.right, count, self.channels)
+            self.starts, self.run = planes.runs(place, self.right, count, self.channels)
             # Weights and sums of a block leave half of the first-level cache to the pixels.
             room = cpu.caches()[0] // CLOSE
             self.channel_blocks = blocks.cut(self.m, -(-self.m * self.depth // room), key.kernel.mr)
@@ -135,7 +136,13 @@ class _Maker:
             # The packed columns and the int32 sums of a block share half of the second-level cache.
             self.blocks = im2col.row_blocks(place, depth + 4 * self.m, blocks.budget(), key.num_threads)
         tallest = max(rows.stop - rows.start for rows in self.blocks)
-        packed = 0 if key.planes else self.depth * self.right.whole(max(place.columns(tallest), self.right.r))
+        if key.planes:
+            packed = planes.size(place, self.right, self.group * self.channels)
+        else:
+            packed = self.depth * self.right.whole(max(place.columns(tallest), self.right.r))
+        # Threads share one image, and a large one does not stay in a thread's working memory for good.
+        self.lays_out = key.planes and min(key.num_threads, len(self.blocks)) == 1 and packed <= cpu.caches()[1]
+        packed = 0 if key.planes and not self.lays_out else packed
         self.packed, self.sums = SCRATCH, SCRATCH.plus(-(-packed // blocks.LINE) * blocks.LINE)
         self.scratch = self.sums.offset + (4 * highest * tallest * self.pitch if key.last is not None else 0)
 
@@ -145,11 +152,14 @@ class _Maker:
         parts = []
         for share in range(count):
             out = Program()
+            if self.lays_out:
+                channels = self.group * self.channels
+                planes.write(out, self.place, self.right, channels, flip=self.key.flip, target=self.packed)
             for g in range(self.group):
-                for rows, channels in itertools.product(self.blocks[share::count], self.channel_blocks):
-                    self._block(out, g, rows, channels)
+                for rows, some in itertools.product(self.blocks[share::count], self.channel_blocks):
+                    self._block(out, g, rows, some)
             parts.append(Written(out, self.scratch))
-        return ConvProgram(parts)
+        return ConvProgram(parts, self.lays_out)
 
     def _table(self) -> Values:
         """Where each row of the columns lies, in bytes from the first element of the group's grids."""
@@ -191,11 +201,12 @@ class _Maker:
         place, group = self.place, self.right.kr
         plane = planes.pitch(place, self.right)
         first = g * self.channels // group * plane
+        grids = self.packed if self.lays_out else GRIDS
         count = 1 if self.by_rows else rows.stop - rows.start
         for row in range(rows.start, rows.stop, count):
             out.multiply_planes(
-                self.key.kernel.planes, b=GRIDS.plus(first + group * row * place.pitch), n=place.columns(count),
-                k=self.run, plane=plane, runs=self.table, count=self.table.size,
+                self.key.kernel.planes, b=grids.plus(first + group * row * place.pitch), n=place.columns(count),
+                k=self.run, plane=plane, runs=self.starts, count=self.starts.size,
                 **{**common, "c": common["c"].plus(4 * (row - rows.start) * self.pitch)},
             )  # fmt: skip
 
