@@ -35,13 +35,19 @@
 .macro multiply_runs n
         mov     run_ptr, runs
     .if \n == 8
+        // Two whole runs a turn, an odd one first.
         cmp     depth, #RUN << GROUP_LOG2
         b.ne    L(next_run_\n)
-L(whole_run):
+        sub     b_ptr, runs_end, runs
+        tbnz    b_ptr, #3, L(odd_run)
+L(even_run):
+        next_run
+        run_8
+L(odd_run):
         next_run
         run_8
         cmp     run_ptr, runs_end
-        b.ne    L(whole_run)
+        b.ne    L(even_run)
         b       L(runs_done_\n)
     .endif
 L(next_run_\n):

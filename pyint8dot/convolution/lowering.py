@@ -213,12 +213,7 @@ class Lowered:
         x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
         constants, fill = (self._spread, planes.fill(self.x_zero)) if direct else (self._constants_on(kernel), None)
         for i in range(len(x)):
-            if made.lays_out:
-                laid = x[i]
-            elif direct:
-                laid = planes.interleaved(x[i], place, self.x_zero, kernel.right)
-            else:
-                laid = im2col.grids(x[i], place, self.x_zero)
+            laid = x[i] if direct else im2col.grids(x[i], place, self.x_zero)
             acc = y[i] if whole else np.empty((y.shape[1], place.out[0] * place.pitch), np.int32)
             made.run(laid, acc, constants, fill)
             if not whole:

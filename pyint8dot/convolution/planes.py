@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pyint8dot.engine import library
-from pyint8dot.engine.blocks import LINE, Written
+from pyint8dot.engine.blocks import LINE
 from pyint8dot.engine.immutable import frozen
-from pyint8dot.engine.program import LEFT, RESULT, Program
 from pyint8dot.engine.program import SECOND as FILL
 
 if TYPE_CHECKING:
-    from pyint8dot.arguments import Quantized, Values
+    from pyint8dot.arguments import Values
     from pyint8dot.convolution.geometry import Geometry
     from pyint8dot.engine.kernels import Kernel
     from pyint8dot.engine.layouts import Layout
-    from pyint8dot.engine.program import Word
+    from pyint8dot.engine.program import Program, Word
 
 #: Rows of a product from which packed columns cost less than what reading planes adds to it, in instructions: a load more for every two K
 #: groups, and a jump for every tap.
@@ -51,78 +50,99 @@ def serve(kernel: Kernel, place: Geometry, channels: int, rows: int) -> bool:
     )
 
 
-def pitch(place: Geometry, layout: Layout) -> int:
-    """Bytes from a plane to the next: an odd number of cache lines, so that pixels of all planes do not share a set of the cache."""
-    lines = -(-math.prod(place.grid) * layout.kr // LINE)
-    return (lines | 1) * LINE
+class Strip(NamedTuple):
+    """Grids for some output rows of an image, as planes: one for each K group of channels, for each grid.
 
-
-def runs(place: Geometry, layout: Layout, planes: int, channels: int) -> tuple[Values, int]:
-    """Where the runs of K groups begin that a window of so many channels has, in bytes from its first plane, and the depth of one.
-
-    A grid has so many planes. A run is a tap, or an even share of one that is as long as the kernels like it.
+    All strips of an image have planes of one size, that of the tallest.
     """
-    length = LIKED if channels % (LIKED * layout.kr) == 0 else channels // layout.kr
-    each = pitch(place, layout)
-    first = np.array([grid * planes * each + shift * layout.kr for grid, shift in place.shifts], np.int64)
-    within = np.arange(0, channels // layout.kr, length) * each
-    return np.ascontiguousarray((first[:, None] + within).reshape(-1)), length * layout.kr
+
+    place: Geometry
+    layout: Layout
+    #: Channels, and output rows of the tallest strip.
+    channels: int
+    height: int
+
+    @property
+    def groups(self) -> int:
+        """Planes of a grid."""
+        return self.channels // self.layout.kr
+
+    @property
+    def plane(self) -> int:
+        """Bytes from a plane to the next: an odd number of cache lines, so that planes do not share a set of the cache."""
+        rows = self.height + self.place.grid[0] - self.place.out[0]
+        lines = -(-rows * self.place.pitch * self.layout.kr // LINE)
+        return (lines | 1) * LINE
+
+    @property
+    def size(self) -> int:
+        """Bytes of all grids; a last panel may look beyond the last pixel."""
+        return len(self.place.phases) * self.groups * self.plane + self.layout.r * self.layout.kr
+
+    def runs(self) -> tuple[Values, int]:
+        """Where the runs of K groups begin that a window has, in bytes from its first plane, and the depth of one.
+
+        A run is a tap, or an even share of one that is as long as the kernels like it.
+        """
+        length = LIKED if self.groups % LIKED == 0 else self.groups
+        grid = self.groups * self.plane
+        first = np.array([number * grid + shift * self.layout.kr for number, shift in self.place.shifts], np.int64)
+        within = np.arange(0, self.groups, length) * self.plane
+        return np.ascontiguousarray((first[:, None] + within).reshape(-1)), length * self.layout.kr
+
+    def write(self, program: Program, rows: slice, *, source: Word, target: Word, flip: bool) -> None:
+        """Write the records that lay out at `target` what some output rows look at of the image at `source`, C-ordered.
+
+        What padding holds is the second word of the program (see `fill`). The result is int8: uint8 is moved by subtracting 128, where
+        `flip` says so.
+        """
+        place, group, native = self.place, self.layout.kr, self.layout.native
+        width, pitch = place.size[-1], place.grid[-1]
+        assert native is not None  # noqa: S101 - the layout of a native kernel
+        assert native.interleaver is not None  # noqa: S101 - of one that reads planes
+        below = rows.stop + place.grid[0] - place.out[0]
+        moves = [_part(source_at, onto, rows.start, below) for source_at, onto in place.moves]
+        # An image of one dimension is a single row.
+        tall = below - rows.start if len(place.size) > 1 else 1
+        if any(part.rows < tall or part.columns < pitch for part in moves):
+            size = self.size - self.layout.r * group
+            program.copy_planes(
+                x=FILL, y=target, planes=1, rows=1, n=size, plane_x=0, plane_y=0, row_x=0, row_y=0, step=0, flip=0
+            )
+        for number, part in enumerate(moves):
+            program.interleave(
+                native.interleaver, x=source.plus(part.row * width + part.column),
+                y=target.plus(number * self.groups * self.plane + group * (part.onto_row * pitch + part.onto_column)),
+                groups=self.groups, rows=part.rows, n=part.columns, plane_x=math.prod(place.size), plane_y=self.plane,
+                row_x=part.row_step * width, row_y=group * pitch, step=part.step, flip=0x80 if flip else 0,
+            )  # fmt: skip
 
 
-def size(place: Geometry, layout: Layout, channels: int) -> int:
-    """Bytes of all grids of so many channels; a last panel may look beyond the last pixel."""
-    return len(place.phases) * (channels // layout.kr) * pitch(place, layout) + layout.r * layout.kr
+class _Part(NamedTuple):
+    """Which pixels of an image lie on a strip's grid, and where: the first, how many, and from one to the next."""
+
+    row: int
+    rows: int
+    row_step: int
+    onto_row: int
+    column: int
+    columns: int
+    step: int
+    onto_column: int
+
+
+def _part(source: tuple[slice, ...], onto: tuple[slice, ...], top: int, below: int) -> _Part:
+    """What a grid has of an image between two of its rows, of all that it has (see `Geometry.moves`)."""
+    along, to = source[-1], onto[-1]
+    columns = along.start, to.stop - to.start, along.step, to.start
+    if len(onto) == 2:
+        return _Part(0, 1, 1, 0, *columns)
+    down, at = source[1], onto[1]
+    first, last = max(at.start, top), min(at.stop, below)
+    return _Part(down.start + (first - at.start) * down.step, max(last - first, 0), down.step, first - top, *columns)
 
 
 @functools.lru_cache(maxsize=256)
 def fill(value: int) -> Values:
     """What padding holds, an int8 value, where programs find it."""
     return frozen(np.full(1, value, np.int8))
-
-
-def write(program: Program, place: Geometry, layout: Layout, channels: int, *, flip: bool, target: Word) -> None:
-    """Write the records that lay an image of so many channels out on the grids at `target`, each a plane for every K group of channels.
-
-    The image is the left operand of the program, C-ordered; what padding holds is the second word (see `fill`). The result is int8:
-    uint8 is moved by subtracting 128, where `flip` says so.
-    """
-    width, group, plane = place.size[-1], layout.kr, pitch(place, layout)
-    groups, native = channels // group, layout.native
-    assert native is not None  # noqa: S101 - the layout of a native kernel
-    assert native.interleaver is not None  # noqa: S101 - of one that reads planes
-    covered = all(
-        part.start == 0 and part.stop == size
-        for _, onto in place.moves
-        for part, size in zip(onto[1:], place.grid, strict=True)
-    )
-    if not covered:
-        program.copy_planes(
-            x=FILL, y=target, planes=1, rows=1, n=len(place.phases) * groups * plane, plane_x=0, plane_y=0, row_x=0, row_y=0,
-            step=0, flip=0,
-        )  # fmt: skip
-    for number, (source, onto) in enumerate(place.moves):
-        # An image of one dimension is a single row.
-        rows, columns = [slice(0, 1, 1), *source[1:]][-2:]
-        first, start = [slice(0, 1), *onto[1:]][-2:]
-        program.interleave(
-            native.interleaver, x=LEFT.plus(rows.start * width + columns.start),
-            y=target.plus(number * groups * plane + group * (first.start * place.grid[-1] + start.start)),
-            groups=groups, rows=first.stop - first.start, n=start.stop - start.start, plane_x=math.prod(place.size),
-            plane_y=plane, row_x=rows.step * width, row_y=group * place.grid[-1], step=columns.step, flip=0x80 if flip else 0,
-        )  # fmt: skip
-
-
-def interleaved(image: Quantized, place: Geometry, x_zero: int, layout: Layout) -> Values:
-    """Lay `image`, shape (channels, *spatial), C-ordered, out for products that several threads make of it."""
-    channels = len(image)
-    laid: Values = np.empty(size(place, layout, channels), np.int8)
-    _copies(place, channels, image.dtype == np.uint8, layout).run(image, laid, None, fill(x_zero))
-    return laid
-
-
-@functools.lru_cache(maxsize=256)
-def _copies(place: Geometry, channels: int, flip: bool, layout: Layout) -> Written:
-    """The program for that."""
-    program = Program()
-    write(program, place, layout, channels, flip=flip, target=RESULT)
-    return Written(program, 0)

@@ -12,10 +12,9 @@ sums start from.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from pyint8dot.arguments import Values
     from pyint8dot.convolution.geometry import Geometry
     from pyint8dot.engine.kernels import Kernel
+    from pyint8dot.engine.program import Word
 
 #: Programs kept with one set of weights: images of many sizes must not fill the memory.
 MOST_PROGRAMS = 32
@@ -40,8 +40,9 @@ MOST_PROGRAMS = 32
 #: How often a product of planes has what its rows start from, one beside the other: once a column of the tile.
 COPIES = 8
 
-#: The share of the first-level cache that a block's weights take where nothing is packed, and that its sums take.
-CLOSE = 3
+#: The share of the first-level cache that a block's weights take where nothing is packed, and that its sums take; the share of half the
+#: second-level one that an image's strip takes.
+CLOSE, STRIPS = 3, 4
 
 
 class Last(NamedTuple):
@@ -56,12 +57,12 @@ class Key(NamedTuple):
 
     place: Geometry
     kernel: Kernel
-    #: Whether the grids, or images that it lays out, hold uint8, and whether there are start values for the columns.
+    #: Whether grids, or images, hold uint8, and whether there are start values for the columns, the second operand that is given.
     flip: bool
     col_start: bool
     last: Last | None
     num_threads: int
-    #: Whether the grids' channels are interleaved.
+    #: Whether it is given an image as it is, and what padding holds as the second operand, to read windows in place.
     planes: bool
 
 
@@ -70,17 +71,15 @@ class ConvProgram:
     """The programs that together do one image, one per thread."""
 
     parts: list[Written]
-    #: Whether it lays the image out by itself.
-    lays_out: bool = False
 
-    def run(self, laid: Values, result: Values, constants: Values, col_start: Values | None) -> None:
-        """Bring the grids `laid` of one image, or the image itself, to `result`, C-ordered."""
+    def run(self, laid: Values, result: Values, constants: Values, second: Values | None) -> None:
+        """Bring one image, laid out on its grids or as it is, to `result`, C-ordered; `second` is what is said by the key."""
         if len(self.parts) == 1:
-            self.parts[0].run(laid, result, constants, col_start)
+            self.parts[0].run(laid, result, constants, second)
             return
 
         def work(part: Written) -> None:
-            part.run(laid, result, constants, col_start)
+            part.run(laid, result, constants, second)
 
         threads.run([functools.partial(work, part) for part in self.parts])
 
@@ -101,12 +100,12 @@ def program(weights: PackedWeights, key: Key) -> ConvProgram:
     if found is None:
         if len(weights.programs) >= MOST_PROGRAMS:
             weights.programs.clear()
-        found = weights.programs[key] = _Maker(weights, key).make()
+        found = weights.programs[key] = (InPlace if key.planes else Gathered)(weights, key).make()
     return found
 
 
-class _Maker:
-    """Makes one program."""
+class Maker:
+    """Makes one program. What the two ways to multiply have in common: the operands, and how sums become results."""
 
     def __init__(self, weights: PackedWeights, key: Key) -> None:
         self.weights, self.key = weights, key
@@ -114,52 +113,96 @@ class _Maker:
         self.group, (self.m, depth) = weights.group, weights.rows.shape[1:]
         self.channels, self.taps = weights.shape[1], len(place.shifts)
         self.depth = packed_depth(key.kernel, depth, self.taps)
-        self.pixels = math.prod(place.grid)
         self.left = weights.for_kernel(key.kernel)
         self.right = key.kernel.each_call(key.kernel.right)
-        #: Bytes of what a channel's sums start from.
-        self.each = 4 * COPIES if key.planes else 4
-        self.by_rows = key.planes and by_rows(place, key.kernel)
-        #: Columns of the sums from one output row to the next.
-        self.pitch = place.out[1] if self.by_rows else place.pitch
-        if key.planes:
-            count = self.group * self.channels // self.right.kr
-            self.starts, self.run = planes.runs(place, self.right, count, self.channels)
-            # Weights and sums of a block leave half of the first-level cache to the pixels.
-            room = cpu.caches()[0] // CLOSE
-            self.channel_blocks = blocks.cut(self.m, -(-self.m * self.depth // room), key.kernel.mr)
-            highest = max(end - start for start, end in self.channel_blocks)
-            self.blocks = im2col.row_blocks(place, 4 * highest, room, key.num_threads)
-        else:
-            self.table = self._table() if self.taps > 1 else None
-            self.channel_blocks, highest = [(0, self.m)], self.m
-            # The packed columns and the int32 sums of a block share half of the second-level cache.
-            self.blocks = im2col.row_blocks(place, depth + 4 * self.m, blocks.budget(), key.num_threads)
-        tallest = max(rows.stop - rows.start for rows in self.blocks)
-        if key.planes:
-            packed = planes.size(place, self.right, self.group * self.channels)
-        else:
-            packed = self.depth * self.right.whole(max(place.columns(tallest), self.right.r))
-        # Threads share one image, and a large one does not stay in a thread's working memory for good.
-        self.lays_out = key.planes and min(key.num_threads, len(self.blocks)) == 1 and packed <= cpu.caches()[1]
-        packed = 0 if key.planes and not self.lays_out else packed
-        self.packed, self.sums = SCRATCH, SCRATCH.plus(-(-packed // blocks.LINE) * blocks.LINE)
-        self.scratch = self.sums.offset + (4 * highest * tallest * self.pitch if key.last is not None else 0)
+        #: Columns of the sums from one output row to the next, and bytes of what a channel's sums start from.
+        self.pitch, self.start = place.pitch, 4
 
     def make(self) -> ConvProgram:
         """The whole program: for every group every block of output rows, shared out by blocks among the threads."""
-        count = min(self.key.num_threads, len(self.blocks))
+        cut = self.cut()
+        count = min(self.key.num_threads, len(cut))
         parts = []
         for share in range(count):
             out = Program()
-            if self.lays_out:
-                channels = self.group * self.channels
-                planes.write(out, self.place, self.right, channels, flip=self.key.flip, target=self.packed)
             for g in range(self.group):
-                for rows, some in itertools.product(self.blocks[share::count], self.channel_blocks):
-                    self._block(out, g, rows, some)
-            parts.append(Written(out, self.scratch))
-        return ConvProgram(parts, self.lays_out)
+                for rows in cut[share::count]:
+                    self.block(out, g, rows)
+            parts.append(Written(out, self.scratch()))
+        return ConvProgram(parts)
+
+    def cut(self) -> list[slice]:
+        """The blocks of output rows."""
+        raise NotImplementedError
+
+    def scratch(self) -> int:
+        """Bytes of working memory that a block takes."""
+        raise NotImplementedError
+
+    def block(self, out: Program, g: int, rows: slice) -> None:
+        """Write the records of one block of output rows of group `g`."""
+        raise NotImplementedError
+
+    def requantize(self, out: Program, last: Last, sums: Word, channels: tuple[int, int], rows: slice) -> None:
+        """Write the records that bring the sums of some channels and rows to their int8 or uint8 values."""
+        place, (channel, end), columns = self.place, channels, (rows.stop - rows.start) * self.pitch
+        width = math.prod(place.out[1:])
+        final = RESULT.plus(channel * place.pixels + rows.start * width)
+        factor = CONSTANTS.plus(self.start * self.group * self.m + 4 * channel)
+        tail = {"per_column": 0, "zero_point": last.zero_point, "unsigned": int(last.unsigned)}
+        if self.pitch == width:
+            out.requantize(
+                acc=sums, y=final, ld_acc=4 * columns, ld_y=place.pixels, m=end - channel, n=columns, scale=factor, row_step=4,
+                **tail,
+            )  # fmt: skip
+            return
+        # One record per channel: its rows lie a pitch apart in the sums and close together in the result.
+        out.requantize(
+            acc=sums, y=final, ld_acc=4 * self.pitch, ld_y=width, m=rows.stop - rows.start, n=width, scale=factor, row_step=0,
+            **tail,
+        )  # fmt: skip
+        out.repeat(end - channel, acc=4 * columns, y=place.pixels, scale=4)
+
+
+class Gathered(Maker):
+    """Packs the columns of a block, gathered from the grids."""
+
+    def __init__(self, weights: PackedWeights, key: Key) -> None:
+        super().__init__(weights, key)
+        place, depth = self.place, weights.rows.shape[2]
+        self.pixels = math.prod(place.grid)
+        self.table = self._table() if self.taps > 1 else None
+        # The packed columns and the int32 sums of a block share half of the second-level cache.
+        self.blocks = im2col.row_blocks(place, depth + 4 * self.m, blocks.budget(), key.num_threads)
+        self.tallest = max(rows.stop - rows.start for rows in self.blocks)
+        packed = self.depth * self.right.whole(max(place.columns(self.tallest), self.right.r))
+        self.packed, self.sums = SCRATCH, SCRATCH.plus(-(-packed // blocks.LINE) * blocks.LINE)
+
+    def cut(self) -> list[slice]:
+        """The blocks of output rows."""
+        return self.blocks
+
+    def scratch(self) -> int:
+        """Bytes of working memory that a block takes."""
+        return self.sums.offset + (4 * self.m * self.tallest * self.pitch if self.key.last is not None else 0)
+
+    def block(self, out: Program, g: int, rows: slice) -> None:
+        """Write the records of one block of output rows of group `g`."""
+        key, place, m = self.key, self.place, self.m
+        first, n = rows.start * place.pitch, place.columns(rows.stop - rows.start)
+        block_columns, all_columns = (rows.stop - rows.start) * place.pitch, place.out[0] * place.pitch
+        self._pack(out, g * self.channels * self.pixels + first, n)
+        if key.last is not None:
+            c, step = self.sums, 4 * block_columns
+        else:
+            c, step = RESULT.plus(4 * (g * m * all_columns + first)), 4 * all_columns
+        out.multiply(
+            key.kernel.name, a=self.left[g], b=self.packed, c=c, ldc=step, m=m, n=n, k=self.depth,
+            row_start=CONSTANTS.plus(4 * g * m),
+            col_start=COL_START.plus(4 * (g * (all_columns + slack()) + first)) if key.col_start else None,
+        )  # fmt: skip
+        if key.last is not None:
+            self.requantize(out, key.last, self.sums, (g * m, g * m + m), rows)
 
     def _table(self) -> Values:
         """Where each row of the columns lies, in bytes from the first element of the group's grids."""
@@ -171,44 +214,6 @@ class _Maker:
         # Their weights are zeros, so any row serves to fill up K.
         table[rows.size :] = shifts[0]
         return table
-
-    def _block(self, out: Program, g: int, rows: slice, channels: tuple[int, int]) -> None:
-        """Write the records of one block of group `g`: some output rows of some output channels."""
-        key, place, (start, end) = self.key, self.place, channels
-        count = rows.stop - rows.start
-        block_columns, all_columns = count * self.pitch, place.out[0] * self.pitch
-        channel = g * self.m + start
-        if key.last is not None:
-            c, step = self.sums, 4 * block_columns
-        else:
-            c, step = RESULT.plus(4 * (channel * all_columns + rows.start * self.pitch)), 4 * all_columns
-        common = {
-            "a": self.left[g][start * self.depth :], "c": c, "ldc": step, "m": end - start,
-            "row_start": CONSTANTS.plus(self.each * channel),
-        }  # fmt: skip
-        if key.planes:
-            self._multiply_planes(out, g, rows, common)
-        else:
-            first, n = rows.start * place.pitch, place.columns(count)
-            self._pack(out, g * self.channels * self.pixels + first, n)
-            start_at = COL_START.plus(4 * (g * (all_columns + slack()) + first)) if key.col_start else None
-            out.multiply(key.kernel.name, b=self.packed, n=n, k=self.depth, col_start=start_at, **common)
-        if key.last is not None:
-            self._requantize(out, key.last, channel, end - start, rows)
-
-    def _multiply_planes(self, out: Program, g: int, rows: slice, common: dict[str, Any]) -> None:
-        """Write the records that multiply a block of output rows whose columns lie in planes: all at once, or row by row."""
-        place, group = self.place, self.right.kr
-        plane = planes.pitch(place, self.right)
-        first = g * self.channels // group * plane
-        grids = self.packed if self.lays_out else GRIDS
-        count = 1 if self.by_rows else rows.stop - rows.start
-        for row in range(rows.start, rows.stop, count):
-            out.multiply_planes(
-                self.key.kernel.planes, b=grids.plus(first + group * row * place.pitch), n=place.columns(count),
-                k=self.run, plane=plane, runs=self.starts, count=self.starts.size,
-                **{**common, "c": common["c"].plus(4 * (row - rows.start) * self.pitch)},
-            )  # fmt: skip
 
     def _pack(self, out: Program, at: int, n: int) -> None:
         """Write the record that packs `n` columns, the first of which is `at` bytes into the grids."""
@@ -225,22 +230,66 @@ class _Maker:
                 stride_mn=1, split=0, flip=self.right.flip(np.dtype(np.uint8 if self.key.flip else np.int8)),
             )  # fmt: skip
 
-    def _requantize(self, out: Program, last: Last, channel: int, count: int, rows: slice) -> None:
-        """Write the records that bring the sums of a block, of so many channels, to their int8 or uint8 values."""
-        place, block_columns = self.place, (rows.stop - rows.start) * self.pitch
-        width = math.prod(place.out[1:])
-        final = RESULT.plus(channel * place.pixels + rows.start * width)
-        factor = CONSTANTS.plus(self.each * self.group * self.m + 4 * channel)
-        tail = {"per_column": 0, "zero_point": last.zero_point, "unsigned": int(last.unsigned)}
-        if place.dense or self.by_rows:
-            out.requantize(
-                acc=self.sums, y=final, ld_acc=4 * block_columns, ld_y=place.pixels, m=count, n=block_columns, scale=factor,
-                row_step=4, **tail,
+
+class InPlace(Maker):
+    """Reads the columns where they lie, strip by strip of an image whose channels are interleaved."""
+
+    def __init__(self, weights: PackedWeights, key: Key) -> None:
+        super().__init__(weights, key)
+        place = self.place
+        self.start = 4 * COPIES
+        self.by_rows = by_rows(place, key.kernel)
+        if self.by_rows:
+            self.pitch = place.out[1]
+        # Strips stay in the second-level cache beside images, results and weights.
+        pixel = len(place.phases) * self.channels
+        self.strips = im2col.row_blocks(place, pixel, blocks.budget() // STRIPS, key.num_threads)
+        if len(place.size) == 1:
+            self.strips = [slice(0, place.out[0])]
+        height = max(strip.stop - strip.start for strip in self.strips)
+        self.strip = planes.Strip(place, self.right, self.channels, height)
+        self.runs, self.run = self.strip.runs()
+        # Weights and sums of a block leave some of the first-level cache to the pixels.
+        room = cpu.caches()[0] // CLOSE
+        self.blocks = blocks.cut(self.m, -(-self.m * self.depth // room), key.kernel.mr)
+        self.highest = max(end - start for start, end in self.blocks)
+        rows = max(1, room // (4 * self.highest * self.pitch))
+        # Sums that are the result lie in no one's way.
+        self.rows = min(rows, height) if key.last is not None else height
+        self.sums = SCRATCH.plus(-(-self.strip.size // blocks.LINE) * blocks.LINE)
+
+    def cut(self) -> list[slice]:
+        """The strips."""
+        return self.strips
+
+    def scratch(self) -> int:
+        """Bytes of working memory that a strip takes."""
+        return self.sums.offset + (4 * self.highest * self.rows * self.pitch if self.key.last is not None else 0)
+
+    def block(self, out: Program, g: int, rows: slice) -> None:
+        """Write the records of one strip of group `g`: for some channels at a time, some rows at a time."""
+        image = GRIDS.plus(g * self.channels * math.prod(self.place.size))
+        self.strip.write(out, rows, source=image, target=SCRATCH, flip=self.key.flip)
+        for start, end in self.blocks:
+            channels = g * self.m + start, g * self.m + end
+            for top in range(rows.start, rows.stop, self.rows):
+                some = slice(top, min(top + self.rows, rows.stop))
+                self._multiply(out, self.left[g][start * self.depth :], channels, some, top - rows.start)
+                if self.key.last is not None:
+                    self.requantize(out, self.key.last, self.sums, channels, some)
+
+    def _multiply(self, out: Program, left: Values, channels: tuple[int, int], rows: slice, depth: int) -> None:
+        """Write the records that multiply rows, the first so deep in the strip: all at once, or row by row."""
+        place, (channel, end), count = self.place, channels, rows.stop - rows.start
+        if self.key.last is not None:
+            c, step = self.sums, 4 * count * self.pitch
+        else:
+            step = 4 * place.out[0] * self.pitch
+            c = RESULT.plus(channel * step + 4 * rows.start * self.pitch)
+        each = 1 if self.by_rows else count
+        for row in range(0, count, each):
+            out.multiply_planes(
+                self.key.kernel.planes, a=left, b=SCRATCH.plus((depth + row) * place.pitch * self.right.kr),
+                c=c.plus(4 * row * self.pitch), ldc=step, m=end - channel, n=place.columns(each), k=self.run,
+                row_start=CONSTANTS.plus(self.start * channel), plane=self.strip.plane, runs=self.runs, count=self.runs.size,
             )  # fmt: skip
-            return
-        # One record per channel: its rows lie a pitch apart in the sums and close together in the result.
-        out.requantize(
-            acc=self.sums, y=final, ld_acc=4 * place.pitch, ld_y=width, m=rows.stop - rows.start, n=width, scale=factor,
-            row_step=0, **tail,
-        )  # fmt: skip
-        out.repeat(count, acc=4 * block_columns, y=place.pixels, scale=4)
