@@ -25,7 +25,7 @@ from pyint8dot.arguments import (
 from pyint8dot.convolution.geometry import known_geometry
 from pyint8dot.convolution.lowering import Lowered, Rescale
 from pyint8dot.convolution.weights import PackedWeights, pack_conv
-from pyint8dot.engine import dispatch, tape, threads
+from pyint8dot.engine import dispatch, threads
 from pyint8dot.engine.moves import contiguous
 
 if TYPE_CHECKING:
@@ -213,9 +213,7 @@ class Convolution:
             lowered = self._latest
             if lowered.x_zero != zero:
                 lowered = self._latest = lowered.with_x_zero(zero)
-        if tape.TAPES:
-            image = contiguous(image)
-        y = lowered.apply(image, place, dispatch.select(kernel), count)
+        y = lowered.apply(contiguous(image), place, dispatch.select(kernel), count)
         if out is None:
             return y
         # Only now: an `out` that overlaps x must not change under the convolution.

@@ -79,7 +79,7 @@ class Lowered:
         return np.dtype(np.int32) if self.rescale is None else self.rescale.dtype
 
     def apply(self, x: Quantized, place: Geometry, kernel: Kernel, count: int) -> Values:
-        """Convolve `x`, shape (batch, channels, *spatial), on `count` threads."""
+        """Convolve `x`, shape (batch, channels, *spatial), C-ordered, on `count` threads."""
         out, inner = self.weights.shape[:2]
         group = self.weights.group
         y: Values = np.empty((len(x), out, *place.out), self.dtype)
@@ -210,7 +210,6 @@ class Lowered:
         """Convolve images by native programs, where weights have no zero points."""
         place, made, direct, whole = way
         assert made is not None  # noqa: S101 - seen by the caller
-        x = x if x.flags.c_contiguous else np.ascontiguousarray(x)
         constants, fill = (self._spread, planes.fill(self.x_zero)) if direct else (self._constants_on(kernel), None)
         for i in range(len(x)):
             laid = x[i] if direct else im2col.grids(x[i], place, self.x_zero)
