@@ -234,16 +234,18 @@ class _Latest(NamedTuple):
 def _prepared(
     w: npt.ArrayLike | PackedWeights, x_dtype: np.dtype[Any], constants: tuple[Any, ...], attributes: tuple[Any, ...]
 ) -> Convolution:
-    """Return the convolution for a call; with packed weights and numbers for constants that of the call before, where they are the same.
+    """Return the convolution for a call; with packed weights that of the call before, where all else is the same.
 
     `constants` are the zero points, the bias and the quantization, `attributes` strides, pads, dilations, auto_pad, group and the window.
     """
     *numbers, quantization = constants
     values = (*numbers, *(quantization or ()))
     kept = w.lowered if isinstance(w, PackedWeights) else {}
-    latest: _Latest | None = kept.get(LATEST)
     kinds = tuple(map(type, values))
-    if latest is not None and latest.x_dtype is x_dtype and latest.kinds == kinds and latest.constants == values:
+    # Arrays are told apart by what they hold, and numbers alone by themselves.
+    same: tuple[Any, ...] | None = values if known.SCALARS.issuperset(kinds) else known.key(values)
+    latest: _Latest | None = kept.get(LATEST)
+    if latest is not None and latest.x_dtype is x_dtype and latest.kinds == kinds and latest.constants == same:
         with contextlib.suppress(ValueError):  # an attribute that is an array
             if latest.attributes == attributes:
                 return latest.convolution
@@ -253,10 +255,10 @@ def _prepared(
         w, x_dtype, x_zero_point, w_zero_point, bias=bias, quantization=quantization, strides=strides, pads=pads,
         dilations=dilations, group=group, auto_pad=auto_pad, kernel_shape=kernel_shape,
     )  # fmt: skip
-    if known.SCALARS.issuperset(kinds) and PLAIN.issuperset(map(type, attributes)):
+    if same is not None and PLAIN.issuperset(map(type, attributes)):
         # Their owner may change lists.
         own = tuple(list(a) if isinstance(a, list) else a for a in attributes)
-        kept[LATEST] = _Latest(x_dtype, kinds, values, own, made)
+        kept[LATEST] = _Latest(x_dtype, kinds, same, own, made)
     return made
 
 

@@ -53,6 +53,9 @@ SEARCHES: dict[Shape, float] = {(1, 384, 60_000): 50, (16, 384, 60_000): 32, (20
 NARROW: Shape = (1000, 384, 16)
 # The scores of a transformer's twelve heads.
 BATCHED: Shape = (128, 64, 128)
+# Channels, side of the image and channels out of a convolution, of ResNet's first stage and of next to nothing.
+CONV: Shape = (64, 56, 64)
+SMALL_CONV: Shape = (16, 8, 16)
 # Channels and side of the image of a depthwise convolution, the first of MobileNetV1.
 DEPTHWISE: Shape = (32, 112, 1)
 
@@ -166,6 +169,8 @@ CALLS: dict[str, Call] = {
         "score",
         bars={shape: shape[0] * shape[2] * bar for shape, bar in SEARCHES.items()},
     ),
+    "qlinear_conv, 3x3": Call(forms.conv, (CONV,), "MAC", 9 * 56 * 56 * 64 * 64),
+    "qlinear_conv, 3x3 of a small image": Call(forms.conv, (SMALL_CONV,), "call", 9 * 8 * 8 * 16 * 16),
     "qlinear_conv, depthwise 3x3": Call(
         forms.depthwise, (DEPTHWISE,), "MAC", 9 * 112 * 112 * 32, {DEPTHWISE: 3_200_000}
     ),

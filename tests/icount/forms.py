@@ -207,6 +207,15 @@ def linear_gelu(m: int, k: int, n: int) -> Callable[[], object]:
 # qlinear_conv.
 
 
+def conv(channels: int, size: int, outputs: int) -> Callable[[], object]:
+    """`qlinear_conv` of an image of so many channels and pixels a side with 3x3 windows, to so many channels."""
+    x, w = int8(1, channels, size, size), pyint8dot.pack_conv(int8(outputs, channels, 3, 3))
+    w_scale, bias, zero_point = column_scales(outputs), np.ones(outputs, np.int32), np.int8(0)
+    return lambda: pyint8dot.qlinear_conv(
+        x, np.float32(0.5), zero_point, w, w_scale, zero_point, np.float32(9), zero_point, bias, pads=[1, 1, 1, 1]
+    )
+
+
 def depthwise(channels: int, size: int, _n: int) -> Callable[[], object]:
     """`qlinear_conv` of an image of so many channels and pixels a side, each channel with a 3x3 window of its own."""
     x, w, zero_point = (
