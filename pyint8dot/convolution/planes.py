@@ -102,9 +102,10 @@ class Strip(NamedTuple):
         assert native.interleaver is not None  # noqa: S101 - of one that reads planes
         below = rows.stop + place.grid[0] - place.out[0]
         moves = [_part(source_at, onto, rows.start, below) for source_at, onto in place.moves]
-        # An image of one dimension is a single row.
-        tall = below - rows.start if len(place.size) > 1 else 1
-        if any(part.rows < tall or part.columns < pitch for part in moves):
+        size = below - rows.start
+        if any(
+            part.columns < pitch or part.rows < size if len(place.size) > 1 else part.columns < size for part in moves
+        ):
             size = self.size - self.layout.r * group
             program.copy_planes(
                 x=FILL, y=target, planes=1, rows=1, n=size, plane_x=0, plane_y=0, row_x=0, row_y=0, step=0, flip=0
@@ -133,13 +134,14 @@ class _Part(NamedTuple):
 
 def _part(source: tuple[slice, ...], onto: tuple[slice, ...], top: int, below: int) -> _Part:
     """What a grid has of an image between two of its rows, of all that it has (see `Geometry.moves`)."""
-    along, to = source[-1], onto[-1]
-    columns = along.start, to.stop - to.start, along.step, to.start
-    if len(onto) == 2:
-        return _Part(0, 1, 1, 0, *columns)
     down, at = source[1], onto[1]
     first, last = max(at.start, top), min(at.stop, below)
-    return _Part(down.start + (first - at.start) * down.step, max(last - first, 0), down.step, first - top, *columns)
+    start, count = down.start + (first - at.start) * down.step, max(last - first, 0)
+    if len(onto) == 2:
+        # An image of one dimension is a single row, and a strip some of its pixels.
+        return _Part(0, 1, 1, 0, start, count, down.step, first - top)
+    along, to = source[2], onto[2]
+    return _Part(start, count, down.step, first - top, along.start, to.stop - to.start, along.step, to.start)
 
 
 @functools.lru_cache(maxsize=256)

@@ -241,11 +241,12 @@ class InPlace(Maker):
         self.by_rows = by_rows(place, key.kernel)
         if self.by_rows:
             self.pitch = place.out[1]
+        # So many rows, or a multiple, are whole panels.
+        whole = key.kernel.nr // math.gcd(key.kernel.nr, self.pitch)
         # Strips stay in the second-level cache beside images, results and weights.
-        pixel = len(place.phases) * self.channels
-        self.strips = im2col.row_blocks(place, pixel, blocks.budget() // STRIPS, key.num_threads)
-        if len(place.size) == 1:
-            self.strips = [slice(0, place.out[0])]
+        row = len(place.phases) * self.channels * place.pitch
+        count = -(-place.out[0] * row // (blocks.budget() // STRIPS))
+        self.strips = [slice(*ends) for ends in blocks.cut(place.out[0], max(count, key.num_threads), whole)]
         height = max(strip.stop - strip.start for strip in self.strips)
         self.strip = planes.Strip(place, self.right, self.channels, height)
         self.runs, self.run = self.strip.runs()
@@ -253,7 +254,7 @@ class InPlace(Maker):
         room = cpu.caches()[0] // CLOSE
         self.blocks = blocks.cut(self.m, -(-self.m * self.depth // room), key.kernel.mr)
         self.highest = max(end - start for start, end in self.blocks)
-        rows = max(1, room // (4 * self.highest * self.pitch))
+        rows = max(whole, room // (4 * self.highest * self.pitch) // whole * whole)
         # Sums that are the result lie in no one's way.
         self.rows = min(rows, height) if key.last is not None else height
         self.sums = SCRATCH.plus(-(-self.strip.size // blocks.LINE) * blocks.LINE)
