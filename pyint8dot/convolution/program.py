@@ -11,6 +11,7 @@ sums start from.
 
 from __future__ import annotations
 
+import abc
 import functools
 import math
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def program(weights: PackedWeights, key: Key) -> ConvProgram:
     return found
 
 
-class Maker:
+class Maker(abc.ABC):
     """Makes one program. What the two ways to multiply have in common: the operands, and how sums become results."""
 
     def __init__(self, weights: PackedWeights, key: Key) -> None:
@@ -131,17 +132,17 @@ class Maker:
             parts.append(Written(out, self.scratch()))
         return ConvProgram(parts)
 
+    @abc.abstractmethod
     def cut(self) -> list[slice]:
         """The blocks of output rows."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def scratch(self) -> int:
         """Bytes of working memory that a block takes."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def block(self, out: Program, g: int, rows: slice) -> None:
         """Write the records of one block of output rows of group `g`."""
-        raise NotImplementedError
 
     def requantize(self, out: Program, last: Last, sums: Word, channels: tuple[int, int], rows: slice) -> None:
         """Write the records that bring the sums of some channels and rows to their int8 or uint8 values."""
@@ -156,11 +157,18 @@ class Maker:
                 **tail,
             )  # fmt: skip
             return
-        # One record per channel: its rows lie a pitch apart in the sums and close together in the result.
+        # Rows lie a pitch apart in the sums and close together in the result: a record for each of a channel, or for each channel.
+        count = rows.stop - rows.start
+        if count < end - channel:
+            out.requantize(
+                acc=sums, y=final, ld_acc=4 * columns, ld_y=place.pixels, m=end - channel, n=width, scale=factor, row_step=4,
+                **tail,
+            )  # fmt: skip
+            out.repeat(count, acc=4 * self.pitch, y=width)
+            return
         out.requantize(
-            acc=sums, y=final, ld_acc=4 * self.pitch, ld_y=width, m=rows.stop - rows.start, n=width, scale=factor, row_step=0,
-            **tail,
-        )  # fmt: skip
+            acc=sums, y=final, ld_acc=4 * self.pitch, ld_y=width, m=count, n=width, scale=factor, row_step=0, **tail
+        )
         out.repeat(end - channel, acc=4 * columns, y=place.pixels, scale=4)
 
 
