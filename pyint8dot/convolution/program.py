@@ -41,9 +41,9 @@ MOST_PROGRAMS = 32
 #: How often a product of planes has what its rows start from, one beside the other: once a column of the tile.
 COPIES = 8
 
-#: The share of the first-level cache that a block's weights take where nothing is packed, and that its sums take; the share of half the
-#: second-level one that an image's strip takes.
-CLOSE, STRIPS = 3, 4
+#: Where nothing is packed: the part of the first-level cache that the sums of a block take, whose weights fill it at most, and the part
+#: of the second-level one that a strip of the image takes.
+SUMS, STRIP = 2, 8
 
 
 class Last(NamedTuple):
@@ -251,18 +251,17 @@ class InPlace(Maker):
             self.pitch = place.out[1]
         # So many rows, or a multiple, are whole panels.
         whole = key.kernel.nr // math.gcd(key.kernel.nr, self.pitch)
-        # Strips stay in the second-level cache beside images, results and weights.
+        # Strips stay in the second-level cache beside images, results and weights, and a block's weights in the first-level one.
         row = len(place.phases) * self.channels * place.pitch
-        count = -(-place.out[0] * row // (blocks.budget() // STRIPS))
+        first, second = cpu.caches()
+        count = -(-place.out[0] * row // (second // STRIP))
         self.strips = [slice(*ends) for ends in blocks.cut(place.out[0], max(count, key.num_threads), whole)]
         height = max(strip.stop - strip.start for strip in self.strips)
         self.strip = planes.Strip(place, self.right, self.channels, height)
         self.runs, self.run = self.strip.runs()
-        # Weights and sums of a block leave some of the first-level cache to the pixels.
-        room = cpu.caches()[0] // CLOSE
-        self.blocks = blocks.cut(self.m, -(-self.m * self.depth // room), key.kernel.mr)
+        self.blocks = blocks.cut(self.m, -(-self.m * self.depth // first), key.kernel.mr)
         self.highest = max(end - start for start, end in self.blocks)
-        rows = max(whole, room // (4 * self.highest * self.pitch) // whole * whole)
+        rows = max(whole, first // SUMS // (4 * self.highest * self.pitch) // whole * whole)
         # Sums that are the result lie in no one's way.
         self.rows = min(rows, height) if key.last is not None else height
         self.sums = SCRATCH.plus(-(-self.strip.size // blocks.LINE) * blocks.LINE)
@@ -279,10 +278,10 @@ class InPlace(Maker):
         """Write the records of one strip of group `g`: for some channels at a time, some rows at a time."""
         image = GRIDS.plus(g * self.channels * math.prod(self.place.size))
         self.strip.write(out, rows, source=image, target=SCRATCH, flip=self.key.flip)
-        for start, end in self.blocks:
-            channels = g * self.m + start, g * self.m + end
-            for top in range(rows.start, rows.stop, self.rows):
-                some = slice(top, min(top + self.rows, rows.stop))
+        for top in range(rows.start, rows.stop, self.rows):
+            some = slice(top, min(top + self.rows, rows.stop))
+            for start, end in self.blocks:
+                channels = g * self.m + start, g * self.m + end
                 self._multiply(out, self.left[g][start * self.depth :], channels, some, top - rows.start)
                 if self.key.last is not None:
                     self.requantize(out, self.key.last, self.sums, channels, some)
