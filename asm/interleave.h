@@ -58,6 +58,7 @@
         eor     v\number\().16b, v\number\().16b, flips.16b
 .endm
 
+/* The same of half as many. */
 .macro load_8 number
         ldr     d\number, [channel]
         add     channel, channel, plane_x
@@ -70,6 +71,7 @@
         eor     v\number\().16b, v28.16b, flips.16b
 .endm
 
+/* The same of half as many. */
 .macro load_8_of_16 number
         ld2     {v28.8b, v29.8b}, [channel], plane_x
         eor     v\number\().8b, v28.8b, flips.8b

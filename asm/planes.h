@@ -10,18 +10,21 @@
  *
  * So nothing is packed.  K runs over the taps and, within each, over the planes: in runs of K groups a
  * plane apart from each other, of which a table says how far along they begin.  A run is all planes of a
- * tap, or, so that loops are few, RUN K groups where that divides their number.
+ * tap, or a part of them.  Runs of a depth of RUN have code of their own for eight rows, without a loop
+ * within them, so whoever makes the table takes such parts where they divide a tap.
  *
  * A kernel includes this after tile.h; its macros main_<rows> and rest_<rows> read a K group at b_ptr
- * and move that by `plane`.  It defines RUN, after this header `run_8`, a run of so many K groups of
- * eight rows, and the sums of a tile of some rows, which end with `multiply_runs`.  `gemm_planes` is then
+ * and move that by `plane`.  It defines, after this header, `whole_runs`, all runs of eight rows where each
+ * is RUN deep, and the sums of a tile of some rows, which end with `multiply_runs`.  `gemm_planes` is then
  * the body of the entry between its frame's ends.
  */
 #ifndef PYINT8DOT_PLANES_H
 #define PYINT8DOT_PLANES_H
 
+#define RUN             32      /* of 32 channels */
+
 #define plane           x0      /* bytes from a K group of B to the next of its run, once the arguments are read */
-#define run_ptr         x16     /* next run; a tile that is stored has no use for it */
+#define run_ptr         x9      /* next run; in the place of col_start, since columns start from nothing */
 #define runs            x19     /* how far from b each begins */
 #define runs_end        x20
 
@@ -31,28 +34,18 @@
         add     b_ptr, b_base, b_ptr
 .endm
 
-/* All runs of a tile; `depth` is that of one. */
-.macro multiply_runs n
+/* All runs of a tile; `depth` is that of one, and `multiply` the macro that multiplies one of any depth. */
+.macro multiply_runs n, multiply
         mov     run_ptr, runs
     .if \n == 8
-        // Two whole runs a turn, an odd one first.
-        cmp     depth, #RUN << GROUP_LOG2
+        cmp     depth, #RUN
         b.ne    L(next_run_\n)
-        sub     b_ptr, runs_end, runs
-        tbnz    b_ptr, #3, L(odd_run)
-L(even_run):
-        next_run
-        run_8
-L(odd_run):
-        next_run
-        run_8
-        cmp     run_ptr, runs_end
-        b.ne    L(even_run)
+        whole_runs
         b       L(runs_done_\n)
     .endif
 L(next_run_\n):
         next_run
-        multiply_panels \n
+        \multiply \n
         cmp     run_ptr, runs_end
         b.ne    L(next_run_\n)
 L(runs_done_\n):

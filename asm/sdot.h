@@ -8,7 +8,7 @@
 #ifndef PYINT8DOT_SDOT_H
 #define PYINT8DOT_SDOT_H
 
-/* One K group of B's panel, and two: side by side, or a plane apart. */
+/* One K group of B's panel: the next one follows it, or lies a plane apart. */
 .macro load_group b0, b1
 #ifdef PYINT8DOT_PLANES_H
         ld1     {v\b0\().16b, v\b1\().16b}, [b_ptr], plane
@@ -17,6 +17,7 @@
 #endif
 .endm
 
+/* Two of them. */
 .macro load_two_groups b0, b1, b2, b3
 #ifdef PYINT8DOT_PLANES_H
         load_group \b0, \b1

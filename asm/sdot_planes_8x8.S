@@ -31,7 +31,6 @@
 #define TURN_4          2
 #define TURN_2          3
 #define TURN_1          4
-#define RUN             8
 #include "asm.h"
 #include "tile.h"
 #include "planes.h"
@@ -63,10 +62,23 @@
         dot_8   0, 1, 4, 5
 .endm
 
-/* A run of eight. */
-.macro run_8
+/* A run of eight K groups, of eight rows. */
+.macro whole_run
+        next_run
         main_8
         main_8
+.endm
+
+/* All of them, two a turn, an odd one first. */
+.macro whole_runs
+        sub     t0, runs_end, runs
+        tbnz    t0, #3, L(odd_run)
+L(even_run):
+        whole_run
+L(odd_run):
+        whole_run
+        cmp     run_ptr, runs_end
+        b.ne    L(even_run)
 .endm
 
 /* A row's own value in every column, as it lies: to copy it to lanes is work for the units that multiply. */
@@ -78,7 +90,7 @@
 .macro sum_runs n
         do_rows \n, load_start
         clear_spare \n
-        multiply_runs \n
+        multiply_runs \n, multiply_panels
         add_spare \n
 .endm
 
@@ -88,6 +100,7 @@ function sdot_planes_8x8, framed
         open_frame x19, x20, 16
         frame_stands
         gemm_planes sum_runs
+        // What belongs to the caller goes back.
         leave_frame
         close_frame x19, x20, 16
         ret

@@ -160,6 +160,7 @@ enter(
         128,
         # From eight columns on packing A costs less than the slower product of rows as they lie.
         (_SDOT_FEW,),
+        "smmla_planes_8x8",
     )
 )
 enter(

@@ -12,8 +12,8 @@ from support import depthwise, rows
 GOLDENS = Path(__file__).resolve().parent / "goldens.json"
 #: By how much a number may differ from its golden.
 TOLERANCE = 0.02
-#: The entries that make products of integers: kernels, those that take their place where columns are few, convolutions.
-ENTRIES = [*(row.name for row in (*rows.NATIVE, *rows.FEW)), *depthwise.STEMS]
+#: The entries that make products of integers: kernels, those that take their place where columns are few or lie in planes, convolutions.
+ENTRIES = [*(row.name for row in (*rows.NATIVE, *rows.FEW)), *rows.PLANES, *depthwise.STEMS]
 #: The forms of whole calls and their shapes.
 FORMS = (
     ("matmul", "1x384x384"),
