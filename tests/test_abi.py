@@ -16,6 +16,7 @@ from support import (
     checked,
     child,
     columns,
+    copies,
     depthwise,
     epilogue,
     float_call,
@@ -29,6 +30,7 @@ from support import (
     pool,
     recurrent_call,
     rows,
+    shapes,
 )
 from support.banner import registers
 from support.builtin import Call as BuiltinCall
@@ -72,6 +74,11 @@ def narrow_product(name: str, rng: np.random.Generator) -> narrow.Call:
     a = rng.integers(0, 256, (15, 207), dtype=np.uint8)
     b = rng.integers(-128, 128, (207, 3), dtype=np.int8)
     return narrow.Call(name, a, b, row_start=block(rng)[0, :15].copy(), col_start=block(rng)[:, 0].copy())
+
+
+def of_planes(stem: str, rng: np.random.Generator) -> planes.Call:
+    """Tiles of every height, whole and cut, of three runs."""
+    return planes.Call(stem, rng, shapes.Shape(15, 23, 5 * rows.PLANES[stem].right.kr), 3)
 
 
 def packing(name: str, rng: np.random.Generator) -> packer.Call:
@@ -127,6 +134,7 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
     "run_builtin": BuiltinCall,
     **{row.name: (lambda rng, row=row: product(row, rng)) for row in rows.NATIVE},
     **{name: (lambda rng, name=name: narrow_product(name, rng)) for name in narrow.KERNELS},
+    **{stem: (lambda rng, stem=stem: of_planes(stem, rng)) for stem in rows.PLANES},
     **{name: (lambda rng, name=name: packing(name, rng)) for name in rows.PACKERS},
     **{name: (lambda rng, name=name: gathering(name, rng)) for name in rows.GATHERERS},
     "requantize": lambda rng: epilogue.requantize(block(rng), floats(rng, 21), "column", 3, np.uint8),
@@ -160,7 +168,10 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
         floats(rng, 63).reshape(3, 21),
         floats(rng, 21),
     ),
-    "copy_planes": lambda rng: planes.Call(rng, 2, 3, 37, 2, 0x80),
+    **{
+        stem: (lambda rng, stem=stem, group=group: copies.Copy(stem, rng, (2, 3, 37), 2, 0x80, group=group))
+        for stem, group in copies.GROUPS.items()
+    },
     **{stem: (lambda rng, stem=stem: channel(stem, rng)) for stem in depthwise.STEMS},
     **{name: (lambda rng, kind=kind: max_pool(rng, kind)) for kind, name in MAX_POOLS.items()},
     "average_pool": average_pool,

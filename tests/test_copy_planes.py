@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 from support import child
-from support.planes import Call
+from support.copies import Copy
 
 pytestmark = pytest.mark.native
 
@@ -21,9 +21,9 @@ def test_copy_planes(checker, rng, step, flip):
             (*range(40), 63, 64, 65, 95, 96, 97, 127, 128, 129, 200), ("end", "start"), (0, 5)
         ):
             note(f"{n} {place} {apart}")
-            Call(rng, 2, 3, n, step, flip, apart=apart, place=place).check(checker)
-        for planes, rows in ((0, 3), (3, 0), (1, 1)):
-            note(f"{planes} planes of {rows} rows")
-            Call(rng, planes, rows, 21, step, flip).check(checker)
+            Copy("copy_planes", rng, (2, 3, n), step, flip, apart=apart, place=place).check(checker)
+        for planes, lines in ((0, 3), (3, 0), (1, 1)):
+            note(f"{planes} planes of {lines} rows")
+            Copy("copy_planes", rng, (planes, lines, 21), step, flip).check(checker)
 
     child.check(body)

@@ -17,8 +17,10 @@ BUILDERS = {
     **{name: name for name in program.OWN_ENTRIES},
     **{row.name: "multiply" for row in rows.NATIVE},
     **{row.name: "multiply_rows" for row in rows.FEW},
+    **dict.fromkeys(rows.PLANES, "multiply_planes"),
     **dict.fromkeys(rows.PACKERS, "pack"),
     **dict.fromkeys(rows.GATHERERS, "gather"),
+    **dict.fromkeys(rows.INTERLEAVERS, "interleave"),
     **dict.fromkeys(program.MAX_POOLS.values(), "max_pool"),
 }
 

@@ -13,6 +13,7 @@ ALIKE: dict[str, str] = {
     "smull_4x1 +0xa94 ldr b4, [x11], #1 -> ldr b4, [x11], #0": "it is the last byte of the row",
     "pack_i8k4 +0x5c cmp x5, #1 -> cmp x5, #0": _BYTES,
     "pack_i8k4 +0x43c b.hs -> nop": "what no turn takes is taken K group by K group",
+    "interleave_i8k8 +0x4c cmp x4, #0x10 -> cmp x4, #0x11": "sixteen pixels are then taken as twice eight",
     "combine +0x20 add x9, x9, #0 -> nop": "the linker put the constant at the beginning of a page, so that nothing is left to add",
     "copy_planes +0xb4 cmp x13, #8 -> cmp x13, #9": "eight bytes are both ends of four as well",
     "copy_planes +0x190 b.hs -> nop": "what is left is then filled byte by byte",

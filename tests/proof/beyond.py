@@ -113,14 +113,14 @@ def prove(entry: Entry, shape: products.Shape) -> State:
                 for start, x in zip(starts, (line, j + at), strict=True)
                 if start
             ]
-            sums, pairs = _over_depth(row, (of_a, j + at), k, found)
+            sums, pairs = over_depth(row, (of_a, j + at), k, found)
             want = terms.total(4, [*begun, *sums], pairs)
             if not terms.equal(found, want, 4):
                 fail(f"C[{i}][{j + at}] of {shape}", found, want)
     return call.state
 
 
-def _over_depth(row: Kernel, cell: tuple[Any, Any], k: Any, found: Any) -> tuple[list[Any], list[Any]]:
+def over_depth(row: Kernel, cell: tuple[Any, Any], k: Any, found: Any) -> tuple[list[Any], list[Any]]:
     """The sum over k of a row of A and a column of B: what stands in sums over turns, and the products before and after them.
 
     Of what was found it is looked up where turns begin and what each takes; whatever these are, this is the sum over all of k.

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from proof import attention, depthwise, elementwise, keeping, packers, pools, products, programs, recurrent, rowwise
+from proof import (
+    attention,
+    depthwise,
+    elementwise,
+    keeping,
+    packers,
+    planes,
+    pools,
+    products,
+    programs,
+    recurrent,
+    rowwise,
+)
 
 #: The module of the claim about each entry: its ``shapes(name, full=...)`` and ``prove(entry, shape)``.
 CLAIMS: dict[str, ModuleType] = {
     **dict.fromkeys(products.KERNELS, products),
+    **dict.fromkeys(planes.KERNELS, planes),
     **dict.fromkeys([*packers.PACKERS, *packers.GATHERERS], packers),
     **dict.fromkeys(elementwise.DEFINITIONS, elementwise),
     **dict.fromkeys(rowwise.DEFINITIONS, rowwise),

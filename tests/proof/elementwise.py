@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ from proof.expressions import (
 )
 from proof.image import Entry
 from proof.machine import State
+from support.rows import INTERLEAVERS
 
 from pyint8dot import floats
 
@@ -240,22 +242,33 @@ def combine(call: Call, shape: Shape) -> None:
 
 def copy_planes(call: Call, shape: Shape) -> None:
     """``x[p][i][step * j]``, the top bit turned over where that is asked for."""
+    _copy(call, shape, 1, shape.form >> 1)
+
+
+def interleave(call: Call, shape: Shape) -> None:
+    """``x[kr * p + q][i][step * j]`` for each q of a K group, one beside the other, likewise."""
+    _copy(call, shape, INTERLEAVERS[call.entry.name].kr, 1 + (shape.form >> 1))
+
+
+def _copy(call: Call, shape: Shape, group: int, step: int) -> None:
     # Without rows there are planes or none.
-    planes, flipped, step = 2 if shape.m or shape.n % 2 else 0, shape.form & 1, shape.form >> 1
+    planes, flipped = 2 if shape.m or shape.n % 2 else 0, shape.form & 1
     rows, n = shape.m, shape.n
-    row_x, row_y = max(n - 1, 0) * step + 4, n + 3
+    row_x, row_y = max(n - 1, 0) * step + 4, n * group + 3
     plane_x, plane_y = row_x * rows + 2, row_y * rows + 5
     source, y = call.region("x"), call.region("y")
     want = {}
-    for p in range(planes):
-        for i in range(rows):
-            line = [terms.signed_input("x", 1, p, i, j * (step > 0)) for j in range(n)]
+    for p, i in itertools.product(range(planes), range(rows)):
+        lines = []
+        for channel in range(p * group, (p + 1) * group):
+            line = [terms.signed_input("x", 1, channel, i, j * (step > 0)) for j in range(n)]
             # Between two of them lie others, which may be read.
-            lying = [terms.signed_input("between", 1, p, i, at) for at in range(max(n - 1, 0) * step + (n > 0))]
+            lying = [terms.signed_input("between", 1, channel, i, at) for at in range(max(n - 1, 0) * step + (n > 0))]
             lying[:: step or 1] = [terms.moved(x, 128 * flipped) for x in (line if step else line[:1])]
-            source.holds(lying, p * plane_x + i * row_x)
-            y.takes(n, p * plane_y + i * row_y)
-            want[p * plane_y + i * row_y] = line
+            source.holds(lying, channel * plane_x + i * row_x)
+            lines.append(line)
+        y.takes(n * group, p * plane_y + i * row_y)
+        want[p * plane_y + i * row_y] = [line[j] for j in range(n) for line in lines]
     call.run([source.address, y.address, planes, rows, n, plane_x, plane_y, row_x, row_y, step, 0x80 * flipped])
     for at, line in want.items():
         check_bytes_of(call, y, at, line, size=1)
@@ -274,6 +287,7 @@ DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
     "lookup": (lookup, 32, False, 256),
     "combine": (combine, 16, True, 64),
     "copy_planes": (copy_planes, 64, True, 8),
+    **dict.fromkeys(INTERLEAVERS, (interleave, 16, True, 8)),
 }
 
 

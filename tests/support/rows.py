@@ -26,6 +26,13 @@ GATHERERS: dict[str, Layout] = {
 }
 
 
+# Those that lay the channels of images out by K groups, and the kernels whose products read them there, by the entries.
+INTERLEAVERS: dict[str, Layout] = {
+    layout.native.interleaver: layout for layout in PACKED if layout.native and layout.native.interleaver
+}
+PLANES: dict[str, Kernel] = {row.planes: row for row in NATIVE if row.planes}
+
+
 def best(features: frozenset[str]) -> Kernel:
     """The kernel for a machine with these features and cores of no particular kind: the first whose needs they meet."""
     return next(row for row in kernels.KERNELS.values() if row.features <= features and not row.cores)
