@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 #: groups, and a jump for every tap.
 MOST_ROWS = 96
 
-#: The K groups of a run that kernels have a loop of its own for (RUN in their files).
-LIKED = 8
+#: The channels of a run that kernels have a loop of its own for (RUN in their files).
+LIKED = 32
 
 #: Grids that native code interleaves to; a program has a record for each.
 MOST_GRIDS = 64
@@ -84,7 +84,7 @@ class Strip(NamedTuple):
 
         A run is a tap, or an even share of one that is as long as the kernels like it.
         """
-        length = LIKED if self.groups % LIKED == 0 else self.groups
+        length = LIKED // self.layout.kr if self.channels % LIKED == 0 else self.groups
         grid = self.groups * self.plane
         first = np.array([number * grid + shift * self.layout.kr for number, shift in self.place.shifts], np.int64)
         within = np.arange(0, self.groups, length) * self.plane
