@@ -116,6 +116,13 @@ def channel(stem: str, rng: np.random.Generator) -> depthwise.Call:
     return depthwise.Call(stem, rng, 7, 37, weights, np.arange(9) * 5, 1e-3, 3, np.uint8, ld_x=41)
 
 
+def channel_of_floats(rng: np.random.Generator) -> depthwise.Floats:
+    """Sixteen columns, four, and the last ones with some of these again."""
+    offsets = 5 * np.arange(9)
+    x = floats(rng, depthwise.Floats.read(7, 23, offsets, 2, 41))
+    return depthwise.Floats(x, 7, 23, floats(rng, 9), offsets, 0.5, step=2, ld_x=41)
+
+
 class TwoProducts(Program):
     """One of the kernel that every AArch64 runs and one of the best."""
 
@@ -154,6 +161,7 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
         (np.int8(3), 0, np.uint8(9)),
         product=True,
     ),
+    "hard_sigmoid": lambda rng: float_call.hard_sigmoid(floats(rng, 37), 0.2, 0.5, times=True),
     "attention": lambda rng: float_call.Attention(
         *(floats(rng, 2 * m * 5).reshape(2, m, 5) for m in (3, 7, 7)), floats(rng, 14).reshape(2, 1, 7), 0.3
     ),
@@ -173,6 +181,7 @@ CASES: dict[str, Callable[[np.random.Generator], Prepared]] = {
         for stem, group in copies.GROUPS.items()
     },
     **{stem: (lambda rng, stem=stem: channel(stem, rng)) for stem in depthwise.STEMS},
+    "depthwise_f32": channel_of_floats,
     **{name: (lambda rng, kind=kind: max_pool(rng, kind)) for kind, name in MAX_POOLS.items()},
     "average_pool": average_pool,
     "lrn": lambda rng: float_call.Lrn(floats(rng, 259).reshape(7, 37), 4, 0.1, 1.0),

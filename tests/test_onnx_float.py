@@ -130,12 +130,12 @@ def test_local_response_normalisation(rng, size, beta):
     np.testing.assert_allclose(InferenceSession(data(made)).run(None, {"x": x})[0], wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("group", [1, 2, 4])
 def test_convolution(rng, group):
     for _ in range(6):
         x = rng.standard_normal((2, 4, *rng.integers(6, 10, 2))).astype(F32)
-        w = rng.standard_normal((6, 4 // group, *rng.integers(1, 4, 2))).astype(F32)
-        b = rng.standard_normal(6).astype(F32)
+        w = rng.standard_normal((8, 4 // group, *rng.integers(1, 4, 2))).astype(F32)
+        b = rng.standard_normal(8).astype(F32)
         attributes = {
             "strides": rng.integers(1, 3, 2).tolist(), "pads": rng.integers(0, 3, 4).tolist(),
             "dilations": rng.integers(1, 3, 2).tolist(), "group": group,

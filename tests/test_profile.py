@@ -68,7 +68,7 @@ def test_every_entry_has_a_kind():
     products = {entry for entry, kind in kinds.items() if kind == "product"}
     assert products == {
         *(row.name for row in kernels.KERNELS.values() if row.native), "sdot_rows_8x8", "sdot_4x1", "smull_4x1",
-        "sdot_planes_8x8", "smmla_planes_8x8", "depthwise", "depthwise_sdot",
+        "sdot_planes_8x8", "smmla_planes_8x8", "depthwise", "depthwise_sdot", "depthwise_f32",
     }  # fmt: skip
     assert {kinds["pack_i8k4"], kinds["gather_i8"], kinds["copy_planes"], kinds["interleave_i8k4"]} == {"packing"}
     assert {kinds["requantize"], kinds["dequantize"], kinds["column_start"]} == {"epilogue"}

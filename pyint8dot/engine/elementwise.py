@@ -28,6 +28,7 @@ __all__ = [
     "dynamic_quantize",
     "exp2_terms",
     "forget",
+    "hard_sigmoid",
     "lookup",
     "quantize",
     "quantize_rows",
@@ -228,6 +229,25 @@ def _lookup(n: int) -> _Ready | None:
     return _ready(program, n)
 
 
+def hard_sigmoid(x: NDArray[np.float32], alpha: float, beta: float, *, times: bool) -> NDArray[np.float32] | None:
+    """Compute ``clip(x * alpha + beta, 0, 1)``, with `times` times `x`."""
+    ready = _hard_sigmoid(x.size, alpha, beta, times)
+    if ready is None:
+        return None
+    y = _empty(x.shape, _FLOAT32)
+    ready.run(x, y)
+    return y
+
+
+@functools.lru_cache(MOST_PROGRAMS)
+def _hard_sigmoid(n: int, alpha: float, beta: float, times: bool) -> _Ready | None:
+    if library.status() is not None:
+        return None
+    program = Program()
+    program.hard_sigmoid(x=LEFT, y=RESULT, n=n, line=np.array([alpha, beta], np.float32), times=int(times))
+    return _ready(program, n)
+
+
 class Combined:
     """Sums or products of two arrays' values, quantised; what is known of them before they come.
 
@@ -339,6 +359,7 @@ def _quantize_rows(k: int) -> bytes | None:
 def forget() -> None:
     """Drop all programs, which hold a way to call native code."""
     for programs in (
-        _dynamic_quantize, _quantize, _dequantize, _exp2_terms, _divide_rows, _deviations, _lookup, _quantize_rows,
+        _dynamic_quantize, _quantize, _dequantize, _exp2_terms, _divide_rows, _deviations, _hard_sigmoid, _lookup,
+        _quantize_rows,
     ):  # fmt: skip
         programs.cache_clear()

@@ -193,6 +193,13 @@ class Program:
             "depthwise_sdot", x, y, ld_x, ld_y, m, n, taps, offsets, weights, start, scale, zero_point, unsigned, pattern
         )  # fmt: skip
 
+    def depthwise_f32(
+        self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, step: Argument,
+        taps: Argument, offsets: Argument, weights: Argument, start: Argument,
+    ) -> None:  # fmt: skip
+        """The convolution of one channel of float32 with a window of its own."""
+        self._add("depthwise_f32", x, y, ld_x, ld_y, m, n, step, taps, offsets, weights, start)
+
     # What packs.
 
     def copy_planes(
@@ -262,6 +269,10 @@ class Program:
     ) -> None:  # fmt: skip
         """Sums or products of what int8 or uint8 codes stand for, or of that and float32 values, to codes again."""
         self._add("combine", a, b, y, ld_b, m, n, scales, a_zero, b_zero, y_zero, unsigned, form)
+
+    def hard_sigmoid(self, *, x: Argument, y: Argument, n: Argument, line: Argument, times: Argument) -> None:
+        """Points of a line, at 0 and 1 beyond them, maybe times the values themselves."""
+        self._add("hard_sigmoid", x, y, n, line, times)
 
     # Windows, and neighbouring channels.
 
@@ -389,8 +400,8 @@ class Program:
 
 #: The methods whose entry has their own name; kernels, packers and gatherers are named by their rows.
 OWN_ENTRIES = (
-    "add_outer", "depthwise", "depthwise_sdot", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
-    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "combine", "average_pool", "lrn", "q_scale", "keep_above", "attention",
+    "add_outer", "depthwise", "depthwise_sdot", "depthwise_f32", "copy_planes", "column_start", "column_scale", "quantize_rows", "dynamic_quantize",
+    "requantize", "dequantize", "quantize_linear", "dequantize_linear", "lookup", "combine", "hard_sigmoid", "average_pool", "lrn", "q_scale", "keep_above", "attention",
     "exp2_terms", "divide_rows", "layer_norm", "deviations", "product_f32", "lstm",
 )  # fmt: skip
 #: Maxima of windows, by type.

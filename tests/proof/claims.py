@@ -7,6 +7,7 @@ from types import ModuleType
 from proof import (
     attention,
     depthwise,
+    depthwise_floats,
     elementwise,
     keeping,
     packers,
@@ -30,6 +31,7 @@ CLAIMS: dict[str, ModuleType] = {
     "product_f32": recurrent,
     "lstm": recurrent,
     **dict.fromkeys(depthwise.TOGETHER, depthwise),
+    "depthwise_f32": depthwise_floats,
     **dict.fromkeys(pools.KINDS, pools),
     **dict.fromkeys(programs.STACK, programs),
 }

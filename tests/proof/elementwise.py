@@ -196,6 +196,20 @@ def dequantize_linear(call: Call, shape: Shape) -> None:
     y.check(lambda _, j: mul(from_int(terms.total(4, ((1, x(0, j)),), const=-zero_point)), scale))
 
 
+def hard_sigmoid(call: Call, shape: Shape) -> None:
+    """``clip(x * alpha + beta, 0, 1)``, in the second form times ``x``."""
+    x, (alpha, beta) = values("x", shape.n), values("line", 2)
+    y = Rows(call, "y", (1, shape.n), 4)
+    call.run([call.lanes("x", x), y.address, shape.n, call.lanes("line", [alpha, beta]), shape.form])
+
+    def want(_: int, j: Any) -> Any:
+        least = terms.extreme("fmax", 4, (add(mul(x[j], alpha), beta), 0))
+        clipped = terms.extreme("fmin", 4, (least, bits(1)))
+        return mul(clipped, x[j]) if shape.form else clipped
+
+    y.check(want)
+
+
 def lookup(call: Call, shape: Shape) -> None:
     """``table[x]``: the table of any bytes, each byte of x every number that it can be, one form a rotation of them."""
     table = [terms.signed_input("table", 1, i) for i in range(256)]
@@ -284,6 +298,7 @@ DEFINITIONS: dict[str, tuple[Callable[[Call, Shape], None], int, bool, int]] = {
     "column_scale": (column_scale, 8, False, 1),
     "quantize_linear": (quantize_linear, 16, False, 10),
     "dequantize_linear": (dequantize_linear, 16, False, 10),
+    "hard_sigmoid": (hard_sigmoid, 16, False, 2),
     "lookup": (lookup, 32, False, 256),
     "combine": (combine, 16, True, 64),
     "copy_planes": (copy_planes, 64, True, 8),
@@ -298,7 +313,9 @@ LARGEST = 1 << 27
 FEW = 8
 
 #: Those of them that are proven for any number of columns, and of rows where they have some.
-ANY = ("requantize", "dequantize", "q_scale", "column_start", "column_scale", "quantize_linear", "dequantize_linear")
+ANY = (
+    "requantize", "dequantize", "q_scale", "column_start", "column_scale", "quantize_linear", "dequantize_linear", "hard_sigmoid",
+)  # fmt: skip
 
 
 def shapes(name: str, *, full: bool) -> Iterator[Shape]:

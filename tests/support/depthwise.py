@@ -85,3 +85,49 @@ class Call:
         problems = Entry(self.stem).call(checker, self.argument) + self.y.damage()
         problems += same_bits(self.y.values, self.want)
         assert not problems, "\n".join(problems)
+
+
+class Floats:
+    """One call of `depthwise_f32` on pixels of which `x`, of one dimension, are those that it reads: (m, n) results of the taps `weights`.
+
+    Results lie `step` pixels apart, their rows `ld_x`; the first tap of the first result at `-min(offsets)`.
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        m: int,
+        n: int,
+        weights: Array,
+        offsets: Array,
+        start: float,
+        *,
+        step: int = 1,
+        ld_x: int = 19,
+        padding: int = 0,
+        place: str = "end",
+    ) -> None:
+        first = int(offsets.min())
+        at = np.arange(m)[:, None] * ld_x + step * np.arange(n) - first
+        self.want = np.full((m, n), start, np.float32)
+        with np.errstate(all="ignore"):
+            for weight, offset in zip(weights, offsets, strict=True):
+                self.want += x[at + offset] * weight
+        self.y = Rectangle(m, n, n + padding, place, np.float32)
+        inputs = [x, 4 * offsets.astype(np.int64), weights, np.float32([start])]
+        self._kept = [guarded_input(each, place) for each in inputs]
+        pixel, *others = (each.address for each in self._kept)
+        fields = [pixel - 4 * first, self.y.address, 4 * ld_x, 4 * self.y.stride, m, n, step, len(weights), *others]
+        self._kept.append(guarded_input(np.array(fields, np.int64), place))
+        self.argument = self._kept[-1].address
+
+    @staticmethod
+    def read(m: int, n: int, offsets: Array, step: int, ld_x: int) -> int:
+        """How many pixels it may read."""
+        return (m - 1) * ld_x + int(offsets.max() - offsets.min()) + step * n if m and n else 0
+
+    def check(self, checker: Checker) -> None:
+        """Run it and fail on a result of other bits, a cell outside, a spoilt register."""
+        problems = Entry("depthwise_f32").call(checker, self.argument) + self.y.damage()
+        problems += same_bits(self.y.values, self.want)
+        assert not problems, "\n".join(problems)

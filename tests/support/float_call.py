@@ -11,6 +11,7 @@ from support.epilogue import Array, Call, same_bits
 from support.guard import Guarded, Rectangle, guarded_input, guarded_rows
 
 from pyint8dot import attention, floats, lrn, quantize
+from pyint8dot.onnx.ops import activations
 
 
 class Exp2Terms(Call):
@@ -184,6 +185,12 @@ def dequantize_linear(x: Array, scale: np.float32, zero_point: np.generic, *, pl
 
 def lookup(x: Array, table: Array, *, place: str = "end") -> Flat:
     return Flat("lookup", x, table[x], [table], place)
+
+
+def hard_sigmoid(x: Array, alpha: float, beta: float, *, times: bool, place: str = "end") -> Flat:
+    with np.errstate(all="ignore"):
+        want = activations.hard_sigmoid(x, alpha, beta, times=times, native=False)
+    return Flat("hard_sigmoid", x, want, [np.float32([alpha, beta]), int(times)], place)
 
 
 def combined(a: Array, b: Array, scales: Array, zeros: tuple[np.generic, ...], *, product: bool) -> Array:

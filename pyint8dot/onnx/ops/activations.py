@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pyint8dot import floats
+from pyint8dot.engine import elementwise
 from pyint8dot.onnx.bounds import check_broadcast
 from pyint8dot.onnx.contrib.writer import MICROSOFT
 from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
@@ -139,16 +140,36 @@ def _softplus(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
-def _hard_sigmoid(x: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+def hard_sigmoid(x: np.ndarray, alpha: float, beta: float, *, times: bool = False, native: bool = True) -> np.ndarray:
+    """Points of a line, at 0 and 1 beyond them.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64
+        Any shape.
+    alpha, beta : float
+        The line, ``x * alpha + beta``.
+    times : bool
+        Whether the result is multiplied by `x`.
+    native : bool
+        Whether native code may be used, which gives the same bits.
+
+    Returns
+    -------
+    ndarray
+    """
+    # With 0 for -0.0 no point of the line is -0.0, of which and 0 either is the greater.
+    beta += 0.0
+    if native and x.dtype == np.float32:
+        found = elementwise.hard_sigmoid(x, alpha, beta, times=times)
+        if found is not None:
+            return found
     kind = x.dtype.type
     y = np.asarray(x * kind(alpha))
     y += kind(beta)
-    return np.asarray(np.clip(y, kind(0), kind(1), out=y))
-
-
-def _hard_swish(x: np.ndarray) -> np.ndarray:
-    y = _hard_sigmoid(x, 1 / 6, 0.5)
-    y *= x
+    np.clip(y, kind(0), kind(1), out=y)
+    if times:
+        y *= x
     return y
 
 
@@ -172,8 +193,8 @@ def _times_sigmoid(x: np.ndarray, alpha: float) -> np.ndarray:
 # Each from the attributes of its node.
 _FUNCTIONS: dict[str, Callable[[Site], Callable[[np.ndarray], np.ndarray]]] = {
     "Erf": lambda _: erf,
-    "HardSigmoid": lambda s: functools.partial(_hard_sigmoid, alpha=s.attr("alpha", 0.2), beta=s.attr("beta", 0.5)),
-    "HardSwish": lambda _: _hard_swish,
+    "HardSigmoid": lambda s: functools.partial(hard_sigmoid, alpha=s.attr("alpha", 0.2), beta=s.attr("beta", 0.5)),
+    "HardSwish": lambda _: functools.partial(hard_sigmoid, alpha=1 / 6, beta=0.5, times=True),
     "Elu": lambda s: functools.partial(_elu, alpha=s.attr("alpha", 1.0)),
     "Selu": lambda s: functools.partial(
         _elu, alpha=s.attr("alpha", 1.6732632423543772), gamma=s.attr("gamma", 1.0507009873554805)
@@ -196,6 +217,8 @@ NAMES = (*_FUNCTIONS, "Sigmoid", "QuickGelu", "FastGelu")
 
 @operator(*_FUNCTIONS)
 def _function(site: Site) -> Function | None:
+    if site.node.op in ("HardSigmoid", "HardSwish") and site.dtype(0) == np.float32:
+        site.native(steady=True)
     return in_float32(_FUNCTIONS[site.node.op](site)) if site.dtype(0) in FLOATS else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pyint8dot.conv1d import MOST_BYTES, PANEL, Convolution1d
+from pyint8dot.depthwise import depthwise
 from pyint8dot.engine import library, pool
 from pyint8dot.engine.program import MAX_POOLS
 from pyint8dot.lrn import ROOTS, local_response_normalisation
@@ -86,12 +87,17 @@ class Window:
             )
         ]
 
+    def padded(self, x: np.ndarray, pads: list[tuple[int, int]]) -> list[int]:
+        """Return the shape of `x` with its spatial axes padded, which has to be within the limit."""
+        shape = [*x.shape[:2], *(d + b + a for d, (b, a) in zip(x.shape[2:], pads, strict=True))]
+        check_shape(shape, x.itemsize, self.limit, self.what)
+        return shape
+
     def pad(self, x: np.ndarray, pads: list[tuple[int, int]], value: float) -> np.ndarray:
         """Return `x` with its spatial axes padded."""
         if not any(b or a for b, a in pads):
             return x
-        shape = [*x.shape[:2], *(d + b + a for d, (b, a) in zip(x.shape[2:], pads, strict=True))]
-        check_shape(shape, x.itemsize, self.limit, self.what)
+        shape = self.padded(x, pads)
         padded = np.full(shape, value, x.dtype)
         inside: tuple[Any, ...] = (..., *(slice(b, b + d) for d, (b, _) in zip(x.shape[2:], pads, strict=True)))
         padded[inside] = x
@@ -298,6 +304,11 @@ def _lrn(site: Site) -> Function | None:
     return lambda x: local_response_normalisation(x, size, alpha, beta, bias)
 
 
+def _is_depthwise(dtype: Any, w: np.ndarray, group: int) -> bool:
+    """Tell whether each channel of an input of this type has windows of its own, which are no product."""
+    return group > 1 and w.ndim > 2 and w.shape[1] == 1 and dtype == w.dtype == np.float32
+
+
 @operator("Conv")
 def _conv(site: Site) -> Function | None:
     group = site.attr("group", 1)
@@ -308,6 +319,8 @@ def _conv(site: Site) -> Function | None:
     along = _along(site, window)
     if along is not None:
         return along
+    if weights is not None and _is_depthwise(site.dtype(0), weights, group) and weights.ndim < 5:
+        site.native(steady=True)
 
     def run(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> Any:
         if list(w.shape[2:]) != window.kernel:
@@ -315,9 +328,12 @@ def _conv(site: Site) -> Function | None:
         if x.shape[1] != w.shape[1] * group or w.shape[0] % group:
             raise ValueError(f"weights {w.shape} in {group} groups do not fit an input of shape {x.shape}")
         outs, pads = window.place(x.shape[2:])
+        check_shape((x.shape[0], w.shape[0], *outs), x.itemsize, window.limit, window.what)
+        if _is_depthwise(x.dtype, w, group) and (bias is None or bias.dtype == x.dtype):
+            window.padded(x, pads)
+            return depthwise(x, w, bias, window.axes(x.shape[2:], outs, pads))
         columns = (x.shape[0], x.shape[1], *window.kernel, *outs)
         check_shape(columns, x.itemsize, window.limit, window.what)
-        check_shape((x.shape[0], w.shape[0], *outs), x.itemsize, window.limit, window.what)
         padded = window.pad(x, pads, 0)
         rank = len(outs)
         strides = padded.strides
