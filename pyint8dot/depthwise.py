@@ -81,10 +81,11 @@ def depthwise(
     ones = [1] * len(axes)
     total, weights = y.reshape(len(x), group, outer, *y.shape[2:]), w.reshape(group, outer, -1, *ones)
     total[...] = 0 if bias is None else bias.reshape(group, outer, *ones)
+    product = np.empty_like(total)
     with np.errstate(all="ignore"):  # what overflows is infinity, as in ONNX
         for number, tap in enumerate(np.ndindex(*w.shape[2:])):
             seen: tuple[Any, ...] = (..., *map(_taken, axes, tap))
-            total += image[seen] * weights[:, :, number]
+            total += np.multiply(image[seen], weights[:, :, number], out=product)
     return y
 
 
