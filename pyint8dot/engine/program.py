@@ -232,15 +232,13 @@ class Program:
         self._add(gatherer, base, packed, k, mn, table)
 
     def quantize_rows(
-        self, *, x: Argument, q: Argument, ld_x: Argument, ld_q: Argument, m: Argument, k: Argument, scale: Argument,
-        status: Argument,
+        self, *, x: Argument, q: Argument, ld_x: Argument, ld_q: Argument, m: Argument, k: Argument, scale: Argument, status: Argument,
     ) -> None:  # fmt: skip
         """float32 rows to int8 rows and their scales."""
         self._add("quantize_rows", x, q, ld_x, ld_q, m, k, scale, status)
 
     def dynamic_quantize(
-        self, *, x: Argument, y: Argument, m: Argument, k: Argument, scale: Argument, zero_point: Argument,
-        status: Argument,
+        self, *, x: Argument, y: Argument, m: Argument, k: Argument, scale: Argument, zero_point: Argument, status: Argument,
     ) -> None:  # fmt: skip
         """float32 values to uint8 codes, and the scale and zero point that their range asks for."""
         self._add("dynamic_quantize", x, y, m, k, scale, zero_point, status)
@@ -331,21 +329,8 @@ class Program:
     ) -> None:  # fmt: skip
         """int32 to the float32 scores that exceed what their row asks for, and the numbers of their columns."""
         self._add(
-            "keep_above",
-            acc,
-            ld_acc,
-            m,
-            n,
-            col_scale,
-            row_scale,
-            least,
-            counts,
-            scores,
-            columns,
-            room,
-            position,
-            status,
-        )
+            "keep_above", acc, ld_acc, m, n, col_scale, row_scale, least, counts, scores, columns, room, position, status
+        )  # fmt: skip
 
     # Functions of float32 rows.
 
@@ -357,8 +342,7 @@ class Program:
         self._add("attention", q, k, v, y, mask, scale, geometry, scratch)
 
     def exp2_terms(
-        self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, scale: Argument,
-        sums: Argument,
+        self, *, x: Argument, y: Argument, ld_x: Argument, ld_y: Argument, m: Argument, n: Argument, scale: Argument, sums: Argument,
     ) -> None:  # fmt: skip
         """Numerators and sums of a softmax."""
         self._add("exp2_terms", x, y, ld_x, ld_y, m, n, scale, sums)
