@@ -43,7 +43,6 @@ function hard_sigmoid
         ldp     x_ptr, y_ptr, [args]
         ldp     left, t0, [args, #16]
         ldr     times, [args, #32]
-        cbz     left, L(finished)
         ld2r    {alphas.4s, betas.4s}, [t0]
         movi    zeros.4s, #0
         fmov    ones.4s, #1.0
