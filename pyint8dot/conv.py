@@ -22,7 +22,7 @@ from pyint8dot.arguments import (
     scales,
     zero_points,
 )
-from pyint8dot.convolution.geometry import known_geometry
+from pyint8dot.convolution.geometry import known_geometry, owned
 from pyint8dot.convolution.lowering import Lowered, Rescale
 from pyint8dot.convolution.weights import PackedWeights, pack_conv
 from pyint8dot.engine import dispatch, threads
@@ -104,7 +104,8 @@ class Convolution:
         window = weights.shape[2:]
         if kernel_shape is not None and tuple(kernel_shape) != window:
             raise ValueError(f"kernel_shape must be that of w, {list(window)}, got {list(kernel_shape)}")
-        self._attributes = strides, pads, dilations, auto_pad
+        # Their owner may change lists.
+        self._attributes = owned(strides), owned(pads), owned(dilations), auto_pad
         self._last: tuple[tuple[int, ...], Any] = ((), None)
         # Packed weights keep what was made of them and of constants that are told apart; an array's weights are new each time.
         constants = known.key((x_zero_point, w_zero_point, bias, *(quantization or ()))) if weights is w else None

@@ -230,6 +230,14 @@ def _known(
     return geometry(spatial, kernel, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
 
 
+def owned(values: Sequence[int] | None) -> Sequence[int] | None:
+    """One attribute as a tuple that nobody changes; what does not hold integers is left to be refused (see `geometry`)."""
+    try:
+        return None if values is None else tuple(map(operator.index, values))
+    except TypeError:
+        return values
+
+
 def known_geometry(
     spatial: tuple[int, ...],
     kernel: tuple[int, ...],

@@ -73,6 +73,10 @@ class Lowered:
     #: None where the result is the int32 sums.
     rescale: Rescale | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles have the constants; programs say where memory of this one lies."""
+        return Lowered, (self.weights, self.x_zero, self.w_zero, self.bias, self.rescale)
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the result."""
