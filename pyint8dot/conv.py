@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from pyint8dot.arguments import (
     scales,
     zero_points,
 )
+from pyint8dot.convolution import latest
 from pyint8dot.convolution.geometry import known_geometry, owned
 from pyint8dot.convolution.lowering import Lowered, Rescale
 from pyint8dot.convolution.weights import PackedWeights, pack_conv
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from pyint8dot.arguments import Quantized, Values
 
 __all__ = ["Convolution", "PackedWeights", "Quantization", "conv_integer", "pack_conv", "qlinear_conv"]
-
-#: What the convolution of the latest call is kept by, and what its attributes may be, so that they are compared by value.
-LATEST, PLAIN = "latest", {type(None), int, str, list, tuple}
 
 #: Convolutions kept with one set of weights: scales that change from image to image must not fill the memory.
 MOST_LOWERED = 8
@@ -222,16 +219,6 @@ class Convolution:
         return out
 
 
-class _Latest(NamedTuple):
-    """The convolution of the latest call with some packed weights, and what that call brought."""
-
-    x_dtype: np.dtype[Any]
-    kinds: tuple[type, ...]
-    constants: tuple[Any, ...]
-    attributes: tuple[Any, ...]
-    convolution: Convolution
-
-
 def _prepared(
     w: npt.ArrayLike | PackedWeights, x_dtype: np.dtype[Any], constants: tuple[Any, ...], attributes: tuple[Any, ...]
 ) -> Convolution:
@@ -239,27 +226,20 @@ def _prepared(
 
     `constants` are the zero points, the bias and the quantization, `attributes` strides, pads, dilations, auto_pad, group and the window.
     """
-    *numbers, quantization = constants
-    values = (*numbers, *(quantization or ()))
-    kept = w.lowered if isinstance(w, PackedWeights) else {}
-    kinds = tuple(map(type, values))
-    # Arrays are told apart by what they hold, and numbers alone by themselves.
-    same: tuple[Any, ...] | None = values if known.SCALARS.issuperset(kinds) else known.key(values)
-    latest: _Latest | None = kept.get(LATEST)
-    if latest is not None and latest.x_dtype is x_dtype and latest.kinds == kinds and latest.constants == same:
-        with contextlib.suppress(ValueError):  # an attribute that is an array
-            if latest.attributes == attributes:
-                return latest.convolution
+    x_zero_point, w_zero_point, bias, quantization = constants
+    kept = w.lowered if isinstance(w, PackedWeights) else None
+    values = x_zero_point, w_zero_point, bias, *(quantization or ())
+    if kept is not None:
+        found: Convolution | None = latest.find(kept, x_dtype, values, attributes)
+        if found is not None:
+            return found
     strides, pads, dilations, auto_pad, group, kernel_shape = attributes
-    x_zero_point, w_zero_point, bias = numbers
     made = Convolution(
         w, x_dtype, x_zero_point, w_zero_point, bias=bias, quantization=quantization, strides=strides, pads=pads,
         dilations=dilations, group=group, auto_pad=auto_pad, kernel_shape=kernel_shape,
     )  # fmt: skip
-    if same is not None and PLAIN.issuperset(map(type, attributes)):
-        # Their owner may change lists.
-        own = tuple(list(a) if isinstance(a, list) else a for a in attributes)
-        kept[LATEST] = _Latest(x_dtype, kinds, same, own, made)
+    if kept is not None:
+        latest.keep(kept, x_dtype, values, attributes, made)
     return made
 
 
