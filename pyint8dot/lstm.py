@@ -4,8 +4,9 @@ The products with the inputs are one for all steps. Every sum is a chain from it
 fused multiply-adds (`pyint8dot.fma`). sigmoid(x) is tanh(x / 2) / 2 + 1 / 2: with what belongs to three of the four gates halved
 beforehand, which is exact, one tanh (`pyint8dot.floats`) serves them all.
 
-Weights lie as the native loop reads them. Four units at a time, the number filled up with units of zeros, whose state stays 0, have a panel
-of 16 columns: four of the input gate, four of the output gate, four of the forget gate, four of the cell.
+Weights lie as the native loop reads them. Four units at a time have a panel of 16 columns: four of the input gate, four of the output gate,
+four of the forget gate, four of the cell. The number is filled up with copies of the last unit, whose states nothing depends on: they are
+multiplied by zeros, and are no numbers only where that of the last unit is none. Units of zeros would make NaN of an infinity.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def _panels(matrix: FloatArray, hidden: int) -> FloatArray:
     groups = -(-hidden // LANES)
     filled = np.zeros((count, GATES, groups * LANES, k), np.float32)
     np.multiply(matrix.reshape(count, GATES, hidden, k), FACTORS[:, None, None], out=filled[:, :, :hidden])
+    filled[:, :, hidden:] = filled[:, :, hidden - 1 : hidden]
     split = filled.reshape(count, GATES, groups, LANES, k)
     return np.ascontiguousarray(split.transpose(0, 2, 4, 1, 3)).reshape(count, groups, k, PANEL)
 

@@ -133,6 +133,16 @@ def test_gates_saturate_and_nan_stays_in_its_row(rng):
     assert np.isnan(y[0, 0, 2]).all()
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_what_fills_up_panels_makes_no_nan_of_infinities(rng, native):
+    """As an input, and as a state before the first step; every weight times them is an infinity of one sign."""
+    w, r, bias = (np.abs(each) for each in weights(rng, 2, 2, 5))
+    x, h = normal(rng, 4, 2, 2), np.zeros((2, 2, 5), np.float32)
+    x[1, 0, 0], h[:, 1, 4] = np.inf, np.inf
+    found = lstm(x, pack_weights(w, r, bias), h, backward=(False, True), native=native)
+    assert all(np.isfinite(each).all() for each in found)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "error"),
     [

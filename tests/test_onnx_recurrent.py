@@ -26,7 +26,7 @@ def lstm(rng, direction, *, batch, steps=7, lengths=(), states=(), dtype=F32):
     }
 
 
-def run(operands, direction, fed, *, peepholes=False, by=None):
+def run(operands, direction, fed, *, peepholes=False, by=None, **attributes):
     """Run one LSTM, some of its operands fed and the others constants of the model."""
     names = [name if name in operands else "-" for name in ("x", "w", "r", "b", "n", "h0", "c0")]
     if peepholes:
@@ -36,7 +36,7 @@ def run(operands, direction, fed, *, peepholes=False, by=None):
     kind = operands["x"].dtype
     feed = {name: operands[name] for name in fed}
     constants = {name: value for name, value in operands.items() if name not in fed}
-    nodes = [node("LSTM", " ".join(names), "y h c", hidden_size=HIDDEN, direction=direction)]
+    nodes = [node("LSTM", " ".join(names), "y h c", hidden_size=HIDDEN, direction=direction, **attributes)]
     made = model(nodes, feed, {name: (kind, [None] * d) for name, d in (("y", 4), ("h", 3), ("c", 3))}, constants)
     session = InferenceSession(data(made)) if by is None else by(data(made), providers=["CPUExecutionProvider"])
     return session.run(None, feed)
@@ -80,6 +80,11 @@ def test_weights_of_another_shape_are_refused(rng, fed):
     for name, value in {"w": operands["w"][:1], "r": operands["r"][:, :1], "b": operands["b"][:, :3]}.items():
         with pytest.raises((ModelError, NodeError)):
             run({**operands, name: value}, "bidirectional", fed)
+
+
+def test_activations_that_are_not_there_are_refused(rng):
+    with pytest.raises(ModelError, match="Elu"):
+        run(lstm(rng, "forward", batch=1), "forward", {"x"}, activations=["Sigmoid", "Elu", "Tanh"])
 
 
 @pytest.mark.parametrize("layout", [0, 1])
@@ -129,6 +134,9 @@ def test_against_onnxruntime(rng, direction, batch, lengths, states):
     from onnxruntime import InferenceSession as Theirs
 
     operands = lstm(rng, direction, batch=batch, lengths=lengths, states=states)
-    got, wanted = (run(operands, direction, {"x"}, by=by) for by in (None, Theirs))
-    for one, other in zip(got, wanted, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    for attributes in ({}, {"clip": 0.75}, {"input_forget": 1}):
+        for peepholes in (False, True):
+            options = {**attributes, "peepholes": peepholes}
+            got, wanted = (run(operands, direction, {"x"}, by=by, **options) for by in (None, Theirs))
+            for one, other in zip(got, wanted, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

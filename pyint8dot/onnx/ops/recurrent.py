@@ -27,6 +27,11 @@ _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
+def _clipped(function: Callable[[np.ndarray], np.ndarray], limit: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function of numbers that are brought between two bounds first."""
+    return lambda x: function(np.clip(x, -limit, limit))
+
+
 class Cell:
     """What the three have in common: directions, activations and the walk along the steps."""
 
@@ -38,16 +43,19 @@ class Cell:
         names: list[str] = site.attr("activations") or _DEFAULTS[kind] * self.count
         self.each = len(_DEFAULTS[kind])
         self.functions = [_ACTIVATIONS.get(name.lower()) for name in names]
+        clip = float(site.attr("clip", 0))
+        if clip:
+            # What comes of the cell itself is not clipped.
+            self.functions = [
+                f and (f if i % 3 == 2 and kind == "LSTM" else _clipped(f, clip)) for i, f in enumerate(self.functions)
+            ]
+        self.coupled = bool(site.attr("input_forget", 0)) and kind == "LSTM"
         self.reset_after = bool(site.attr("linear_before_reset", 0))
         self.layout = int(site.attr("layout", 0))
-        self.served = (
-            all(self.functions)
-            and len(names) == self.each * self.count
-            and not site.attr("clip")
-            and not site.attr("input_forget", 0)
-        )
+        self.served = all(self.functions) and len(names) == self.each * self.count
         # What nearly every LSTM is.
-        self.plain = kind == "LSTM" and names == _DEFAULTS[kind] * self.count and not site.has(7)
+        usual = kind == "LSTM" and names == _DEFAULTS[kind] * self.count
+        self.plain = usual and not clip and not self.coupled and not site.has(7)
         self.outputs = len(site.node.outputs)
         self.limit, self.what = site.max_bytes, site.what
 
@@ -187,12 +195,13 @@ class Cell:
         gate, squash, out = functions
         sums = inputs + of_state(h)
         i, o, f, g = (sums[:, k * n : (k + 1) * n] for k in range(4))
-        if peep is None:
-            c = gate(f) * c + gate(i) * squash(g)
-            return gate(o) * out(c), c
-        i, f = gate(i + peep[0] * c), gate(f + peep[2] * c)
-        c = f * c + i * squash(g)
-        return gate(o + peep[1] * c) * out(c), c
+        if peep is not None:
+            i, f = i + peep[0] * c, f + peep[2] * c
+        i = gate(i)
+        c = (1 - i if self.coupled else gate(f)) * c + i * squash(g)
+        if peep is not None:
+            o = o + peep[1] * c
+        return gate(o) * out(c), c
 
     def _gru(
         self, inputs: np.ndarray, h: np.ndarray, of_state: Product, functions: list[Any], bias: np.ndarray | None
@@ -211,6 +220,9 @@ class Cell:
 @operator("LSTM", "GRU", "RNN")
 def _recurrent(site: Site) -> Function | None:
     cell = Cell(site, site.node.op)
+    if not cell.served and cell.kind != "RNN":
+        # onnx's reference would take the usual ones instead.
+        raise ValueError(f"{site.node}: activations are not supported: {site.attr('activations')}")
     if not cell.served or site.dtype(0) not in (np.float32, np.float64):
         return None
     if cell.plain and site.dtype(0) == np.float32 and library.status() is None:

@@ -25,7 +25,7 @@ def _dynamic_lstm(site: Site) -> Function | None:
     cell = Cell(site, "LSTM")
     weights = [site.const(i) for i in (1, 8, 9)], [site.const(i) for i in (2, 10, 11)]
     if not cell.served or any(c is None for side in weights for c in side):
-        raise ValueError(f"{site.node}: weights that are not constant, clip and input_forget are not supported")
+        raise ValueError(f"{site.node}: weights that are not constant, and other activations, are not supported")
     site.by = site.kernel_name
     hidden = site.const(2)
     assert hidden is not None  # noqa: S101 - seen above
