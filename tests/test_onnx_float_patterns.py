@@ -34,7 +34,10 @@ def test_gelu_written_out(rng, order):
     np.testing.assert_allclose(session.run(None, {"x": x})[0], reference(made, {"x": x})[0], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("change", [("root", 1.5), ("one", 2.0), ("half", 0.25)])
+@pytest.mark.parametrize(
+    "change",
+    [("root", 1.5), ("one", 2.0), ("half", 0.25), ("root", [[[np.sqrt(2)]]]), ("one", [[[1]]]), ("half", [[[0.5]]])],
+)
 def test_what_only_looks_like_gelu_is_left_alone(rng, change):
     constants = {"root": np.sqrt(2), "one": 1.0, "half": 0.5, change[0]: change[1]}
     nodes = [
@@ -45,7 +48,9 @@ def test_what_only_looks_like_gelu_is_left_alone(rng, change):
     made = model(nodes, {"x": x}, {"y": F32}, {k: np.asarray(v, F32) for k, v in constants.items()})
     session = InferenceSession(data(made))
     assert "Gelu" not in ops_of(session)
-    np.testing.assert_allclose(session.run(None, {"x": x})[0], reference(made, {"x": x})[0], rtol=1e-5, atol=1e-6)
+    [got], [wanted] = session.run(None, {"x": x}), reference(made, {"x": x})
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
 # How exporters go on from the root of the variance.
@@ -69,11 +74,12 @@ ENDS = {
 }  # fmt: skip
 
 
-def written_out(rng, square, end):
-    """A layer normalisation, and as many nodes as it has."""
+def written_out(rng, square, end, **changes):
+    """A layer normalisation, other constants in it, and as many nodes as it has."""
     constants = {
         "axes": np.int64([-1]), "two": np.asarray(2, F32), "epsilon": np.asarray(1e-5, F32), "one": np.asarray(1, F32),
         "scale": rng.standard_normal(24).astype(F32), "bias": rng.standard_normal(24).astype(F32),
+        **changes,
     }  # fmt: skip
     nodes = [
         node("ReduceMean", "x axes", "mean"),
@@ -123,6 +129,21 @@ def test_what_only_looks_like_a_layer_normalisation(rng, end):
     session = InferenceSession(data(made))
     assert "LayerNormalization" not in ops_of(session)
     np.testing.assert_allclose(session.run(None, {"x": x})[0], reference(made, {"x": x})[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"), [("two", "no bias"), ("epsilon", "divided"), ("one", "one over"), ("bias", "divided")]
+)
+def test_what_adds_an_axis_is_no_layer_normalisation(rng, name, end):
+    x = (3 * rng.standard_normal((2, 5, 24)) + 1).astype(F32)
+    value = {"two": 2, "epsilon": 1e-5, "one": 1, "bias": rng.standard_normal(24)}[name]
+    made, _ = written_out(rng, "Pow", ENDS[end], **{name: np.asarray(value, F32).reshape(1, 1, 1, -1)})
+    session = InferenceSession(data(made))
+    # What is added afterwards does not have to be the bias of one.
+    assert ("LayerNormalization" in ops_of(session)) == (name == "bias")
+    [got], [wanted] = session.run(None, {"x": x}), reference(made, {"x": x})
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_transpositions_one_after_the_other(rng):

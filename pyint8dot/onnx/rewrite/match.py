@@ -44,6 +44,11 @@ class Match:
         """Return the maker of a tensor that has one reader only, if it is one of these operators."""
         return self.maker(name, *ops) if self.private(name) else None
 
+    def same_rank(self, one: str, other: str) -> bool:
+        """Tell whether two tensors have as many axes, for all that is known: a constant of one element may add some."""
+        ranks = self.graph.rank(one), self.graph.rank(other)
+        return None in ranks or ranks[0] == ranks[1]
+
     def split(self, node: Node) -> tuple[str | None, str]:
         """Split the inputs of a node with two into the constant one, if there is one, and the other."""
         first, second = node.inputs

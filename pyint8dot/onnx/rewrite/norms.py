@@ -67,8 +67,8 @@ def _moved(match: Match, last: Node) -> Node | None:
 
 
 def _made(match: Match, last: Node, root: _Root, scale: str, bias: str, more: list[str]) -> Node | None:
-    """The operator, if the scale is a row."""
-    if match.graph.constants[scale].ndim != 1:
+    """The operator, if the scale is a row, and nothing has more axes than what is normalised."""
+    if match.graph.constants[scale].ndim != 1 or not match.same_rank(last.outputs[0], root.rows):
         return None
     covers = [*root.covers, *more, *(["Add"] if bias else [])]
     inputs, attrs = [root.rows, scale, *([bias] if bias else [])], {"axis": -1, "epsilon": root.epsilon}
@@ -172,7 +172,7 @@ def _factor(match: Match, last: Node) -> list[Node] | None:
 def _deviations(match: Match, last: Node) -> list[Node] | None:
     """The variance of rows, whose distances to the mean are read as well: one node with two outputs, in the place of these."""
     found = _variance(match, last)
-    if found is None or match.graph.dtype(found[0]) != np.float32:
+    if found is None or match.graph.dtype(found[0]) != np.float32 or not match.same_rank(last.outputs[0], found[0]):
         return None
     x, sub, square = found
     sub.op, sub.domain, sub.inputs = "Deviations", FUSED, [x]

@@ -134,6 +134,8 @@ def _gelu(match: Match, last: Node) -> Node | None:
         inner = match.only(erf.inputs[0], "Div", "Mul")
         if inner is None or x not in inner.inputs or graph.dtype(x) != np.float32:
             continue
+        if not match.same_rank(x, last.outputs[0]):
+            continue
         value = next((v for v in (scalar(graph.constants, n) for n in inner.inputs) if v is not None), 0.0)
         wanted = math.sqrt(2.0) if inner.op == "Div" else math.sqrt(0.5)
         if math.isclose(value, wanted, rel_tol=1e-5) and (inner.op == "Mul" or inner.inputs[0] == x):
