@@ -186,5 +186,6 @@ def test_products_in_another_order_of_other_shapes(rng):
         session = InferenceSession(data(made))
         assert "Transpose" not in ops_of(session)
         [got], [want] = session.run(None, {"x": x, "y": y}), reference(made, {"x": x, "y": y})
-        np.testing.assert_array_equal(got, want)
+        # A product half between two codes may fall to the other side.
+        np.testing.assert_allclose(got.astype(np.int32), want.astype(np.int32), rtol=0, atol=1)
         assert got.flags.c_contiguous
