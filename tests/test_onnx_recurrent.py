@@ -82,6 +82,25 @@ def test_weights_of_another_shape_are_refused(rng, fed):
             run({**operands, name: value}, "bidirectional", fed)
 
 
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_half_precision_keeps_to_lengths_and_bounds(rng, op):
+    """As float32 has it, but for the rounding; without steps too."""
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    for steps in (0, 1, 5):
+        shapes = {"x": (steps, 2, 3), "w": (2, 5 * gates, 3), "r": (2, 5 * gates, 5), "b": (2, 10 * gates)}
+        operands = {name: rng.uniform(-1, 1, shape) for name, shape in shapes.items()}
+        results = []
+        for kind in (F32, np.float16):
+            typed = {name: value.astype(kind) for name, value in operands.items()}
+            feed = {"x": typed.pop("x"), "n": np.minimum([3, steps], steps).astype(np.int32)}
+            nodes = [node(op, "x w r b n", "y h", hidden_size=5, direction="bidirectional", clip=0.5)]
+            outputs = {"y": (kind, [None] * 4), "h": (kind, [None] * 3)}
+            results.append(InferenceSession(data(model(nodes, feed, outputs, typed))).run(None, feed))
+        for one, other in zip(*results, strict=True):
+            assert other.dtype == np.float16
+            np.testing.assert_allclose(one, other, rtol=0, atol=5e-3)
+
+
 def test_activations_that_are_not_there_are_refused(rng):
     with pytest.raises(ModelError, match="Elu"):
         run(lstm(rng, "forward", batch=1), "forward", {"x"}, activations=["Sigmoid", "Elu", "Tanh"])

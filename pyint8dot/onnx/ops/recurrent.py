@@ -12,7 +12,7 @@ from pyint8dot.engine.lstm import GATES
 from pyint8dot.lstm import Weights, lstm, pack_weights
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.ops.activations import sigmoid
-from pyint8dot.onnx.registry import Function, Site, operator
+from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 
 # (rows, k) to (rows, n).
 Product: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
@@ -220,10 +220,10 @@ class Cell:
 @operator("LSTM", "GRU", "RNN")
 def _recurrent(site: Site) -> Function | None:
     cell = Cell(site, site.node.op)
-    if not cell.served and cell.kind != "RNN":
-        # onnx's reference would take the usual ones instead.
+    if not cell.served:
+        # onnx's reference would take the usual ones instead, or walk beyond the ends of short rows.
         raise ValueError(f"{site.node}: activations are not supported: {site.attr('activations')}")
-    if not cell.served or site.dtype(0) not in (np.float32, np.float64):
+    if site.dtype(0) not in FLOATS:
         return None
     if cell.plain and site.dtype(0) == np.float32 and library.status() is None:
         return _native(site, cell)
