@@ -146,6 +146,27 @@ def test_plain_quantised_lstm_is_the_one_with_peepholes_of_zero(
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=5e-3)
 
 
+@pytest.mark.parametrize("hidden", [5, 8])
+@pytest.mark.parametrize("lengths", [[0, 0], [2, 4], [5, 1]])
+def test_what_lies_behind_all_rows_is_not_quantised(rng, hidden, lengths):
+    constants = {
+        "w": rng.integers(0, 256, (2, INPUTS, 4 * hidden)).astype(np.uint8),
+        "r": rng.integers(0, 256, (2, hidden, 4 * hidden)).astype(np.uint8),
+        **{name: F32([0.004, 0.005]) for name in ("sw", "sr")},
+        **{name: np.uint8([120, 130]) for name in ("zw", "zr")},
+    }
+    feed = {"x": rng.standard_normal((7, 2, INPUTS)).astype(F32), "n": np.int32(lengths)}
+    attributes = {"hidden_size": hidden, "direction": "bidirectional", "domain": "com.microsoft"}
+    nodes = [node("DynamicQuantizeLSTM", "x w r - n - - - sw zw sr zr", "y h c", **attributes)]
+    made = model(nodes, feed, {name: (F32, [None] * d) for name, d in (("y", 4), ("h", 3), ("c", 3))}, constants)
+    session = InferenceSession(data(made))
+    wanted = session.run(None, feed)
+    assert not wanted[0][max(lengths) :].any()
+    feed["x"][max(lengths) :] = 1e6
+    for one, other in zip(session.run(None, feed), wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.static
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
 @pytest.mark.parametrize(("direction", "batch", "lengths", "states"), CASES)

@@ -77,9 +77,13 @@ class Cell:
         y = np.zeros((steps, self.count, batch, hidden), x.dtype)
         last_h = np.zeros((self.count, batch, hidden), x.dtype) if state is None else np.array(state)
         last_c = np.zeros((self.count, batch, hidden), x.dtype) if cell is None else np.array(cell)
+        if lengths is not None:
+            # What lies behind the ends of all rows is not looked at: it would change the range of inputs that are quantised.
+            steps = min(steps, int(lengths.max(initial=0)))
+            x = x[:steps]
         full = lengths is None or bool((lengths == steps).all())
         if self.plain:
-            self._walk_both(x, products, bias, of_both, None if full else lengths, y, last_h, last_c)
+            self._walk_both(x, products, bias, of_both, None if full else lengths, y[:steps], last_h, last_c)
             products = []
         for d, (of_input, of_state) in enumerate(products):
             both = None if bias is None else np.split(bias[d], 2)

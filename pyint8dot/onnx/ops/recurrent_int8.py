@@ -76,10 +76,12 @@ def _native(site: Site, cell: Cell, of_inputs: list[np.ndarray], of_states: list
         cell.check(steps, batch, hidden)
         h, c = initial_states(state, c, (count, batch, hidden), hidden)
         ends = None if lengths is None else limited(lengths, steps, batch)
-        y = np.empty((steps, count, batch, hidden), np.float32)
-        if y.size:
-            rows = contiguous(x).reshape(steps * batch, inputs)
-            steps_of(product(rows), y, h, c, ends, backward)
+        y = np.zeros((steps, count, batch, hidden), np.float32)
+        # What lies behind the ends of all rows has no part in the range of the inputs.
+        walked = y if ends is None else y[: ends.max(initial=0)]
+        if walked.size:
+            rows = contiguous(x[: len(walked)]).reshape(len(walked) * batch, inputs)
+            steps_of(product(rows), walked, h, c, ends, backward)
         return cell.results(y, h, c)
 
     return run
