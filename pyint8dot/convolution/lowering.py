@@ -148,10 +148,17 @@ class Lowered:
         return {}
 
     @functools.cached_property
-    def _spread(self) -> Values:
-        """The constants for products of planes, where what sums start from is there for each column of a tile."""
-        start, factors = np.split(self._constants, 2)
-        return np.concatenate([np.repeat(start, program.COPIES), factors])
+    def _spread(self) -> dict[int, Values]:
+        """The constants for products of planes, where what sums start from is there for each column of a tile, by their number."""
+        return {}
+
+    def _spread_on(self, kernel: Kernel) -> Values:
+        """Those for a kernel."""
+        found = self._spread.get(kernel.nr)
+        if found is None:
+            start, factors = np.split(self._constants, 2)
+            found = self._spread[kernel.nr] = np.concatenate([np.repeat(start, kernel.nr), factors])
+        return found
 
     def _constants_on(self, kernel: Kernel) -> Values:
         """The constants for a kernel, which take off the surplus that it adds."""
@@ -214,7 +221,9 @@ class Lowered:
         """Convolve images by native programs, where weights have no zero points."""
         place, made, direct, whole = way
         assert made is not None  # noqa: S101 - seen by the caller
-        constants, fill = (self._spread, planes.fill(self.x_zero)) if direct else (self._constants_on(kernel), None)
+        constants, fill = (
+            (self._spread_on(kernel), planes.fill(self.x_zero)) if direct else (self._constants_on(kernel), None)
+        )
         for i in range(len(x)):
             laid = x[i] if direct else im2col.grids(x[i], place, self.x_zero)
             acc = y[i] if whole else np.empty((y.shape[1], place.out[0] * place.pitch), np.int32)

@@ -38,12 +38,9 @@ if TYPE_CHECKING:
 #: Programs kept with one set of weights: images of many sizes must not fill the memory.
 MOST_PROGRAMS = 32
 
-#: How often a product of planes has what its rows start from, one beside the other: once a column of the tile.
-COPIES = 8
-
 #: Where nothing is packed: the part of the first-level cache that the sums of a block take, whose weights fill it at most, and the part
-#: of the second-level one that a strip of the image takes.
-SUMS, STRIP = 2, 8
+#: of a usual block that a strip of the image takes.
+SUMS, STRIP = 2, 4
 
 
 class Last(NamedTuple):
@@ -245,7 +242,7 @@ class InPlace(Maker):
     def __init__(self, weights: PackedWeights, key: Key) -> None:
         super().__init__(weights, key)
         place = self.place
-        self.start = 4 * COPIES
+        self.start = 4 * key.kernel.nr
         self.by_rows = by_rows(place, key.kernel)
         if self.by_rows:
             self.pitch = place.out[1]
@@ -253,8 +250,8 @@ class InPlace(Maker):
         whole = key.kernel.nr // math.gcd(key.kernel.nr, self.pitch)
         # Strips stay in the second-level cache beside images, results and weights, and a block's weights in the first-level one.
         row = len(place.phases) * self.channels * place.pitch
-        first, second = cpu.caches()
-        count = -(-place.out[0] * row // (second // STRIP))
+        first = cpu.caches()[0]
+        count = -(-place.out[0] * row // (blocks.budget() // STRIP))
         self.strips = [slice(*ends) for ends in blocks.cut(place.out[0], max(count, key.num_threads), whole)]
         height = max(strip.stop - strip.start for strip in self.strips)
         self.strip = planes.Strip(place, self.right, self.channels, height)

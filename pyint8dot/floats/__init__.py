@@ -16,6 +16,7 @@ least squares, rounded to float32; the bounds below are the largest errors found
 """
 
 from pyint8dot.floats.activations import GELU_LIMIT, GELU_R, TANH_LIMIT, TANH_P, TANH_Q, erf, gelu, relu, tanh
+from pyint8dot.floats.lines import hard_sigmoid
 from pyint8dot.floats.normalisation import layer_norm, layer_norm_and_scaled
 from pyint8dot.floats.powers import EXP2_E, EXP2_LOWEST, EXP2_MAGIC, LOG2_E, exp2, exp2_terms, softmax
 from pyint8dot.floats.rows import deviations, divide_rows
@@ -23,6 +24,6 @@ from pyint8dot.floats.work import BLOCK, HALF, ONE, FloatArray
 
 __all__ = [
     "BLOCK", "EXP2_E", "EXP2_LOWEST", "EXP2_MAGIC", "GELU_LIMIT", "GELU_R", "HALF", "LOG2_E", "ONE", "TANH_LIMIT", "TANH_P", "TANH_Q",
-    "FloatArray", "deviations", "divide_rows", "erf", "exp2", "exp2_terms", "gelu", "layer_norm", "layer_norm_and_scaled", "relu", "softmax",
+    "FloatArray", "deviations", "divide_rows", "erf", "exp2", "exp2_terms", "gelu", "hard_sigmoid", "layer_norm", "layer_norm_and_scaled", "relu", "softmax",
     "tanh",
 ]  # fmt: skip

@@ -171,7 +171,7 @@ CALLS: dict[str, Call] = {
     ),
     "qlinear_conv, 3x3": Call(forms.conv, (CONV,), "MAC", 9 * 56 * 56 * 64 * 64, {CONV: 9_000_000}),
     "qlinear_conv, 3x3 of a small image": Call(
-        forms.conv, (SMALL_CONV,), "call", 9 * 8 * 8 * 16 * 16, {SMALL_CONV: 100_000}
+        forms.conv, (SMALL_CONV,), "MAC", 9 * 8 * 8 * 16 * 16, {SMALL_CONV: 100_000}
     ),
     "qlinear_conv, depthwise 3x3": Call(
         forms.depthwise, (DEPTHWISE,), "MAC", 9 * 112 * 112 * 32, {DEPTHWISE: 3_200_000}

@@ -11,7 +11,6 @@ from support.epilogue import Array, Call, same_bits
 from support.guard import Guarded, Rectangle, guarded_input, guarded_rows
 
 from pyint8dot import attention, floats, lrn, quantize
-from pyint8dot.onnx.ops import activations
 
 
 class Exp2Terms(Call):
@@ -189,7 +188,7 @@ def lookup(x: Array, table: Array, *, place: str = "end") -> Flat:
 
 def hard_sigmoid(x: Array, alpha: float, beta: float, *, times: bool, place: str = "end") -> Flat:
     with np.errstate(all="ignore"):
-        want = activations.hard_sigmoid(x, alpha, beta, times=times, native=False)
+        want = floats.hard_sigmoid(x, alpha, beta, times=times, native=False)
     return Flat("hard_sigmoid", x, want, [np.float32([alpha, beta]), int(times)], place)
 
 

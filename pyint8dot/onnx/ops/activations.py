@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from pyint8dot import floats
-from pyint8dot.engine import elementwise
 from pyint8dot.onnx.bounds import check_broadcast
 from pyint8dot.onnx.contrib.writer import MICROSOFT
 from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
@@ -140,39 +139,6 @@ def _softplus(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
-def hard_sigmoid(x: np.ndarray, alpha: float, beta: float, *, times: bool = False, native: bool = True) -> np.ndarray:
-    """Points of a line, at 0 and 1 beyond them.
-
-    Parameters
-    ----------
-    x : ndarray of float32 or float64
-        Any shape.
-    alpha, beta : float
-        The line, ``x * alpha + beta``.
-    times : bool
-        Whether the result is multiplied by `x`.
-    native : bool
-        Whether native code may be used, which gives the same bits.
-
-    Returns
-    -------
-    ndarray
-    """
-    # With 0 for -0.0 no point of the line is -0.0, of which and 0 either is the greater.
-    beta += 0.0
-    if native and x.dtype == np.float32:
-        found = elementwise.hard_sigmoid(x, alpha, beta, times=times)
-        if found is not None:
-            return found
-    kind = x.dtype.type
-    y = np.asarray(x * kind(alpha))
-    y += kind(beta)
-    np.clip(y, kind(0), kind(1), out=y)
-    if times:
-        y *= x
-    return y
-
-
 def _elu(x: np.ndarray, alpha: float, gamma: float = 1.0, width: float = 1.0) -> np.ndarray:
     kind = x.dtype.type
     negative = np.expm1(np.minimum(x, kind(0)) / kind(width))
@@ -193,8 +159,8 @@ def _times_sigmoid(x: np.ndarray, alpha: float) -> np.ndarray:
 # Each from the attributes of its node.
 _FUNCTIONS: dict[str, Callable[[Site], Callable[[np.ndarray], np.ndarray]]] = {
     "Erf": lambda _: erf,
-    "HardSigmoid": lambda s: functools.partial(hard_sigmoid, alpha=s.attr("alpha", 0.2), beta=s.attr("beta", 0.5)),
-    "HardSwish": lambda _: functools.partial(hard_sigmoid, alpha=1 / 6, beta=0.5, times=True),
+    "HardSigmoid": lambda s: functools.partial(floats.hard_sigmoid, alpha=s.attr("alpha", 0.2), beta=s.attr("beta", 0.5)),
+    "HardSwish": lambda _: functools.partial(floats.hard_sigmoid, alpha=1 / 6, beta=0.5, times=True),
     "Elu": lambda s: functools.partial(_elu, alpha=s.attr("alpha", 1.0)),
     "Selu": lambda s: functools.partial(
         _elu, alpha=s.attr("alpha", 1.6732632423543772), gamma=s.attr("gamma", 1.0507009873554805)
