@@ -20,27 +20,18 @@
 #define GROUP 4
 #include "asm.h"
 #include "gather.h"
+#include "group4.h"
 
 /* Bytes of four k: pairs of k, then pairs of pairs, give four k of one column in a word. */
 .macro put_16
-        zip1    v4.16b, v0.16b, v1.16b
-        zip2    v5.16b, v0.16b, v1.16b
-        zip1    v6.16b, v2.16b, v3.16b
-        zip2    v7.16b, v2.16b, v3.16b
-        zip1    v16.8h, v4.8h, v6.8h
-        zip2    v17.8h, v4.8h, v6.8h
-        zip1    v18.8h, v5.8h, v7.8h
-        zip2    v19.8h, v5.8h, v7.8h
+        group_all
         stp     q16, q17, [dst], #32
         stp     q18, q19, [dst_high], #32
 .endm
 
 /* Four k of one panel: four bytes of each of its columns in a word. */
 .macro put_8
-        zip1    v4.16b, v0.16b, v1.16b
-        zip1    v6.16b, v2.16b, v3.16b
-        zip1    v16.8h, v4.8h, v6.8h
-        zip2    v17.8h, v4.8h, v6.8h
+        group_low
         stp     q16, q17, [dst], #32
 .endm
 

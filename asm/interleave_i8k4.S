@@ -26,26 +26,17 @@
 #define GROUP 4
 #include "asm.h"
 #include "interleave.h"
+#include "group4.h"
 
 /* Pairs of channels, then pairs of pairs, give the four of a pixel in a word. */
 .macro put_16
-        zip1    v4.16b, v0.16b, v1.16b
-        zip2    v5.16b, v0.16b, v1.16b
-        zip1    v6.16b, v2.16b, v3.16b
-        zip2    v7.16b, v2.16b, v3.16b
-        zip1    v16.8h, v4.8h, v6.8h
-        zip2    v17.8h, v4.8h, v6.8h
-        zip1    v18.8h, v5.8h, v7.8h
-        zip2    v19.8h, v5.8h, v7.8h
+        group_all
         st1     {v16.16b, v17.16b, v18.16b, v19.16b}, [y_ptr], #64
 .endm
 
 /* The same of eight pixels. */
 .macro put_8
-        zip1    v4.16b, v0.16b, v1.16b
-        zip1    v6.16b, v2.16b, v3.16b
-        zip1    v16.8h, v4.8h, v6.8h
-        zip2    v17.8h, v4.8h, v6.8h
+        group_low
         st1     {v16.16b, v17.16b}, [y_ptr], #32
 .endm
 

@@ -137,18 +137,9 @@ def erf(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     array([-1.,  0.,  1.], dtype=float32)
     """
     result, work = prepared(x, out)
-    flat = work.reshape(-1)
-    square, p, q = scratch(flat.size, 3)
-    for start, stop in blocks(flat.size):
-        size = stop - start
-        z, above, below, y = square[:size], p[:size], q[:size], flat[start:stop]
-        np.clip(y, -ERF_LIMIT, ERF_LIMIT, out=y)
-        np.square(y, out=z)
-        horner(z, ERF_P, above)
-        horner(z, ERF_Q, below)
-        np.multiply(y, above, out=y)
-        np.divide(y, below, out=y)
-        np.clip(y, -ONE, ONE, out=y)
+    _odd(work.reshape(-1), ERF_LIMIT, ERF_P, ERF_Q)
+    # The quotient exceeds 1 next to the limit.
+    np.clip(work, -ONE, ONE, out=work)
     return finished(result, work)
 
 
@@ -180,18 +171,24 @@ def tanh(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
     array([-1.,  0.,  1.], dtype=float32)
     """
     result, work = prepared(x, out)
-    flat = work.reshape(-1)
+    _odd(work.reshape(-1), TANH_LIMIT, TANH_P, TANH_Q)
+    return finished(result, work)
+
+
+def _odd(
+    flat: FloatArray, limit: np.float32, numerator: tuple[np.float32, ...], denominator: tuple[np.float32, ...]
+) -> None:
+    """Replace values by an odd rational function of them: polynomials of the square, lowest degree first, within a limit."""
     square, p, q = scratch(flat.size, 3)
     for start, stop in blocks(flat.size):
         size = stop - start
         z, above, below, y = square[:size], p[:size], q[:size], flat[start:stop]
-        np.clip(y, -TANH_LIMIT, TANH_LIMIT, out=y)
+        np.clip(y, -limit, limit, out=y)
         np.square(y, out=z)
-        horner(z, TANH_P, above)
-        horner(z, TANH_Q, below)
+        horner(z, numerator, above)
+        horner(z, denominator, below)
         np.multiply(y, above, out=y)
         np.divide(y, below, out=y)
-    return finished(result, work)
 
 
 def relu(x: FloatArray, *, out: FloatArray | None = None) -> FloatArray:
