@@ -11,23 +11,17 @@ from pyint8dot.engine import library
 from pyint8dot.engine.lstm import GATES
 from pyint8dot.lstm import Weights, lstm, pack_weights
 from pyint8dot.onnx.bounds import check_shape
-from pyint8dot.onnx.ops.activations import sigmoid
+from pyint8dot.onnx.ops.recurrent_functions import Activation, functions
 from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 
 # (rows, k) to (rows, n).
 Product: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
-_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "sigmoid": sigmoid,
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "softsign": lambda x: x / (1 + np.abs(x)),
-}
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
-def _clipped(function: Callable[[np.ndarray], np.ndarray], limit: float) -> Callable[[np.ndarray], np.ndarray]:
+def _clipped(function: Activation, limit: float) -> Activation:
     """Return the function of numbers that are brought between two bounds first."""
     return lambda x: function(np.clip(x, -limit, limit))
 
@@ -42,17 +36,21 @@ class Cell:
         self.count = 2 if self.direction == "bidirectional" else 1
         names: list[str] = site.attr("activations") or _DEFAULTS[kind] * self.count
         self.each = len(_DEFAULTS[kind])
-        self.functions = [_ACTIVATIONS.get(name.lower()) for name in names]
+        if len(names) != self.each * self.count:
+            raise ValueError(f"{site.node}: activations must be {self.each * self.count} names, got {names}")
+        try:
+            self.functions = functions(names, site.attr("activation_alpha") or (), site.attr("activation_beta") or ())
+        except ValueError as error:
+            raise ValueError(f"{site.node}: {error}") from error
         clip = float(site.attr("clip", 0))
         if clip:
             # What comes of the cell itself is not clipped.
             self.functions = [
-                f and (f if i % 3 == 2 and kind == "LSTM" else _clipped(f, clip)) for i, f in enumerate(self.functions)
+                f if i % 3 == 2 and kind == "LSTM" else _clipped(f, clip) for i, f in enumerate(self.functions)
             ]
         self.coupled = bool(site.attr("input_forget", 0)) and kind == "LSTM"
         self.reset_after = bool(site.attr("linear_before_reset", 0))
         self.layout = int(site.attr("layout", 0))
-        self.served = all(self.functions) and len(names) == self.each * self.count
         # What nearly every LSTM is.
         usual = kind == "LSTM" and names == _DEFAULTS[kind] * self.count
         self.plain = usual and not clip and not self.coupled and not site.has(7)
@@ -224,9 +222,6 @@ class Cell:
 @operator("LSTM", "GRU", "RNN")
 def _recurrent(site: Site) -> Function | None:
     cell = Cell(site, site.node.op)
-    if not cell.served:
-        # onnx's reference would take the usual ones instead, or walk beyond the ends of short rows.
-        raise ValueError(f"{site.node}: activations are not supported: {site.attr('activations')}")
     if site.dtype(0) not in FLOATS:
         return None
     if cell.plain and site.dtype(0) == np.float32 and library.status() is None:
