@@ -18,8 +18,8 @@ from icount.measure import CannotCountError, guest, plugin
 
 from models import counted
 
-# Those that have what most processors of the last years have: dot products alone, and int8 matrix products too.
-CPUS = {model.name: model.cpu for model in layout.MODELS if model.name in ("neoverse-n1", "i8mm")}
+# Those that have what most processors of the last years have, dot products alone, and int8 matrix products too, or neither.
+CPUS = {model.name: model.cpu for model in layout.MODELS if model.name in ("neoverse-n1", "i8mm", "cortex-a72")}
 
 #: A model and its inputs.
 Fed = tuple[onnx.ModelProto, dict[str, np.ndarray]]
