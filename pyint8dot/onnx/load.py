@@ -82,6 +82,7 @@ def read_model(source: Source, max_bytes: int, overrides: Overrides | None = Non
         check_graph(model.graph)
         model = _inline(model)
         write_out(model)
+        _name_types(model)
         return _check_types(model)
     except ModelError:
         raise
@@ -238,6 +239,23 @@ def _check_model(model: onnx.ModelProto) -> None:
     finally:
         for tensor in open_shapes:
             tensor.ClearField("shape")
+
+
+def _name_types(model: onnx.ModelProto) -> None:
+    """Give outputs their types: who makes a tensor an output to look at it names the tensor alone, and onnxruntime takes that."""
+    unknown = [value for value in model.graph.output if value.type.WhichOneof("value") is None]
+    if not unknown:
+        return
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = infer(copy, strict=False).graph
+    known = {value.name: value for value in (*graph.output, *graph.value_info, *graph.input)}
+    for tensor in model.graph.initializer:
+        known[tensor.name] = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+    for value in unknown:
+        if known[value.name].type.WhichOneof("value") is None:
+            raise ModelError(f"output {value.name!r}: its type is not said, and cannot be inferred")
+        value.CopyFrom(known[value.name])
 
 
 def _check_types(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -12,8 +12,9 @@ from pyint8dot.onnx.contrib.fused import FUSED_NODES
 from pyint8dot.onnx.contrib.quantised import QUANTISED
 from pyint8dot.onnx.contrib.writer import MICROSOFT, Rule, Scope, Writer, all_graphs, replace, rule
 
-# Operators that onnxruntime knows in ONNX's own domain before ONNX itself does, with the first version that has them.
-_EARLY = {"LayerNormalization": 17, "SimplifiedLayerNormalization": 1 << 62, "Gelu": 20}
+# Operators that onnxruntime knows in ONNX's own domain before ONNX itself does, or whose first version ONNX no longer lets pass,
+# with the version from which on they are ONNX's.
+_EARLY = {"LayerNormalization": 17, "SimplifiedLayerNormalization": 1 << 62, "Gelu": 20, "GroupNormalization": 21}
 
 _WRITTEN: dict[str, Rule] = {**QUANTISED, **FUSED_NODES}
 _STAND_INS: dict[str, Rule] = {}
@@ -85,7 +86,14 @@ def infer(model: onnx.ModelProto, *, strict: bool = True) -> onnx.ModelProto:
 
 
 @rule(
-    _STAND_INS, "Gelu", "FastGelu", "QuickGelu", "LayerNormalization", "SimplifiedLayerNormalization", "QLinearSoftmax"
+    _STAND_INS,
+    "Gelu",
+    "FastGelu",
+    "QuickGelu",
+    "LayerNormalization",
+    "SimplifiedLayerNormalization",
+    "QLinearSoftmax",
+    "GroupNormalization",
 )
 def _like_first(w: Writer) -> None:
     w.add("Identity", w.input(0), into=w.output(0))

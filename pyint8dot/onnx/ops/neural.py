@@ -194,8 +194,8 @@ def layer_normalization(site: Site) -> Function | None:
 def _batch_normalization(site: Site) -> Function | None:
     if len([o for o in site.node.outputs if o]) > 1 or site.attr("training_mode", 0):
         return None
-    if site.opset < 9:
-        return None
+    if site.opset < 7 or not site.attr("spatial", 1):
+        return None  # training is another attribute, or every element has a mean of its own
     epsilon = site.attr("epsilon", 1e-5)
 
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray) -> Any:

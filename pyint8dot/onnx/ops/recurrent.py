@@ -17,14 +17,40 @@ from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 # (rows, k) to (rows, n).
 Product: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
-_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "sigmoid": sigmoid,
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "softsign": lambda x: x / (1 + np.abs(x)),
+# Functions of an array and of their parameters, each of which has the type of the array, with those a model need not give.
+_ACTIVATIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[float | None, ...]]] = {
+    "sigmoid": (sigmoid, ()),
+    "tanh": (np.tanh, ()),
+    "relu": (lambda x: np.maximum(x, 0), ()),
+    "softsign": (lambda x: x / (1 + np.abs(x)), ()),
+    "softplus": (lambda x: np.logaddexp(x, x.dtype.type(0)), ()),
+    "leakyrelu": (lambda x, alpha: np.where(x < 0, alpha * x, x), (0.01,)),
+    "thresholdedrelu": (lambda x, alpha: np.where(x > alpha, x, x.dtype.type(0)), (1.0,)),
+    "elu": (lambda x, alpha: np.where(x < 0, alpha * np.expm1(x), x), (1.0,)),
+    "hardsigmoid": (lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1), (0.2, 0.5)),
+    "affine": (lambda x, alpha, beta: alpha * x + beta, (None, None)),
+    "scaledtanh": (lambda x, alpha, beta: alpha * np.tanh(beta * x), (None, None)),
 }
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+
+
+def _activations(site: Site, names: list[str]) -> list[Callable[[np.ndarray], np.ndarray] | None]:
+    """Return the functions of these names, None for unknown ones: each takes as many of the node's alphas and betas as it has."""
+    given = [iter(site.attr(f"activation_{kind}") or []) for kind in ("alpha", "beta")]
+    found: list[Callable[[np.ndarray], np.ndarray] | None] = []
+    for name in names:
+        function, defaults = _ACTIVATIONS.get(name.lower(), (None, ()))
+        chosen = [next(values, default) for values, default in zip(given, defaults, strict=False)]
+        if function is None or None in chosen:
+            found.append(None)
+        else:
+            found.append(_with(function, chosen) if chosen else function)
+    return found
+
+
+def _with(function: Callable[..., np.ndarray], parameters: list[Any]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: function(x, *map(x.dtype.type, parameters))
 
 
 def _clipped(function: Callable[[np.ndarray], np.ndarray], limit: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -42,7 +68,7 @@ class Cell:
         self.count = 2 if self.direction == "bidirectional" else 1
         names: list[str] = site.attr("activations") or _DEFAULTS[kind] * self.count
         self.each = len(_DEFAULTS[kind])
-        self.functions = [_ACTIVATIONS.get(name.lower()) for name in names]
+        self.functions = _activations(site, names)
         clip = float(site.attr("clip", 0))
         if clip:
             # What comes of the cell itself is not clipped.

@@ -1,4 +1,4 @@
-"""Sliding windows over the spatial axes: pooling, local response normalisation, and the float convolution."""
+"""Sliding windows over the spatial axes: averages, local response normalisation, and the float convolution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from pyint8dot.conv1d import MOST_BYTES, PANEL, Convolution1d
 from pyint8dot.depthwise import depthwise
 from pyint8dot.engine import library, pool
-from pyint8dot.engine.program import MAX_POOLS
 from pyint8dot.lrn import ROOTS, local_response_normalisation
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.ops.neural import product
@@ -170,26 +169,6 @@ def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> 
     return np.asarray(full[at].copy())
 
 
-@operator("MaxPool")
-def _max_pool(site: Site) -> Function | None:
-    if len([o for o in site.node.outputs if o]) > 1:
-        return None
-    window = Window(site, site.attr("kernel_shape"))
-    if len(window.kernel) < 3 and site.dtype(0) in MAX_POOLS:
-        site.native(steady=True)
-
-    def run(x: np.ndarray) -> Any:
-        outs, pads = window.place(x.shape[2:])
-        check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
-        found = pool.max_pool(x, window.axes(x.shape[2:], outs, pads))
-        if found is not None:
-            return found
-        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-        return slide(window.pad(x, pads, lowest), window, outs, np.maximum)
-
-    return run
-
-
 @operator("AveragePool")
 def _average_pool(site: Site) -> Function | None:
     window = Window(site, site.attr("kernel_shape"))
@@ -222,21 +201,6 @@ def _average_pool(site: Site) -> Function | None:
         with np.errstate(invalid="ignore"):
             total /= held
         return total
-
-    return run
-
-
-@operator("LpPool")
-def _lp_pool(site: Site) -> Function | None:
-    window, power = Window(site, site.attr("kernel_shape")), site.attr("p", 2)
-    if not isinstance(power, int) or power < 1:
-        return None  # the real powers of opset 1
-
-    def run(x: np.ndarray) -> Any:
-        outs, pads = window.place(x.shape[2:])
-        check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
-        total = slide(window.pad(np.abs(x) ** power, pads, 0), window, outs, np.add)
-        return total ** x.dtype.type(1 / power)
 
     return run
 
