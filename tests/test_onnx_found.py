@@ -193,6 +193,58 @@ def test_group_normalisation_of_its_first_version(rng):
     agree(made, feed, exact=False)
 
 
+@pytest.mark.parametrize("shape", [(7,), (1, 7), (7, 7), (7, 1), (1,)])
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_added_to_a_quantised_gemm(rng, shape, known):
+    c = rng.integers(-3000, 3000, shape).astype(np.int32)
+    constants = {
+        "sa": F32(0.03), "za": np.uint8(100), "b": rng.integers(-128, 128, (5, 7)).astype(np.int8),
+        "sb": rng.uniform(0.01, 0.05, 7).astype(F32), "zb": np.zeros(7, np.int8), "sy": F32(0.4), "zy": np.uint8(120),
+    }  # fmt: skip
+    feed = {"a": rng.integers(0, 256, (7, 5)).astype(np.uint8)}
+    (constants if known else feed)["c"] = c
+    nodes = [node("QGemm", "a sa za b sb zb c sy zy", "y", domain="com.microsoft")]
+    constants = {name: np.asarray(value) for name, value in constants.items()}
+    agree(model(nodes, feed, {"y": (np.uint8, [7, 7])}, constants), feed)
+
+
+def test_products_by_their_former_name(rng):
+    feed = {"a": rng.standard_normal((2, 5, 4)).astype(F32), "b": rng.standard_normal((2, 5, 3)).astype(F32)}
+    nodes = [node("TransposeMatMul", "a b", "y", transA=1, alpha=0.5, domain="com.microsoft")]
+    agree(model(nodes, feed, {"y": (F32, [2, 4, 3])}), feed, exact=False)
+
+
+@pytest.mark.parametrize(("queries", "keys", "past"), [(6, 2, 0), (5, 5, 0), (2, 2, 3)])
+def test_queries_that_see_what_is_before_them(rng, queries, keys, past):
+    lengths = {"q": queries, "k": keys, "v": keys}
+    feed = {name: rng.standard_normal((2, length, 8)).astype(F32) for name, length in lengths.items()}
+    names, outputs = "q k v", {"y": (F32, [2, queries, 8])}
+    if past:
+        feed |= {name: rng.standard_normal((2, 2, past, 4)).astype(F32) for name in ("pk", "pv")}
+        names += " - - - pk pv"
+        outputs |= {name: (F32, [2, 2, past + keys, 4]) for name in ("nk", "nv")}
+    nodes = [
+        node("MultiHeadAttention", names, " ".join(outputs), num_heads=2, unidirectional=1, domain="com.microsoft")
+    ]
+    agree(model(nodes, feed, outputs), feed, exact=False)
+
+
+@pytest.mark.parametrize("element", [onnx.TensorProto.INT4, onnx.TensorProto.UINT4])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_codes_of_4_bits(rng, element, axis):
+    x = F32([[1e30, -1e30, 3], [np.inf, -np.inf, 0.24], [0.25, 0.3, -0.9]])
+    shape = () if axis is None else (3,)
+    kind = onnx.helper.tensor_dtype_to_np_dtype(element)
+    zeros = rng.integers(0, 8, shape).astype(np.int8).astype(kind)
+    for names, constants in (("s z", {"z": zeros}), ("s", {})):
+        more = {} if constants else {"output_dtype": element}
+        nodes = [
+            node("QuantizeLinear", f"x {names}", "q", axis=1, **more),
+            node("DequantizeLinear", f"q {names}", "y", axis=1),
+        ]
+        agree(model(nodes, {"x": x}, {"y": F32}, {"s": np.full(shape, 0.1, F32), **constants}), {"x": x})
+
+
 def test_outputs_that_are_only_names(rng):
     x = rng.standard_normal((2, 3, 6, 6)).astype(F32)
     w = rng.standard_normal((4, 3, 3, 3)).astype(F32)
