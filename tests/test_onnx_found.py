@@ -159,6 +159,19 @@ def test_resizing_a_part(rng, mode, size):
     agree(model([node("Resize", "x r - z", "y", **attributes)], {"x": x}, {"y": F32}, constants), {"x": x}, exact=False)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resizing_before_there_were_regions(rng, mode):
+    x = rng.standard_normal((1, 2, 6, 7)).astype(F32)
+    for scales in ([1, 1, 2, 1.5], [1, 1, 0.5, 0.7]):
+        made = model([node("Resize", "x s", "y", mode=mode)], {"x": x}, {"y": F32}, {"s": F32(scales)}, opset=10)
+        agree(made, {"x": x}, exact=mode == "nearest")
+
+
+def test_normalising_no_samples():
+    x, one = np.zeros((0, 3, 4, 5), F32), np.ones(3, F32)
+    agree(model([node("InstanceNormalization", "x s s", "y")], {"x": x}, {"y": F32}, {"s": one}), {"x": x})
+
+
 @pytest.mark.parametrize("axis", [None, 0, -1])
 @pytest.mark.parametrize("ordered", [0, 1])
 def test_unique(rng, axis, ordered):

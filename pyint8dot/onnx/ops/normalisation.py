@@ -36,7 +36,7 @@ def _group_normalization(site: Site) -> Function | None:
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> Any:
         n, c = x.shape[:2]
         groups = fixed or c
-        y = _normalised(wide(x).reshape(n, groups, -1), epsilon).reshape(x.shape)
+        y = _normalised(wide(x).reshape(n, groups, math.prod(x.shape[1:]) // groups), epsilon).reshape(x.shape)
         each = (1, -1, *[1] * (x.ndim - 2))
         if by_group:
             scale, bias = (np.repeat(v, c // groups) for v in (scale, bias))

@@ -27,7 +27,8 @@ class _Axis:
         old = site.node.op == "Upsample" or site.opset < 11
         self.mode: str = site.attr("mode", "nearest")
         self.where: str = "asymmetric" if old else site.attr("coordinate_transformation_mode", "half_pixel")
-        self.nearest: str = "floor" if old else site.attr("nearest_mode", "round_prefer_floor")
+        # Before opset 11 what is made smaller is rounded up, and what is made larger down.
+        self.nearest: str = "" if old else site.attr("nearest_mode", "round_prefer_floor")
         self.coefficient = _F32(site.attr("cubic_coeff_a", -0.75))
         self.exclude = bool(site.attr("exclude_outside", 0))
 
@@ -52,10 +53,11 @@ class _Axis:
             middle += _F32(size / 2) * (1 - adjusted)
         return np.asarray(middle - half)
 
-    def taps(self, at: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    def taps(self, at: np.ndarray, size: int, scale: np.float32) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Return the elements that each result is made of, and their weights."""
         if self.mode == "nearest":
-            return [(np.clip(_NEAREST[self.nearest](at), 0, size - 1).astype(np.intp), None)]
+            rounded = _NEAREST[self.nearest or ("ceil" if scale < 1 else "floor")]
+            return [(np.clip(rounded(at), 0, size - 1).astype(np.intp), None)]
         if self.mode == "linear":
             at = np.clip(at, 0, size - 1)
             low = np.floor(at)
@@ -113,8 +115,6 @@ def _resize(site: Site) -> Function | None:
         return None
     if axis.mode != "nearest" and site.dtype(0) not in (*FLOATS, *INT8):
         return None
-    if site.node.op == "Resize" and old and axis.mode == "nearest":
-        return None  # at that version what is made smaller is rounded another way
     chosen, fixed = site.attr("axes"), site.attr("scales")
     crops, outside = axis.where == "tf_crop_and_resize", site.attr("extrapolation_value", 0.0)
     limit, what = site.max_bytes, site.what
@@ -160,7 +160,7 @@ def _resize(site: Site) -> Function | None:
                 if len(known) > 64:
                     known.clear()
                 at = axis.places(size, out, factor, part)
-                known[key] = axis.taps(at, size), np.flatnonzero((at < 0) | (at > size - 1)) if crops else ()
+                known[key] = axis.taps(at, size, factor), np.flatnonzero((at < 0) | (at > size - 1)) if crops else ()
             taps, others = known[key]
             y = _along(y, a, taps)
             if len(others):
