@@ -258,6 +258,21 @@ def test_codes_of_4_bits(rng, element, axis):
         agree(model(nodes, {"x": x}, {"y": F32}, {"s": np.full(shape, 0.1, F32), **constants}), {"x": x})
 
 
+@pytest.mark.parametrize("imported", ["", "ai.onnx"])
+def test_the_long_name_of_onnx_itself(imported):
+    x = np.arange(5, dtype=F32)
+    made = model(
+        [node("Relu", "x", "r"), node("Slice", "r s e", "y")],
+        {"x": x},
+        {"y": F32},
+        {"s": np.int64([1]), "e": np.int64([3])},
+    )
+    made.opset_import[0].domain = imported
+    for each in made.graph.node:
+        each.domain = "ai.onnx"
+    agree(made, {"x": x})
+
+
 def test_outputs_that_are_only_names(rng):
     x = rng.standard_normal((2, 3, 6, 6)).astype(F32)
     w = rng.standard_normal((4, 3, 3, 3)).astype(F32)

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from pyint8dot.onnx.contrib.fused import FUSED_NODES
+from pyint8dot.onnx.contrib.guarded import infer_shapes
 from pyint8dot.onnx.contrib.quantised import QUANTISED
 from pyint8dot.onnx.contrib.writer import MICROSOFT, Rule, Scope, Writer, all_graphs, replace, rule
 
@@ -28,7 +29,7 @@ def write_out(model: onnx.ModelProto) -> None:
     model : onnx.ModelProto
         A model whose graph is known to be one.
     """
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    opset = next((o.version for o in model.opset_import if not o.domain), 1)
     for graph in all_graphs(model.graph):
         for node in graph.node:
             if not node.domain and opset < _EARLY.get(node.op_type, 0):
@@ -63,17 +64,17 @@ def infer(model: onnx.ModelProto, *, strict: bool = True) -> onnx.ModelProto:
         If types or shapes do not fit.
     """
     if not any(n.domain == MICROSOFT for graph in all_graphs(model.graph) for n in graph.node):
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=strict)
+        return infer_shapes(model, check_type=True, strict_mode=strict)
     shadow = onnx.ModelProto()
     shadow.CopyFrom(model)
     scope = Scope(shadow)
     for graph in all_graphs(shadow.graph):
         replace(graph, scope, _STAND_INS)
     try:
-        known = onnx.shape_inference.infer_shapes(shadow, check_type=True, strict_mode=strict)
+        known = infer_shapes(shadow, check_type=True, strict_mode=strict)
     except onnx.shape_inference.InferenceError:
         # It may be a stand-in that does not fit; what is wrong with the model itself shows when its nodes run.
-        known = onnx.shape_inference.infer_shapes(shadow)
+        known = infer_shapes(shadow)
     values = {v.name: v for graph in all_graphs(known.graph) for v in graph.value_info}
     for graph in all_graphs(model.graph):
         del graph.value_info[:]
