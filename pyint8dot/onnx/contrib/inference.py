@@ -95,6 +95,7 @@ def infer(model: onnx.ModelProto, *, strict: bool = True) -> onnx.ModelProto:
     "SimplifiedLayerNormalization",
     "QLinearSoftmax",
     "GroupNormalization",
+    "RotaryEmbedding",
 )
 def _like_first(w: Writer) -> None:
     w.add("Identity", w.input(0), into=w.output(0))
@@ -157,6 +158,16 @@ def _multi_head(w: Writer) -> bool | None:
     scores = w.add("Einsum", w.input(0), w.input(2), equation="bsh,btv->bsv")
     w.add("Identity", scores, into=w.output(0))
     return None
+
+
+@rule(_STAND_INS, "GroupQueryAttention")
+def _group_query(w: Writer) -> None:
+    if w.has(1):
+        w.add("Identity", w.input(0), into=w.output(0))
+    for index in range(1 if w.has(1) else 0, 3):
+        # Lengths that depend on values: the type alone is known.
+        if w.output(index):
+            w.add("Reshape", w.input(0), w.add("Shape", w.input(0)), into=w.output(index))
 
 
 @rule(_STAND_INS, "DynamicQuantizeLSTM")
