@@ -115,7 +115,7 @@ def _quantize_other(site: Site, target: np.dtype[Any]) -> Function:
         # float64 holds every sum of a rounded float32 within these bounds and a zero point.
         with np.errstate(all="ignore"):
             y = np.rint(x.astype(divisor.dtype) / divisor).astype(np.float64) + zero
-            return np.clip(np.nan_to_num(y), least, most).astype(np.int32).astype(target)
+            return np.clip(np.nan_to_num(y), least, most).astype(target)
 
     return run
 
