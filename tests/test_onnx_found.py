@@ -181,6 +181,28 @@ def test_unique(rng, axis, ordered):
     agree(model([node("Unique", "x", "y f i c", sorted=ordered, **attributes)], {"x": x}, outputs), {"x": x})
 
 
+@pytest.mark.parametrize(("opset", "axis"), [(7, 0), (11, 1), (11, -1), (13, 0), (13, 1), (13, -1)])
+def test_largest_of_each_row(rng, opset, axis):
+    x = rng.integers(0, 3, (2, 3, 4)).astype(F32)
+    agree(model([node("Hardmax", "x", "y", axis=axis)], {"x": x}, {"y": F32}, opset=opset), {"x": x})
+
+
+def test_rows_that_are_hidden_warn_of_nothing(recwarn):
+    x = np.full((2, 3), -np.inf)
+    x[1] = 0
+    for op in ("Softmax", "LogSoftmax"):
+        [y] = InferenceSession(data(model([node(op, "x", "y")], {"x": x}, {"y": np.float64}))).run(None, {"x": x})
+        assert np.isnan(y[0]).all()
+    assert not recwarn
+
+
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+def test_windows_of_weights_that_are_fed(rng, spatial):
+    feed = {"x": rng.standard_normal((2, 4, *[5] * spatial)).astype(F32)}
+    feed["w"] = rng.standard_normal((6, 2, *[3] * spatial)).astype(F32)
+    agree(model([node("Conv", "x w", "y", group=2)], feed, {"y": F32}), feed, exact=False)
+
+
 def test_reductions_of_integers():
     x = np.int32([[3, 4], [700, 1]])
     agree(model([node("ReduceLogSumExp", "x", "y", axes=[1])], {"x": x}, {"y": np.int32}, opset=13), {"x": x})

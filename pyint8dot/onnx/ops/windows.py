@@ -277,16 +277,16 @@ def _is_depthwise(dtype: Any, w: np.ndarray, group: int) -> bool:
 def _conv(site: Site) -> Function | None:
     group = site.attr("group", 1)
     weights, shape = site.const(1), site.attr("kernel_shape")
-    if weights is None and shape is None:
-        return None
-    window = Window(site, shape if weights is None else weights.shape[2:])
-    along = _along(site, window)
+    # Weights that are fed say the window themselves where no attribute does.
+    fixed = None if weights is None and shape is None else Window(site, shape if weights is None else weights.shape[2:])
+    along = None if fixed is None else _along(site, fixed)
     if along is not None:
         return along
     if weights is not None and _is_depthwise(site.dtype(0), weights, group) and weights.ndim < 5:
         site.native(steady=True)
 
     def run(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> Any:
+        window = fixed or Window(site, w.shape[2:])
         if list(w.shape[2:]) != window.kernel:
             raise ValueError(f"weights {w.shape} do not have the window {window.kernel}")
         if x.shape[1] != w.shape[1] * group or w.shape[0] % group:
