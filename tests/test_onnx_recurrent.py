@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 
 import numpy as np
 import pytest
@@ -109,11 +110,84 @@ def test_half_precision_keeps_to_lengths_and_bounds(rng, op):
             np.testing.assert_allclose(one, other, rtol=0, atol=5e-3)
 
 
-def test_activations_that_are_not_there_are_refused(rng):
-    # Affine has parameters that a model has to give.
-    for name in ("Gelu", "Affine"):
-        with pytest.raises(ModelError, match=name):
-            run(lstm(rng, "forward", batch=1), "forward", {"x"}, activations=["Sigmoid", name, "Tanh"])
+ACTIVATIONS = {
+    "Affine": lambda x, alpha, beta: alpha * x + beta,
+    "Elu": lambda x, alpha, _: x if x >= 0 else alpha * (math.exp(x) - 1),
+    "HardSigmoid": lambda x, alpha, beta: max(0, min(1, alpha * x + beta)),
+    "LeakyRelu": lambda x, alpha, _: x if x >= 0 else alpha * x,
+    "Relu": lambda x, *_: max(0, x),
+    "ScaledTanh": lambda x, alpha, beta: alpha * math.tanh(beta * x),
+    "Sigmoid": lambda x, *_: 1 / (1 + math.exp(-x)),
+    "Softplus": lambda x, *_: math.log(1 + math.exp(x)),
+    "Softsign": lambda x, *_: x / (1 + abs(x)),
+    "Tanh": lambda x, *_: math.tanh(x),
+    "ThresholdedRelu": lambda x, alpha, _: x if x >= alpha else 0,
+}
+# What takes no alpha and no beta leaves them for the next.
+TAKERS = {"alpha": {"Affine", "Elu", "HardSigmoid", "LeakyRelu", "ScaledTanh", "ThresholdedRelu"}}
+TAKERS["beta"] = {"Affine", "HardSigmoid", "ScaledTanh"}
+
+
+def recurrent(op, operands, by=InferenceSession, **attributes):
+    """Run a net whose x, y and y_h are of float32, its weights constants."""
+    constants = {name: value for name, value in operands.items() if name != "x"}
+    made = model(
+        [node(op, "x w r", "y h", **attributes)],
+        {"x": operands["x"]},
+        {"y": (F32, [None] * 4), "h": (F32, [None] * 3)},
+        constants,
+    )
+    return by(data(made), providers=["CPUExecutionProvider"]).run(None, {"x": operands["x"]})
+
+
+@pytest.mark.parametrize("second", ACTIVATIONS)
+@pytest.mark.parametrize("first", ["Tanh", "hardsigmoid", "LeakyRelu"])
+def test_every_activation_by_hand(rng, first, second):
+    """The functions of both directions have alphas and betas in turn, whichever takes one."""
+    names = [first, second]
+    takes = {which: [name.lower() in {t.lower() for t in TAKERS[which]} for name in names] for which in TAKERS}
+    values = {which: [float(x) for x in F32(rng.uniform(0.1, 0.9, sum(takes[which])))] for which in TAKERS}
+    x, w = F32(rng.uniform(-2, 2, (1, 4, 1))), F32(rng.uniform(0.5, 1, (2, 1, 1)))
+    given = {f"activation_{which}": numbers for which, numbers in values.items() if numbers}
+    operands = {"x": x, "w": w, "r": np.ones((2, 1, 1), F32)}
+    y, _ = recurrent("RNN", operands, direction="bidirectional", hidden_size=1, activations=names, **given)
+    for d, name in enumerate(names):
+        alpha, beta = (values[which].pop(0) if takes[which][d] else 0 for which in ("alpha", "beta"))
+        function = {key.lower(): value for key, value in ACTIVATIONS.items()}[name.lower()]
+        wanted = [function(float(w[d, 0, 0] * each), alpha, beta) for each in x[0, :, 0]]
+        np.testing.assert_allclose(y[0, d, :, 0], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["Sigmoid", "Elou", "Tanh"], "got Elou"),
+        (["Sigmoid", "Tanh"], "must be 3 names"),
+        (["Sigmoid", "Affine", "Tanh"], "activation_alpha must have a value for Affine"),
+    ],
+)
+def test_activations_that_are_not_there_are_refused(rng, names, message):
+    with pytest.raises(ModelError, match=message):
+        run(lstm(rng, "forward", batch=1), "forward", {"x"}, activations=names)
+
+
+@pytest.mark.static
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_other_activations_against_onnxruntime(rng, op):
+    """As converters write Keras's hard_sigmoid, with alphas of their own and without."""
+    from onnxruntime import InferenceSession as Theirs
+
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    shapes = {"x": (5, 2, 3), "w": (2, 4 * gates, 3), "r": (2, 4 * gates, 4)}
+    operands = {name: F32(rng.uniform(-1, 1, shape)) for name, shape in shapes.items()}
+    names = {"LSTM": ["HardSigmoid", "Elu", "Softsign"], "GRU": ["HardSigmoid", "LeakyRelu"], "RNN": ["ScaledTanh"]}[op]
+    own = {"activation_alpha": [0.25, 0.75], "activation_beta": [0.4, 0.6]}
+    for attributes in [own] if op == "RNN" else [own, {}]:
+        options = {"hidden_size": 4, "direction": "bidirectional", "activations": names * 2, **attributes}
+        got, wanted = (recurrent(op, operands, by, **options) for by in (InferenceSession, Theirs))
+        for one, other in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", [0, 1])

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 #: Programs kept with one set of weights: images of many sizes must not fill the memory.
 MOST_PROGRAMS = 32
 
-#: Where nothing is packed: the part of the first-level cache that the sums of a block take, whose weights fill it at most, and the part
-#: of a usual block that a strip of the image takes.
-SUMS, STRIP = 2, 4
+#: Where nothing is packed: the parts of the first-level cache that the weights and the sums of a block of channels take at most, the rest
+#: of which has the rows that windows look at; and the part of a usual block that a strip of the image takes.
+WEIGHTS, SUMS, STRIP = 2, 3, 4
 
 
 class Last(NamedTuple):
@@ -248,7 +248,7 @@ class InPlace(Maker):
             self.pitch = place.out[1]
         # So many rows, or a multiple, are whole panels.
         whole = key.kernel.nr // math.gcd(key.kernel.nr, self.pitch)
-        # Strips stay in the second-level cache beside images, results and weights, and a block's weights in the first-level one.
+        # Strips stay in the second-level cache beside images, results and weights.
         row = len(place.phases) * self.channels * place.pitch
         first = cpu.caches()[0]
         count = -(-place.out[0] * row // (blocks.budget() // STRIP))
@@ -256,7 +256,7 @@ class InPlace(Maker):
         height = max(strip.stop - strip.start for strip in self.strips)
         self.strip = planes.Strip(place, self.right, self.channels, height)
         self.runs, self.run = self.strip.runs()
-        self.blocks = blocks.cut(self.m, -(-self.m * self.depth // first), key.kernel.mr)
+        self.blocks = blocks.cut(self.m, -(-self.m * self.depth // (first // WEIGHTS)), key.kernel.mr)
         self.highest = max(end - start for start, end in self.blocks)
         rows = max(whole, first // SUMS // (4 * self.highest * self.pitch) // whole * whole)
         # Sums that are the result lie in no one's way.
@@ -272,13 +272,16 @@ class InPlace(Maker):
         return self.sums.offset + (4 * self.highest * self.rows * self.pitch if self.key.last is not None else 0)
 
     def block(self, out: Program, g: int, rows: slice) -> None:
-        """Write the records of one strip of group `g`: for some channels at a time, some rows at a time."""
+        """Write the records of one strip of group `g`: for some channels at a time, some rows at a time.
+
+        The weights of these channels stay in the first-level cache for the whole strip, which comes once more for each block of them.
+        """
         image = GRIDS.plus(g * self.channels * math.prod(self.place.size))
         self.strip.write(out, rows, source=image, target=SCRATCH, flip=self.key.flip)
-        for top in range(rows.start, rows.stop, self.rows):
-            some = slice(top, min(top + self.rows, rows.stop))
-            for start, end in self.blocks:
-                channels = g * self.m + start, g * self.m + end
+        for start, end in self.blocks:
+            channels = g * self.m + start, g * self.m + end
+            for top in range(rows.start, rows.stop, self.rows):
+                some = slice(top, min(top + self.rows, rows.stop))
                 self._multiply(out, self.left[g][start * self.depth :], channels, some, top - rows.start)
                 if self.key.last is not None:
                     self.requantize(out, self.key.last, self.sums, channels, some)

@@ -135,11 +135,47 @@ def fast_gelu(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def _softplus(x: np.ndarray) -> np.ndarray:
+def softplus(x: np.ndarray) -> np.ndarray:
+    """Return log(1 + exp(x)).
+
+    Parameters
+    ----------
+    x : ndarray of float
+        Any shape.
+
+    Returns
+    -------
+    ndarray
+        Of x's shape and type.
+
+    Examples
+    --------
+    >>> softplus(np.float32([0.0])).round(4)
+    array([0.6931], dtype=float32)
+    """
     return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
-def _elu(x: np.ndarray, alpha: float, gamma: float = 1.0, width: float = 1.0) -> np.ndarray:
+def elu(x: np.ndarray, alpha: float, gamma: float = 1.0, width: float = 1.0) -> np.ndarray:
+    """Return ``gamma * x`` where x is positive, else ``gamma * alpha * (exp(x / width) - 1)``.
+
+    Parameters
+    ----------
+    x : ndarray of float
+        Any shape.
+    alpha, gamma, width : float
+        The factors of Elu, Selu and Celu.
+
+    Returns
+    -------
+    ndarray
+        Of x's shape and type.
+
+    Examples
+    --------
+    >>> elu(np.float32([2.0, -1.0]), 1.0).round(4)
+    array([ 2.    , -0.6321], dtype=float32)
+    """
     kind = x.dtype.type
     negative = np.expm1(np.minimum(x, kind(0)) / kind(width))
     return np.asarray(kind(gamma) * np.where(x > 0, x, kind(alpha) * negative))
@@ -161,14 +197,14 @@ _FUNCTIONS: dict[str, Callable[[Site], Callable[[np.ndarray], np.ndarray]]] = {
     "Erf": lambda _: erf,
     "HardSigmoid": lambda s: functools.partial(floats.hard_sigmoid, alpha=s.attr("alpha", 0.2), beta=s.attr("beta", 0.5)),
     "HardSwish": lambda _: functools.partial(floats.hard_sigmoid, alpha=1 / 6, beta=0.5, times=True),
-    "Elu": lambda s: functools.partial(_elu, alpha=s.attr("alpha", 1.0)),
+    "Elu": lambda s: functools.partial(elu, alpha=s.attr("alpha", 1.0)),
     "Selu": lambda s: functools.partial(
-        _elu, alpha=s.attr("alpha", 1.6732632423543772), gamma=s.attr("gamma", 1.0507009873554805)
+        elu, alpha=s.attr("alpha", 1.6732632423543772), gamma=s.attr("gamma", 1.0507009873554805)
     ),
-    "Celu": lambda s: functools.partial(_elu, alpha=s.attr("alpha", 1.0), width=s.attr("alpha", 1.0)),
-    "Softplus": lambda _: _softplus,
+    "Celu": lambda s: functools.partial(elu, alpha=s.attr("alpha", 1.0), width=s.attr("alpha", 1.0)),
+    "Softplus": lambda _: softplus,
     "Softsign": lambda _: lambda x: x / (1 + np.abs(x)),
-    "Mish": lambda _: lambda x: x * np.tanh(_softplus(x)),
+    "Mish": lambda _: lambda x: x * np.tanh(softplus(x)),
     "Swish": lambda s: functools.partial(_times_sigmoid, alpha=s.attr("alpha", 1.0)),
     "ThresholdedRelu": lambda s: lambda x: np.where(x > s.attr("alpha", 1.0), x, x.dtype.type(0)),
     "Shrink": lambda s: functools.partial(_shrink, bias=s.attr("bias", 0.0), width=s.attr("lambd", 0.5)),

@@ -11,7 +11,7 @@ from pyint8dot.engine import pool
 from pyint8dot.engine.program import MAX_POOLS
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.ops.activations import wide
-from pyint8dot.onnx.ops.windows import Window, slide
+from pyint8dot.onnx.ops.windows import MOST_WORK, Window, slide
 from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 
 
@@ -41,6 +41,9 @@ def _with_places(window: Window, order: Literal["C", "F"]) -> Function:
         spatial = x.shape[2:]
         outs, pads = window.place(spatial)
         check_shape((*x.shape[:2], *outs), np.dtype(np.int64).itemsize, window.limit, window.what)
+        # Each tap takes as long as some thousand results at least.
+        if math.prod(window.kernel) * (math.prod((*x.shape[:2], *outs)) + 1000) > MOST_WORK:
+            raise ValueError(f"windows of {window.kernel} over {list(x.shape)} would take minutes")
         padded = window.pad(x, pads, lowest(x.dtype))
         # Where each element of a plane lies, and -1 in the padding.
         own = np.arange(math.prod(spatial), dtype=np.int64).reshape((1, 1, *spatial), order=order)

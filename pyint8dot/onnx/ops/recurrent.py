@@ -11,49 +11,17 @@ from pyint8dot.engine import library
 from pyint8dot.engine.lstm import GATES
 from pyint8dot.lstm import Weights, lstm, pack_weights
 from pyint8dot.onnx.bounds import check_shape
-from pyint8dot.onnx.ops.activations import sigmoid
+from pyint8dot.onnx.ops.recurrent_functions import Activation, functions
 from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 
 # (rows, k) to (rows, n).
 Product: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
-# Functions of an array and of their parameters, each of which has the type of the array, with those a model need not give.
-_ACTIVATIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[float | None, ...]]] = {
-    "sigmoid": (sigmoid, ()),
-    "tanh": (np.tanh, ()),
-    "relu": (lambda x: np.maximum(x, 0), ()),
-    "softsign": (lambda x: x / (1 + np.abs(x)), ()),
-    "softplus": (lambda x: np.logaddexp(x, x.dtype.type(0)), ()),
-    "leakyrelu": (lambda x, alpha: np.where(x < 0, alpha * x, x), (0.01,)),
-    "thresholdedrelu": (lambda x, alpha: np.where(x > alpha, x, x.dtype.type(0)), (1.0,)),
-    "elu": (lambda x, alpha: np.where(x < 0, alpha * np.expm1(x), x), (1.0,)),
-    "hardsigmoid": (lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1), (0.2, 0.5)),
-    "affine": (lambda x, alpha, beta: alpha * x + beta, (None, None)),
-    "scaledtanh": (lambda x, alpha, beta: alpha * np.tanh(beta * x), (None, None)),
-}
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
-def _activations(site: Site, names: list[str]) -> list[Callable[[np.ndarray], np.ndarray] | None]:
-    """Return the functions of these names, None for unknown ones: each takes as many of the node's alphas and betas as it has."""
-    given = [iter(site.attr(f"activation_{kind}") or []) for kind in ("alpha", "beta")]
-    found: list[Callable[[np.ndarray], np.ndarray] | None] = []
-    for name in names:
-        function, defaults = _ACTIVATIONS.get(name.lower(), (None, ()))
-        chosen = [next(values, default) for values, default in zip(given, defaults, strict=False)]
-        if function is None or None in chosen:
-            found.append(None)
-        else:
-            found.append(_with(function, chosen) if chosen else function)
-    return found
-
-
-def _with(function: Callable[..., np.ndarray], parameters: list[Any]) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda x: function(x, *map(x.dtype.type, parameters))
-
-
-def _clipped(function: Callable[[np.ndarray], np.ndarray], limit: float) -> Callable[[np.ndarray], np.ndarray]:
+def _clipped(function: Activation, limit: float) -> Activation:
     """Return the function of numbers that are brought between two bounds first."""
     return lambda x: function(np.clip(x, -limit, limit))
 
@@ -68,17 +36,21 @@ class Cell:
         self.count = 2 if self.direction == "bidirectional" else 1
         names: list[str] = site.attr("activations") or _DEFAULTS[kind] * self.count
         self.each = len(_DEFAULTS[kind])
-        self.functions = _activations(site, names)
+        if len(names) != self.each * self.count:
+            raise ValueError(f"{site.node}: activations must be {self.each * self.count} names, got {names}")
+        try:
+            self.functions = functions(names, site.attr("activation_alpha") or (), site.attr("activation_beta") or ())
+        except ValueError as error:
+            raise ValueError(f"{site.node}: {error}") from error
         clip = float(site.attr("clip", 0))
         if clip:
             # What comes of the cell itself is not clipped.
             self.functions = [
-                f and (f if i % 3 == 2 and kind == "LSTM" else _clipped(f, clip)) for i, f in enumerate(self.functions)
+                f if i % 3 == 2 and kind == "LSTM" else _clipped(f, clip) for i, f in enumerate(self.functions)
             ]
         self.coupled = bool(site.attr("input_forget", 0)) and kind == "LSTM"
         self.reset_after = bool(site.attr("linear_before_reset", 0))
         self.layout = int(site.attr("layout", 0))
-        self.served = all(self.functions) and len(names) == self.each * self.count
         # What nearly every LSTM is.
         usual = kind == "LSTM" and names == _DEFAULTS[kind] * self.count
         self.plain = usual and not clip and not self.coupled and not site.has(7)
@@ -250,9 +222,6 @@ class Cell:
 @operator("LSTM", "GRU", "RNN")
 def _recurrent(site: Site) -> Function | None:
     cell = Cell(site, site.node.op)
-    if not cell.served:
-        # onnx's reference would take the usual ones instead, or walk beyond the ends of short rows.
-        raise ValueError(f"{site.node}: activations are not supported: {site.attr('activations')}")
     if site.dtype(0) not in FLOATS:
         return None
     if cell.plain and site.dtype(0) == np.float32 and library.status() is None:

@@ -24,8 +24,8 @@ def _dynamic_lstm(site: Site) -> Function | None:
     """Inputs and states are quantised by their own range before each product with the int8 weights."""
     cell = Cell(site, "LSTM")
     weights = [site.const(i) for i in (1, 8, 9)], [site.const(i) for i in (2, 10, 11)]
-    if not cell.served or any(c is None for side in weights for c in side):
-        raise ValueError(f"{site.node}: weights that are not constant, and other activations, are not supported")
+    if any(c is None for side in weights for c in side):
+        raise ValueError(f"{site.node}: weights that are not constant are not supported")
     site.by = site.kernel_name
     hidden = site.const(2)
     assert hidden is not None  # noqa: S101 - seen above

@@ -106,7 +106,7 @@ class Window:
 # Pixels of a plane whose sum may be taken one by one.
 _SHORT = 1 << 10
 # Operations on single numbers.
-_MOST_WORK = 1 << 33
+MOST_WORK = 1 << 33
 
 
 def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> np.ndarray:
@@ -133,7 +133,7 @@ def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> 
     """
     if 0 in x.shape or 0 in outs:
         return np.zeros((*x.shape[:2], *outs), x.dtype)
-    if sum(window.kernel) * x.size > _MOST_WORK:
+    if sum(window.kernel) * x.size > MOST_WORK:
         raise ValueError(f"windows of {window.kernel} over {list(x.shape)} would take minutes")
     if math.prod(outs) == 1:
         # A single window is a reduction. With the planes side by side its loops are long.
