@@ -286,3 +286,32 @@ def test_sparse_tensors_are_refused_by_name():
     made = good()
     made.graph.sparse_initializer.add().values.name = "thin"
     refused(made, "initialiser 'thin': sparse tensors are not supported")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_windows_larger_than_what_they_slide_over(inside):
+    """onnx's own inference ends the process at the Slice."""
+    nodes = [node("Conv", "x w", "c"), node("Slice", "c s e a", "y")]
+    constants = {
+        "w": np.zeros((2, 3, 5, 5), F32), "s": np.int64([0]), "e": np.int64([3]), "a": np.int64([2]), "t": np.array(True),
+    }  # fmt: skip
+    x = np.zeros((1, 3, 2, 2), F32)
+    if inside:
+        names = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)]
+        other = [onnx.helper.make_tensor_value_info("o", onnx.TensorProto.FLOAT, None)]
+        graphs = {
+            "then_branch": onnx.helper.make_graph(nodes, "then", [], names),
+            "else_branch": onnx.helper.make_graph([node("Identity", "x", "o")], "else", [], other),
+        }
+        nodes = [node("If", "t", "z", **graphs)]
+    # Without the inference of the helper.
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x.shape)],
+        [onnx.helper.make_tensor_value_info("z" if inside else "y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(ModelError, match="below 0"):
+        InferenceSession(made.SerializeToString())

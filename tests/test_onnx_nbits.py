@@ -17,11 +17,12 @@ def nbits(rng, bits, k, block, n=9):
     """Codes, the bytes they are packed in, and scales."""
     blocks = -(-k // block)
     codes = rng.integers(0, 1 << bits, (n, blocks, block)).astype(np.uint8)
-    packed = codes if bits == 8 else codes[..., ::2] | codes[..., 1::2] << 4
+    each = 8 // bits
+    packed = sum(codes[..., i::each] << bits * i for i in range(each))
     return codes, packed, rng.uniform(0.001, 0.01, (n, blocks)).astype(F32)
 
 
-@pytest.mark.parametrize(("bits", "k", "block"), [(4, 70, 32), (8, 64, 16)])
+@pytest.mark.parametrize(("bits", "k", "block"), [(2, 70, 32), (4, 70, 32), (8, 64, 16)])
 def test_exact_product_is_that_of_the_floats(rng, bits, k, block):
     codes, packed, scales = nbits(rng, bits, k, block)
     feed = {"x": rng.standard_normal((2, 3, k)).astype(F32)}
@@ -32,7 +33,7 @@ def test_exact_product_is_that_of_the_floats(rng, bits, k, block):
     np.testing.assert_allclose(got, feed["x"] @ w.reshape(9, -1)[:, :k].T, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("bits", "k", "block"), [(4, 70, 32), (8, 64, 16)])
+@pytest.mark.parametrize(("bits", "k", "block"), [(2, 70, 32), (4, 70, 32), (8, 64, 16)])
 def test_activations_of_8_bits_are_quantised_by_blocks_of_a_row(rng, bits, k, block):
     codes, packed, scales = nbits(rng, bits, k, block)
     feed = {"x": rng.standard_normal((5, k)).astype(F32)}

@@ -27,13 +27,15 @@ def lstm(rng, direction, *, batch, steps=7, lengths=(), states=(), dtype=F32):
     }
 
 
-def run(operands, direction, fed, *, peepholes=False, by=None, **attributes):
+def run(operands, direction, fed, *, peepholes=False, empty=False, by=None, **attributes):
     """Run one LSTM, some of its operands fed and the others constants of the model."""
     names = [name if name in operands else "-" for name in ("x", "w", "r", "b", "n", "h0", "c0")]
     if peepholes:
         # Of no effect, but no longer the plain cell.
         operands = {**operands, "p": np.zeros((len(operands["r"]), 3 * HIDDEN), operands["x"].dtype)}
         names.append("p")
+    if empty:
+        names.append("-")
     kind = operands["x"].dtype
     feed = {name: operands[name] for name in fed}
     constants = {name: value for name, value in operands.items() if name not in fed}
@@ -65,6 +67,12 @@ def test_plain_lstm_is_the_one_with_peepholes_of_zero(rng, direction, batch, len
             np.testing.assert_array_equal(one, third)
         for name, value in before.items():
             np.testing.assert_array_equal(operands[name], value)
+
+
+def test_peepholes_may_be_left_out_by_an_empty_name(rng):
+    operands = lstm(rng, "forward", batch=2)
+    for one, other in zip(run(operands, "forward", {"x"}), run(operands, "forward", {"x"}, empty=True), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_no_steps_leave_the_states(rng):

@@ -76,12 +76,14 @@ def read_model(source: Source, max_bytes: int, overrides: Overrides | None = Non
     if files is None and given.folder is not None:
         files = Files(Path(given.folder))
     try:
+        _short_domains(model)
         _check_head(model)
         _override(model, given)
         check_tensors(model, files, max_bytes)
         check_graph(model.graph)
         model = _inline(model)
         write_out(model)
+        _name_types(model)
         return _check_types(model)
     except ModelError:
         raise
@@ -135,12 +137,23 @@ def _parse(source: Source, max_bytes: int) -> tuple[onnx.ModelProto, Files | Non
     return model, files
 
 
+def _short_domains(model: onnx.ModelProto) -> None:
+    """Call ONNX's own domain by its shorter name: onnx knows operators by that alone."""
+    found: list[onnx.NodeProto | onnx.OperatorSetIdProto] = [*model.opset_import]
+    for function in model.functions:
+        found += [*function.opset_import, *_nodes(function.node)]
+    found += _nodes(model.graph.node)
+    for each in found:
+        if each.domain == "ai.onnx":
+            each.domain = ""
+
+
 def _check_head(model: onnx.ModelProto) -> None:
     if not 1 <= model.ir_version <= onnx.IR_VERSION:
         raise ModelError(
             f"ir_version {model.ir_version} is not known: onnx {onnx.__version__} reads 1 to {onnx.IR_VERSION}"
         )
-    versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+    versions = {o.domain: o.version for o in model.opset_import}
     if not versions:
         raise ModelError("the model imports no operator set")
     newest = onnx.defs.onnx_opset_version()
@@ -218,10 +231,15 @@ def _inline(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _calls(nodes: Sequence[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
     """Yield domain and operator of nodes and of all nodes inside them."""
+    return ((node.domain, node.op_type) for node in _nodes(nodes))
+
+
+def _nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes and all nodes inside them."""
     for node in nodes:
-        yield node.domain, node.op_type
-        for inner in graphs_of(node):
-            yield from _calls(inner.node)
+        yield node
+        for inner in graphs_of(node) if node.attribute else ():
+            yield from _nodes(inner.node)
 
 
 def _check_model(model: onnx.ModelProto) -> None:
@@ -238,6 +256,23 @@ def _check_model(model: onnx.ModelProto) -> None:
     finally:
         for tensor in open_shapes:
             tensor.ClearField("shape")
+
+
+def _name_types(model: onnx.ModelProto) -> None:
+    """Give outputs their types: who makes a tensor an output to look at it names the tensor alone, and onnxruntime takes that."""
+    unknown = [value for value in model.graph.output if value.type.WhichOneof("value") is None]
+    if not unknown:
+        return
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = infer(copy, strict=False).graph
+    known = {value.name: value for value in (*graph.output, *graph.value_info, *graph.input)}
+    for tensor in model.graph.initializer:
+        known[tensor.name] = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+    for value in unknown:
+        if known[value.name].type.WhichOneof("value") is None:
+            raise ModelError(f"output {value.name!r}: its type is not said, and cannot be inferred")
+        value.CopyFrom(known[value.name])
 
 
 def _check_types(model: onnx.ModelProto) -> onnx.ModelProto:

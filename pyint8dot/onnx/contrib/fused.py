@@ -43,6 +43,13 @@ def _gemm(w: Writer) -> None:
     _activate(w, y, name, [w.attr(f"activation_{p}", 0.0) for p in ("alpha", "beta")][:wanted])
 
 
+@rule(FUSED_NODES, "TransposeMatMul")
+def _transposed(w: Writer) -> None:
+    """As it was called before it was FusedMatMul."""
+    attrs = w.attrs("alpha", "transA", "transB")
+    w.add("FusedMatMul", w.input(0), w.input(1), into=w.output(0), domain=MICROSOFT, **attrs)
+
+
 @rule(FUSED_NODES, "BiasGelu")
 def _bias_gelu(w: Writer) -> None:
     w.add("Gelu", w.add("Add", w.input(0), w.input(1)), into=w.output(0), domain=MICROSOFT)

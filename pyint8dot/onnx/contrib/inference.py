@@ -9,11 +9,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from pyint8dot.onnx.contrib.fused import FUSED_NODES
+from pyint8dot.onnx.contrib.guarded import infer_shapes
 from pyint8dot.onnx.contrib.quantised import QUANTISED
 from pyint8dot.onnx.contrib.writer import MICROSOFT, Rule, Scope, Writer, all_graphs, replace, rule
 
-# Operators that onnxruntime knows in ONNX's own domain before ONNX itself does, with the first version that has them.
-_EARLY = {"LayerNormalization": 17, "SimplifiedLayerNormalization": 1 << 62, "Gelu": 20}
+# Operators that onnxruntime knows in ONNX's own domain before ONNX itself does, or whose first version ONNX no longer lets pass,
+# with the version from which on they are ONNX's.
+_EARLY = {"LayerNormalization": 17, "SimplifiedLayerNormalization": 1 << 62, "Gelu": 20, "GroupNormalization": 21}
 
 _WRITTEN: dict[str, Rule] = {**QUANTISED, **FUSED_NODES}
 _STAND_INS: dict[str, Rule] = {}
@@ -27,7 +29,7 @@ def write_out(model: onnx.ModelProto) -> None:
     model : onnx.ModelProto
         A model whose graph is known to be one.
     """
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    opset = next((o.version for o in model.opset_import if not o.domain), 1)
     for graph in all_graphs(model.graph):
         for node in graph.node:
             if not node.domain and opset < _EARLY.get(node.op_type, 0):
@@ -62,17 +64,17 @@ def infer(model: onnx.ModelProto, *, strict: bool = True) -> onnx.ModelProto:
         If types or shapes do not fit.
     """
     if not any(n.domain == MICROSOFT for graph in all_graphs(model.graph) for n in graph.node):
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=strict)
+        return infer_shapes(model, check_type=True, strict_mode=strict)
     shadow = onnx.ModelProto()
     shadow.CopyFrom(model)
     scope = Scope(shadow)
     for graph in all_graphs(shadow.graph):
         replace(graph, scope, _STAND_INS)
     try:
-        known = onnx.shape_inference.infer_shapes(shadow, check_type=True, strict_mode=strict)
+        known = infer_shapes(shadow, check_type=True, strict_mode=strict)
     except onnx.shape_inference.InferenceError:
         # It may be a stand-in that does not fit; what is wrong with the model itself shows when its nodes run.
-        known = onnx.shape_inference.infer_shapes(shadow)
+        known = infer_shapes(shadow)
     values = {v.name: v for graph in all_graphs(known.graph) for v in graph.value_info}
     for graph in all_graphs(model.graph):
         del graph.value_info[:]
@@ -85,7 +87,15 @@ def infer(model: onnx.ModelProto, *, strict: bool = True) -> onnx.ModelProto:
 
 
 @rule(
-    _STAND_INS, "Gelu", "FastGelu", "QuickGelu", "LayerNormalization", "SimplifiedLayerNormalization", "QLinearSoftmax"
+    _STAND_INS,
+    "Gelu",
+    "FastGelu",
+    "QuickGelu",
+    "LayerNormalization",
+    "SimplifiedLayerNormalization",
+    "QLinearSoftmax",
+    "GroupNormalization",
+    "RotaryEmbedding",
 )
 def _like_first(w: Writer) -> None:
     w.add("Identity", w.input(0), into=w.output(0))
@@ -148,6 +158,16 @@ def _multi_head(w: Writer) -> bool | None:
     scores = w.add("Einsum", w.input(0), w.input(2), equation="bsh,btv->bsv")
     w.add("Identity", scores, into=w.output(0))
     return None
+
+
+@rule(_STAND_INS, "GroupQueryAttention")
+def _group_query(w: Writer) -> None:
+    if w.has(1):
+        w.add("Identity", w.input(0), into=w.output(0))
+    for index in range(1 if w.has(1) else 0, 3):
+        # Lengths that depend on values: the type alone is known.
+        if w.output(index):
+            w.add("Reshape", w.input(0), w.add("Shape", w.input(0)), into=w.output(index))
 
 
 @rule(_STAND_INS, "DynamicQuantizeLSTM")

@@ -114,16 +114,21 @@ def _conv(w: Writer) -> None:
 
 @rule(QUANTISED, "QGemm")
 def _gemm(w: Writer) -> None:
-    alpha = w.attr("alpha", 1.0)
+    alpha, trans_b = w.attr("alpha", 1.0), w.attr("transB", 0)
     bias = ""
     if w.has(6):
         # The unit of C is that of the product.
         unit = w.add("Mul", w.input(1), w.input(4))
         if alpha != 1.0:
             unit = w.add("Mul", unit, w.constant(np.float32(alpha)))
-        bias = w.add("DequantizeLinear", w.input(6), unit, **_along(w, 0))
+        row, weights = w.value(6), w.value(3)
+        n = 0 if weights is None else weights.shape[trans_b - 1]
+        if row is not None and n and (row.size == 1 or row.shape in ((n,), (1, n))):
+            # One number for each column, which products have within them.
+            bias = w.add("DequantizeLinear", w.constant(np.resize(row, n)), unit, **_along(w, 0))
+        else:
+            bias = w.add("Mul", w.add("Cast", w.input(6), to=TensorProto.FLOAT), unit)
     a = _floats(w, 0, 1, 2)
-    trans_b = w.attr("transB", 0)
     b = w.add("DequantizeLinear", w.input(3), w.input(4), w.input(5), **_along(w, 0 if trans_b else 1))
     attrs = {"alpha": alpha, "transA": w.attr("transA", 0), "transB": trans_b}
     if not w.has(7):

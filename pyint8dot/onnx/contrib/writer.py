@@ -122,7 +122,7 @@ class Scope:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        self.opset = next((o.version for o in model.opset_import if not o.domain), 1)
         self.constants: dict[str, onnx.TensorProto] = {}
         self.types: dict[str, int] = {}
         self._names: set[str] = set()

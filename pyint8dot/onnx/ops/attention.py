@@ -60,9 +60,9 @@ class _Heads:
         return np.asarray(np.where(keep, np.float32(0), self.filter))
 
     def attend(
-        self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, bias: np.ndarray | None
+        self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, bias: np.ndarray | None, past: int
     ) -> np.ndarray:
-        """Return (batch, length, heads * size) of queries, keys and values with heads apart."""
+        """Return (batch, length, heads * size) of queries, keys and values with heads apart; `past` keys come before the first query."""
         batch, heads, queries, size = q.shape
         keys, width = k.shape[2], v.shape[-1]
         check_shape((batch, queries, heads, width), 4, self.limit, self.what)
@@ -72,7 +72,7 @@ class _Heads:
         if bias is not None:
             hidden = np.asarray(bias if hidden is None else hidden + bias, np.float32)
         if self.causal:
-            behind = np.arange(keys) > np.arange(keys - queries, keys)[:, None]
+            behind = np.arange(keys) > np.arange(past, past + queries)[:, None]
             hidden = np.where(behind, _LOWEST, np.float32(0) if hidden is None else hidden)
         scale = float(np.float32((self.scale or 1 / math.sqrt(size)) * math.log2(math.e)))
         seen = None if hidden is None else to_base_2(hidden)
@@ -103,7 +103,7 @@ def _packed(site: Site) -> Function | None:
         q, k, v = (heads.split(piece) for piece in np.split(qkv, cuts, axis=2))
         if past is not None:
             k, v = _lengthened(past[0], k), _lengthened(past[1], v)
-        y = heads.attend(q, k, v, mask, bias)
+        y = heads.attend(q, k, v, mask, bias, k.shape[2] - qkv.shape[1])
         return (y, np.stack((k, v))) if want_present else y
 
     return run
@@ -136,7 +136,7 @@ def _multi_head(site: Site) -> Function | None:
             if v.ndim == 3:
                 v = v + bias[2 * width :]
         k, v = _lengthened(past_k, heads.split(k)), _lengthened(past_v, heads.split(v))
-        y = heads.attend(heads.split(q), k, v, mask, scores)
+        y = heads.attend(heads.split(q), k, v, mask, scores, 0 if past_k is None else past_k.shape[2])
         # Present keys and values may not be views of what the caller gave.
         return (y, k.copy(), v.copy())[:wanted] if wanted > 1 else y
 

@@ -10,6 +10,7 @@ import onnx
 from pyint8dot import floats
 from pyint8dot.onnx.bounds import check_broadcast
 from pyint8dot.onnx.ops.activations import in_float32, wide
+from pyint8dot.onnx.ops.text import TEXT, cast_text
 from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
 
 _BINARY: dict[str, np.ufunc] = {
@@ -134,8 +135,9 @@ def _leaky_relu(site: Site) -> Function | None:
 def _clip(site: Site) -> Function | None:
     if site.opset < 11:
         low, high = site.attr("min"), site.attr("max")
-        return lambda x: np.clip(
-            x, None if low is None else x.dtype.type(low), None if high is None else x.dtype.type(high)
+        # Of arrays without dimensions numpy makes a number.
+        return lambda x: np.asarray(
+            np.clip(x, None if low is None else x.dtype.type(low), None if high is None else x.dtype.type(high))
         )
 
     def run(x: np.ndarray, low: np.ndarray | None = None, high: np.ndarray | None = None) -> Any:
@@ -184,8 +186,10 @@ def _cast(site: Site) -> Function | None:
     except (KeyError, ValueError, TypeError):
         return None
     source = site.dtype(0)
-    if source is None or source not in _PLAIN or target not in _PLAIN:
+    if source is None or not {source, target} <= _PLAIN | {TEXT}:
         return None
+    if TEXT in (source, target):
+        return cast_text(source, target)
 
     def truncate(x: np.ndarray) -> Any:
         with np.errstate(invalid="ignore"):  # what does not fit has no defined value in ONNX either
@@ -218,7 +222,7 @@ def _mean(site: Site) -> Function | None:
         for other in rest:
             check_broadcast((total, other), limit, what)
             total = np.asarray(total + other)
-        return (total / (1 + len(rest))).astype(first.dtype)
+        return np.asarray(total / (1 + len(rest)), first.dtype)
 
     return run if site.dtype(0) in FLOATS else None
 

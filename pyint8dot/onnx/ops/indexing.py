@@ -112,6 +112,24 @@ def _compress(site: Site) -> Function | None:
     return lambda x, keep: np.compress(keep, x, axis)
 
 
+@operator("Unique")
+def _unique(site: Site) -> Function | None:
+    axis, in_order, wanted = site.attr("axis"), bool(site.attr("sorted", 1)), len(site.node.outputs)
+
+    def run(x: np.ndarray) -> Any:
+        y, first, inverse, counts = np.unique(x, True, True, True, axis=axis)
+        inverse = inverse.reshape(-1)
+        if not in_order:
+            # As they come first.
+            order = np.argsort(first)
+            y, first, counts = y.take(order, axis or 0), first[order], counts[order]
+            inverse = np.argsort(order)[inverse]
+        found = (y, *(np.asarray(v, np.int64) for v in (first, inverse, counts)))
+        return found[:wanted] if wanted > 1 else y
+
+    return run
+
+
 @operator("Trilu")
 def _trilu(site: Site) -> Function | None:
     cut = np.triu if site.attr("upper", 1) else np.tril

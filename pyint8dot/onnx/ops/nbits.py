@@ -1,4 +1,4 @@
-"""MatMulNBits: weights of 4 or 8 bits with a scale for each block of a column."""
+"""MatMulNBits: weights of 2, 4 or 8 bits with a scale for each block of a column."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class _Weights:
     def __init__(self, site: Site) -> None:
         self.k, self.n = int(site.attr("K")), int(site.attr("N"))
         self.bits, self.block = int(site.attr("bits", 4)), int(site.attr("block_size"))
-        if self.bits not in (4, 8):
-            raise ModelError(f"{site.node}: bits must be 4 or 8, got {self.bits}")
+        if self.bits not in (2, 4, 8):
+            raise ModelError(f"{site.node}: bits must be 2, 4 or 8, got {self.bits}")
         if self.block < 1 or self.k < 1 or self.n < 1:
             raise ModelError(f"{site.node}: K, N and block_size must be positive")
         self.blocks = -(-self.k // self.block)
@@ -45,10 +45,11 @@ class _Weights:
         return self._unpacked(b.reshape(-1)).reshape(self.n, self.blocks, self.block)
 
     def _unpacked(self, packed: np.ndarray) -> np.ndarray:
-        """Take bytes apart along the last axis, the low half first."""
+        """Take bytes apart along the last axis, the low bits first."""
         if self.bits == 8:
             return packed
-        return np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:-1], -1)
+        pieces = [packed >> shift & (1 << self.bits) - 1 for shift in range(0, 8, self.bits)]
+        return np.stack(pieces, axis=-1).reshape(*packed.shape[:-1], -1)
 
     def zeros(self, zero_points: np.ndarray | None) -> np.ndarray:
         """Return what is subtracted from the codes, as (n, blocks) or without a dimension."""

@@ -142,22 +142,40 @@ def _softmax(site: Site) -> Function | None:
             return floats.softmax(x, out=x if over else None)
         kind = x.dtype
         x = x.astype(np.float32) if kind == np.float16 else x
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):  # rows of infinities are NaN, as in ONNX
             y = x - x.max(axis=at, keepdims=True, initial=-np.inf)
-        if log:
-            y -= np.log(np.sum(np.exp(y), axis=at, keepdims=True))
+            if log:
+                y -= np.log(np.sum(np.exp(y), axis=at, keepdims=True))
+                return np.asarray(y, kind)
+            np.exp(y, out=y)
+            y /= np.sum(y, axis=at, keepdims=True)
             return np.asarray(y, kind)
-        np.exp(y, out=y)
-        y /= np.sum(y, axis=at, keepdims=True)
-        return np.asarray(y, kind)
 
     def run(x: np.ndarray) -> Any:
         if not old:
             return along(x, axis)
-        # Before opset 13 the axes from `axis` on are one.
-        at = axis % x.ndim if x.ndim else 0
-        rows = int(np.prod(x.shape[:at], dtype=np.int64))
-        return along(x.reshape(rows, x.size // rows if rows else 0), 1).reshape(x.shape)
+        return along(_rows(x, axis), 1).reshape(x.shape)
+
+    return run if site.dtype(0) in FLOATS else None
+
+
+def _rows(x: np.ndarray, axis: int) -> np.ndarray:
+    """Bring the axes from `axis` on together, which are one for softmax and its like before opset 13."""
+    rows = math.prod(x.shape[: axis % x.ndim if x.ndim else 0])
+    return x.reshape(rows, x.size // rows if rows else 0)
+
+
+@operator("Hardmax")
+def _hardmax(site: Site) -> Function | None:
+    old = site.opset < 13
+    axis = site.attr("axis", 1 if old else -1)
+
+    def run(x: np.ndarray) -> Any:
+        values, at = (_rows(x, axis), 1) if old else (x, axis)
+        y = np.zeros_like(values)
+        if values.size:
+            np.put_along_axis(y, values.argmax(at, keepdims=True), 1, at)
+        return y.reshape(x.shape)
 
     return run if site.dtype(0) in FLOATS else None
 
@@ -194,8 +212,8 @@ def layer_normalization(site: Site) -> Function | None:
 def _batch_normalization(site: Site) -> Function | None:
     if len([o for o in site.node.outputs if o]) > 1 or site.attr("training_mode", 0):
         return None
-    if site.opset < 9:
-        return None
+    if site.opset < 7 or not site.attr("spatial", 1):
+        return None  # training is another attribute, or every element has a mean of its own
     epsilon = site.attr("epsilon", 1e-5)
 
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray) -> Any:

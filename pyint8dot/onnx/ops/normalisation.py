@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyint8dot.onnx.bounds import check_shape
+from pyint8dot.onnx.contrib.writer import MICROSOFT
 from pyint8dot.onnx.ops.activations import wide
 from pyint8dot.onnx.ops.neural import product
 from pyint8dot.onnx.registry import FLOATS, Function, Site, operator
@@ -23,18 +24,19 @@ def _normalised(x: np.ndarray, epsilon: float) -> np.ndarray:
     return np.asarray(y)
 
 
+@operator("GroupNormalization", domain=MICROSOFT)
 @operator("InstanceNormalization", "GroupNormalization")
 def _group_normalization(site: Site) -> Function | None:
     if site.dtype(0) not in FLOATS:
         return None
     epsilon, fixed = site.attr("epsilon", 1e-5), site.attr("num_groups")
-    # Until opset 21 a scale belonged to a group.
+    # Until opset 21, when a node is given to com.microsoft on loading, a scale belonged to a group.
     by_group = site.node.op == "GroupNormalization" and site.opset < 21
 
     def run(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> Any:
         n, c = x.shape[:2]
         groups = fixed or c
-        y = _normalised(wide(x).reshape(n, groups, -1), epsilon).reshape(x.shape)
+        y = _normalised(wide(x).reshape(n, groups, math.prod(x.shape[1:]) // groups), epsilon).reshape(x.shape)
         each = (1, -1, *[1] * (x.ndim - 2))
         if by_group:
             scale, bias = (np.repeat(v, c // groups) for v in (scale, bias))

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from pyint8dot import arguments, quantize
 from pyint8dot.engine import elementwise
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.registry import FLOATS, INT8, Function, Site, operator
 
-WIDE = (np.dtype(np.int16), np.dtype(np.uint16))
+
+def _type(element: int) -> np.dtype[Any]:
+    return np.dtype(helper.tensor_dtype_to_np_dtype(element))
+
+
+# Codes that are not of 8 bits, and the least and the largest of each.
+OTHERS = {
+    np.dtype(np.int16): (-(1 << 15), (1 << 15) - 1), np.dtype(np.uint16): (0, (1 << 16) - 1),
+    _type(TensorProto.INT4): (-8, 7), _type(TensorProto.UINT4): (0, 15),
+}  # fmt: skip
 
 
 @operator("DynamicQuantizeLinear")
@@ -23,16 +33,14 @@ def _dynamic_quantize_linear(site: Site) -> Function | None:
 @operator("QuantizeLinear")
 def quantize_linear(site: Site) -> Function | None:
     """Lower QuantizeLinear, of ONNX or of com.microsoft."""
-    target = site.dtype(2) if site.has(2) else np.dtype(np.uint8)
+    target = site.dtype(2) if site.has(2) else _type(site.attr("output_dtype", 0) or TensorProto.UINT8)
     scale_type = site.dtype(1)
-    if target in WIDE and scale_type in FLOATS and not site.attr("precision", 0):
-        return _quantize_wide(site, target)
-    if target not in INT8 or scale_type not in FLOATS or site.attr("output_dtype", 0) not in (0, 2, 3):
+    if target in OTHERS and scale_type in FLOATS and not site.attr("precision", 0):
+        return _quantize_other(site, target)
+    if target not in INT8 or scale_type not in FLOATS:
         return None
     if site.dtype(0) not in (*FLOATS, np.dtype(np.int32)) or site.attr("precision", 0):
         return None
-    if not site.has(2) and site.attr("output_dtype", 0) == 3:
-        target = np.dtype(np.int8)
     axis, block = site.attr("axis", 1), site.attr("block_size", 0)
     scale, zero = site.single(1), site.single(2)
     if site.dtype(0) == scale_type == np.float32 and scale is not None and not block and target is not None:
@@ -63,7 +71,7 @@ def _quantize_scalar(scale: np.ndarray, zero: int, target: np.dtype[Any]) -> Fun
 @operator("DequantizeLinear")
 def dequantize_linear(site: Site) -> Function | None:
     """Lower DequantizeLinear, of ONNX or of com.microsoft."""
-    if site.dtype(0) not in (*INT8, *WIDE, np.dtype(np.int32)) or site.dtype(1) not in FLOATS:
+    if site.dtype(0) not in (*INT8, *OTHERS, np.dtype(np.int32)) or site.dtype(1) not in FLOATS:
         return None
     if site.attr("output_dtype", 0):
         return None
@@ -73,8 +81,8 @@ def dequantize_linear(site: Site) -> Function | None:
         if scale is not None and scale.size == 1 and (not site.has(2) or (zero is not None and zero.size == 1)):
             site.native(steady=True)
             return _dequantize_scalar(scale, zero)
-    if site.dtype(0) in WIDE:
-        return _dequantize_wide(axis, block)
+    if site.dtype(0) in OTHERS:
+        return _dequantize_other(axis, block)
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
         return np.asarray(quantize.dequantize_by(x, scale, zero_point, axis=axis, block_size=block))
@@ -94,30 +102,32 @@ def _dequantize_scalar(scale: np.ndarray, zero_point: np.ndarray | None) -> Func
     return run
 
 
-def _quantize_wide(site: Site, target: np.dtype[Any]) -> Function:
-    """QuantizeLinear to 16 bits."""
+def _quantize_other(site: Site, target: np.dtype[Any]) -> Function:
+    """QuantizeLinear to 4 or 16 bits."""
     axis, block = site.attr("axis", 1), site.attr("block_size", 0)
-    bounds = np.iinfo(target)
+    least, most = OTHERS[target]
 
-    def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> Any:
+    def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
         divisor = arguments.along_axis("y_scale", scale, x.shape, axis, block)
-        zero = arguments.along_axis("y_zero_point", zero_point, x.shape, axis, block)
+        zero: Any = 0
+        if zero_point is not None:
+            zero = arguments.along_axis("y_zero_point", zero_point.astype(np.int32), x.shape, axis, block)
         # float64 holds every sum of a rounded float32 within these bounds and a zero point.
         with np.errstate(all="ignore"):
             y = np.rint(x.astype(divisor.dtype) / divisor).astype(np.float64) + zero
-            return np.clip(np.nan_to_num(y), bounds.min, bounds.max).astype(target)
+            return np.clip(np.nan_to_num(y), least, most).astype(target)
 
     return run
 
 
-def _dequantize_wide(axis: int, block: int) -> Function:
-    """DequantizeLinear of 16 bits."""
+def _dequantize_other(axis: int, block: int) -> Function:
+    """DequantizeLinear of 4 or 16 bits."""
 
     def run(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray | None = None) -> Any:
         factor = arguments.along_axis("x_scale", scale, x.shape, axis, block)
         wide = x.astype(np.int32)
         if zero_point is not None:
-            wide -= arguments.along_axis("x_zero_point", zero_point, x.shape, axis, block)
+            wide -= arguments.along_axis("x_zero_point", zero_point.astype(np.int32), x.shape, axis, block)
         work = np.promote_types(np.float32, factor.dtype)
         return (wide.astype(work) * factor.astype(work)).astype(factor.dtype, copy=False)
 

@@ -279,7 +279,7 @@ def _native(site: Site, cell: Cell) -> Function:
 
     def run(
         x: np.ndarray, w: np.ndarray, r: np.ndarray, bias: np.ndarray | None = None, lengths: np.ndarray | None = None,
-        state: np.ndarray | None = None, c: np.ndarray | None = None,
+        state: np.ndarray | None = None, c: np.ndarray | None = None, _: None = None,
     ) -> Any:  # fmt: skip
         if cell.layout:
             x, state, c = cell.steps_first(x, state, c)

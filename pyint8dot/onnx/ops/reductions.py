@@ -17,11 +17,13 @@ def _mean(x: np.ndarray, **options: Any) -> Any:
         # As numpy's mean of floats, which looks at more before it does this.
         y = np.asarray(np.add.reduce(x, **options))
         return np.true_divide(y, np.intp(x.size // (y.size or 1)), out=y, casting="unsafe")
-    # Integers divide towards zero.
-    return np.trunc(np.mean(x, dtype=np.float64, **options))
+    # Integers divide towards zero, and none have the mean 0.
+    total = np.asarray(np.sum(x, dtype=np.float64, **options))
+    return np.trunc(total / max(1, x.size // (total.size or 1)))
 
 
 def _log_sum_exp(x: np.ndarray, **options: Any) -> Any:
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
     top = np.max(x, axis=options["axis"], keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0)
     y = np.log(np.sum(np.exp(x - top), **options))

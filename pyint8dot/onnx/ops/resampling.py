@@ -27,31 +27,37 @@ class _Axis:
         old = site.node.op == "Upsample" or site.opset < 11
         self.mode: str = site.attr("mode", "nearest")
         self.where: str = "asymmetric" if old else site.attr("coordinate_transformation_mode", "half_pixel")
-        self.nearest: str = "floor" if old else site.attr("nearest_mode", "round_prefer_floor")
+        # Before opset 11 what is made smaller is rounded up, and what is made larger down.
+        self.nearest: str = "" if old else site.attr("nearest_mode", "round_prefer_floor")
         self.coefficient = _F32(site.attr("cubic_coeff_a", -0.75))
         self.exclude = bool(site.attr("exclude_outside", 0))
 
-    def places(self, size: int, out: int, scale: np.float32) -> np.ndarray:
-        """Return where each result lies between the elements."""
+    def places(self, size: int, out: int, scale: np.float32, part: tuple[np.float32, np.float32]) -> np.ndarray:
+        """Return where each result lies between the elements, or between those of a part of the axis."""
         at = np.arange(out, dtype=_F32)
         half = _F32(0.5)
+        if self.where == "tf_crop_and_resize":
+            start, end = part
+            if out == 1:
+                return np.full(1, half * (start + end) * _F32(size - 1))
+            return np.asarray(start * _F32(size - 1) + at * (end - start) * _F32(size - 1) / _F32(out - 1))
         if self.where == "asymmetric":
             return np.asarray(at / scale)
         if self.where == "align_corners":
             return np.asarray(at * _F32(size - 1) / _F32(max(out - 1, 1)))
         if self.where == "pytorch_half_pixel" and out <= 1:
             return np.zeros(out, _F32)
-        middle = (at + half) / scale - half
+        middle = (at + half) / scale
         if self.where == "half_pixel_symmetric":
             adjusted = _F32(out) / (scale * _F32(size))
             middle += _F32(size / 2) * (1 - adjusted)
-        return np.asarray(middle)
+        return np.asarray(middle - half)
 
-    def taps(self, size: int, out: int, scale: np.float32) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    def taps(self, at: np.ndarray, size: int, scale: np.float32) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Return the elements that each result is made of, and their weights."""
-        at = self.places(size, out, scale)
         if self.mode == "nearest":
-            return [(np.clip(_NEAREST[self.nearest](at), 0, size - 1).astype(np.intp), None)]
+            rounded = _NEAREST[self.nearest or ("ceil" if scale < 1 else "floor")]
+            return [(np.clip(rounded(at), 0, size - 1).astype(np.intp), None)]
         if self.mode == "linear":
             at = np.clip(at, 0, size - 1)
             low = np.floor(at)
@@ -103,22 +109,17 @@ def _along(x: np.ndarray, axis: int, taps: list[tuple[np.ndarray, np.ndarray | N
 def _resize(site: Site) -> Function | None:
     old = site.node.op == "Upsample" or site.opset < 11
     axis = _Axis(site)
-    if (
-        site.attr("antialias", 0)
-        or axis.where == "tf_crop_and_resize"
-        or axis.mode not in ("nearest", "linear", "cubic")
-    ):
+    if site.attr("antialias", 0) or axis.mode not in ("nearest", "linear", "cubic"):
         return None
     if site.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
         return None
     if axis.mode != "nearest" and site.dtype(0) not in (*FLOATS, *INT8):
         return None
-    if site.node.op == "Resize" and old and axis.mode == "nearest":
-        return None  # at that version what is made smaller is rounded another way
     chosen, fixed = site.attr("axes"), site.attr("scales")
+    crops, outside = axis.where == "tf_crop_and_resize", site.attr("extrapolation_value", 0.0)
     limit, what = site.max_bytes, site.what
-    # The taps of each axis, by its lengths and scale.
-    known: dict[tuple[int, int, float], Any] = {}
+    # The taps of each axis and which results lie outside, by its lengths, its scale and the part that is taken.
+    known: dict[tuple[float, ...], Any] = {}
 
     def run(x: np.ndarray, *rest: np.ndarray | None) -> Any:
         given = (None, *rest) if old and fixed is None else (None, np.asarray(fixed, _F32)) if old else rest
@@ -134,6 +135,11 @@ def _resize(site: Site) -> Function | None:
             raise ValueError("either scales or sizes must be given")
         if len(outs) != len(axes):
             raise ValueError(f"scales or sizes must have {len(axes)} values, got {len(outs)}")
+        parts = [(_F32(0), _F32(1))] * len(axes)
+        if crops:
+            if given[0] is None or given[0].shape != (2 * len(axes),):
+                raise ValueError(f"roi must have {2 * len(axes)} values")
+            parts = list(zip(*given[0].astype(_F32).reshape(2, -1), strict=True))
         shape = list(x.shape)
         for a, out in zip(axes, outs, strict=True):
             shape[a] = out
@@ -143,15 +149,24 @@ def _resize(site: Site) -> Function | None:
         # Codes are weighed as the numbers they are, and what is behind the point is dropped.
         y = x if axis.mode == "nearest" else x.astype(_F32) if x.dtype in INT8 else wide(x)
         # What becomes smaller first leaves less to do for the others.
-        for a, out, factor in sorted(zip(axes, outs, factors, strict=True), key=lambda t: t[1] / x.shape[t[0]]):
-            if out == x.shape[a] and factor == 1:
+        places = sorted(zip(axes, outs, factors, parts, strict=True), key=lambda t: t[1] / x.shape[t[0]])
+        beyond: list[tuple[Any, ...]] = []
+        for a, out, factor, part in places:
+            size = x.shape[a]
+            if out == size and factor == 1 and part == (0, 1):
                 continue
-            key = (x.shape[a], out, float(factor))
+            key = (size, out, float(factor), *map(float, part))
             if key not in known:
                 if len(known) > 64:
                     known.clear()
-                known[key] = axis.taps(x.shape[a], out, factor)
-            y = _along(y, a, known[key])
+                at = axis.places(size, out, factor, part)
+                known[key] = axis.taps(at, size, factor), np.flatnonzero((at < 0) | (at > size - 1)) if crops else ()
+            taps, others = known[key]
+            y = _along(y, a, taps)
+            if len(others):
+                beyond.append((*[slice(None)] * a, others))
+        for index in beyond:
+            y[index] = outside
         return x.copy() if y is x else y.astype(x.dtype, copy=False)
 
     return run

@@ -162,7 +162,7 @@ def _split(site: Site) -> Function | None:
 def _slice(site: Site) -> Function | None:
     if site.opset < 10:
         fixed = _slices(site.attr("starts"), site.attr("ends"), site.attr("axes"), None)
-        return lambda x: x[_index(x.ndim, fixed)]
+        return lambda x: x[_index(x.shape, fixed)]
 
     def run(
         x: np.ndarray,
@@ -177,23 +177,33 @@ def _slice(site: Site) -> Function | None:
             None if axes is None else axes.tolist(),
             None if steps is None else steps.tolist(),
         )
-        return x[_index(x.ndim, chosen)]
+        return x[_index(x.shape, chosen)]
 
     return run
 
 
-def _slices(starts: list[int], ends: list[int], axes: list[int] | None, steps: list[int] | None) -> dict[int, slice]:
-    """Python's slices for ONNX's starts and ends, which count and clamp alike."""
+# Ends that stand for "to the end" in either direction, as onnxruntime has it.
+_ENDS = (np.iinfo(np.int32).max, np.iinfo(np.int64).max)
+
+
+def _slices(
+    starts: list[int], ends: list[int], axes: list[int] | None, steps: list[int] | None
+) -> dict[int, tuple[int, int, int]]:
+    """Start, end and step of each axis that is cut."""
     found = {}
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        found[axes[i] if axes else i] = slice(start, end, steps[i] if steps else 1)
+        found[axes[i] if axes else i] = start, end, steps[i] if steps else 1
     return found
 
 
-def _index(ndim: int, chosen: dict[int, slice]) -> tuple[slice, ...]:
-    index = [slice(None)] * ndim
-    for axis, piece in chosen.items():
-        index[axis] = piece
+def _index(shape: tuple[int, ...], chosen: dict[int, tuple[int, int, int]]) -> tuple[slice, ...]:
+    """Python's slices for ONNX's, which count alike but backwards begin within the axis wherever they are said to begin."""
+    index = [slice(None)] * len(shape)
+    for axis, (start, end, step) in chosen.items():
+        if step < 0:
+            index[axis] = slice(max(start, -shape[axis]), None if end in _ENDS else end, step)
+        else:
+            index[axis] = slice(start, end, step)
     return tuple(index)
 
 
@@ -257,12 +267,15 @@ def _range(site: Site) -> Function | None:
 @operator("Pad")
 def _pad(site: Site) -> Function | None:
     mode, limit, what = site.attr("mode", "constant"), site.max_bytes, site.what
-    if mode not in ("constant", "edge", "reflect") or site.opset < 11:
+    if mode not in ("constant", "edge", "reflect", "wrap") or site.opset < 2:
         return None
+    old = (site.attr("pads"), site.attr("value", 0.0)) if site.opset < 11 else None
 
-    def run(x: np.ndarray, pads: np.ndarray, value: np.ndarray | None = None, axes: np.ndarray | None = None) -> Any:
+    def run(
+        x: np.ndarray, pads: np.ndarray | None = None, value: np.ndarray | None = None, axes: np.ndarray | None = None
+    ) -> Any:
         chosen = range(x.ndim) if axes is None else [a % x.ndim for a in axes.tolist()]
-        amounts = pads.tolist()
+        amounts, fill = old or (pads.tolist(), 0 if value is None else value.item())  # type: ignore[union-attr]
         before, after = [0] * x.ndim, [0] * x.ndim
         for i, axis in enumerate(chosen):
             before[axis], after[axis] = amounts[i], amounts[i + len(chosen)]
@@ -273,6 +286,6 @@ def _pad(site: Site) -> Function | None:
         widths = [(max(0, b), max(0, a)) for b, a in zip(before, after, strict=True)]
         if mode != "constant":
             return np.pad(x, widths, mode)
-        return np.pad(x, widths, constant_values=x.dtype.type(0) if value is None else value.item())
+        return np.pad(x, widths, constant_values=x.dtype.type(fill))
 
     return run

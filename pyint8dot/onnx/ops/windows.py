@@ -1,4 +1,4 @@
-"""Sliding windows over the spatial axes: pooling, local response normalisation, and the float convolution."""
+"""Sliding windows over the spatial axes: averages, local response normalisation, and the float convolution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from pyint8dot.conv1d import MOST_BYTES, PANEL, Convolution1d
 from pyint8dot.depthwise import depthwise
 from pyint8dot.engine import library, pool
-from pyint8dot.engine.program import MAX_POOLS
 from pyint8dot.lrn import ROOTS, local_response_normalisation
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.ops.neural import product
@@ -107,7 +106,7 @@ class Window:
 # Pixels of a plane whose sum may be taken one by one.
 _SHORT = 1 << 10
 # Operations on single numbers.
-_MOST_WORK = 1 << 33
+MOST_WORK = 1 << 33
 
 
 def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> np.ndarray:
@@ -134,7 +133,7 @@ def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> 
     """
     if 0 in x.shape or 0 in outs:
         return np.zeros((*x.shape[:2], *outs), x.dtype)
-    if sum(window.kernel) * x.size > _MOST_WORK:
+    if sum(window.kernel) * x.size > MOST_WORK:
         raise ValueError(f"windows of {window.kernel} over {list(x.shape)} would take minutes")
     if math.prod(outs) == 1:
         # A single window is a reduction. With the planes side by side its loops are long.
@@ -170,26 +169,6 @@ def slide(x: np.ndarray, window: Window, outs: list[int], combine: np.ufunc) -> 
     return np.asarray(full[at].copy())
 
 
-@operator("MaxPool")
-def _max_pool(site: Site) -> Function | None:
-    if len([o for o in site.node.outputs if o]) > 1:
-        return None
-    window = Window(site, site.attr("kernel_shape"))
-    if len(window.kernel) < 3 and site.dtype(0) in MAX_POOLS:
-        site.native(steady=True)
-
-    def run(x: np.ndarray) -> Any:
-        outs, pads = window.place(x.shape[2:])
-        check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
-        found = pool.max_pool(x, window.axes(x.shape[2:], outs, pads))
-        if found is not None:
-            return found
-        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-        return slide(window.pad(x, pads, lowest), window, outs, np.maximum)
-
-    return run
-
-
 @operator("AveragePool")
 def _average_pool(site: Site) -> Function | None:
     window = Window(site, site.attr("kernel_shape"))
@@ -222,21 +201,6 @@ def _average_pool(site: Site) -> Function | None:
         with np.errstate(invalid="ignore"):
             total /= held
         return total
-
-    return run
-
-
-@operator("LpPool")
-def _lp_pool(site: Site) -> Function | None:
-    window, power = Window(site, site.attr("kernel_shape")), site.attr("p", 2)
-    if not isinstance(power, int) or power < 1:
-        return None  # the real powers of opset 1
-
-    def run(x: np.ndarray) -> Any:
-        outs, pads = window.place(x.shape[2:])
-        check_shape((*x.shape[:2], *outs), x.itemsize, window.limit, window.what)
-        total = slide(window.pad(np.abs(x) ** power, pads, 0), window, outs, np.add)
-        return total ** x.dtype.type(1 / power)
 
     return run
 
@@ -313,16 +277,16 @@ def _is_depthwise(dtype: Any, w: np.ndarray, group: int) -> bool:
 def _conv(site: Site) -> Function | None:
     group = site.attr("group", 1)
     weights, shape = site.const(1), site.attr("kernel_shape")
-    if weights is None and shape is None:
-        return None
-    window = Window(site, shape if weights is None else weights.shape[2:])
-    along = _along(site, window)
+    # Weights that are fed say the window themselves where no attribute does.
+    fixed = None if weights is None and shape is None else Window(site, shape if weights is None else weights.shape[2:])
+    along = None if fixed is None else _along(site, fixed)
     if along is not None:
         return along
     if weights is not None and _is_depthwise(site.dtype(0), weights, group) and weights.ndim < 5:
         site.native(steady=True)
 
     def run(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> Any:
+        window = fixed or Window(site, w.shape[2:])
         if list(w.shape[2:]) != window.kernel:
             raise ValueError(f"weights {w.shape} do not have the window {window.kernel}")
         if x.shape[1] != w.shape[1] * group or w.shape[0] % group:
