@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import subprocess
 import sys
@@ -133,6 +134,24 @@ def test_lists_have_no_type(name):
         matmul(**given | {name: [[1], [2, 3]]})
     with pytest.raises(TypeError, match=r"x must be float32, got float64; np.array\(x, np.float32\) makes"):
         linear([[1.0, 2.0]], B, w_scale=1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_arrays_that_came_from_another_process(dtype):
+    """The types of what is pickled together are one object, and not numpy's own."""
+    low = np.iinfo(dtype).min
+    sent = np.array([[low, 3], [low + 255, 5]], dtype), np.array([low + 7, low + 200], dtype), np.array(low + 9, dtype)
+    a, rows, one = pickle.loads(pickle.dumps(sent, protocol=4))
+    assert a.dtype is rows.dtype
+    for b in (B, pack(B)):
+        np.testing.assert_array_equal(matmul(a, b), matmul(sent[0], B))
+        for zero in (rows, one):
+            wanted = (sent[0].astype(np.int32) - np.int32(zero).reshape(-1, 1)) @ B
+            np.testing.assert_array_equal(matmul_integer(a, b, zero), wanted)
+            np.testing.assert_array_equal(
+                qlinear_matmul(a, 1.0, zero, b, 1.0, 0, 64.0, 0),
+                qlinear_matmul(sent[0], 1.0, zero, B, 1.0, 0, 64.0, 0),
+            )
 
 
 def test_masks_are_not_dropped():
