@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -215,10 +216,19 @@ def per_column(name: str, value: Values, batch: tuple[int, ...], n: int | None) 
     raise ValueError(f"{name} must be a scalar{wanted}, got shape {value.shape}")
 
 
+def _whole(name: str, value: int) -> int:
+    """`value` as an int; TypeError for what is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
+
+
 def along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
     """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
     if value.size == 1 and not block_size:
         return value.reshape(())
+    axis, block_size = _whole("axis", axis), _whole("block_size", block_size)
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis must be within -{len(shape)}..{len(shape) - 1} for x of shape {shape}, got {axis}")
     axis %= len(shape)
@@ -244,7 +254,8 @@ def _blocks(name: str, value: Values, shape: tuple[int, ...], axis: int, block_s
         raise ValueError(
             f"{name} must have shape {wanted}, one value per block of {block_size} along axis {axis}, got {value.shape}"
         )
-    return np.take(np.repeat(value, block_size, axis=axis), range(length), axis=axis)
+    # A block is no longer than the axis, whatever its size.
+    return np.take(np.repeat(value, min(block_size, length), axis=axis), range(length), axis=axis)
 
 
 def bias_vector(name: str, value: npt.ArrayLike | None, n: int, dtype: npt.DTypeLike) -> Values | None:

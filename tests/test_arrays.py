@@ -132,6 +132,8 @@ def test_lists_have_no_type(name):
         matmul(**given | {name: given[name].tolist()})
     with pytest.raises(ValueError, match=f"{name} must be an array, got what numpy makes none of"):
         matmul(**given | {name: [[1], [2, 3]]})
+    with pytest.raises(ValueError, match="b must be an array, got what numpy makes none of"):
+        pack([[1], [2, 3]])
     with pytest.raises(TypeError, match=r"x must be float32, got float64; np.array\(x, np.float32\) makes"):
         linear([[1.0, 2.0]], B, w_scale=1.0)
 
