@@ -277,13 +277,18 @@ def output_dtype(zero_point: npt.ArrayLike | None, default: np.dtype[Any]) -> np
     return default
 
 
-def check_out(out: Values, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise as numpy does unless `out` is a writeable array of `shape` and `dtype`."""
+def check_out(out: Values, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Values:
+    """Raise as numpy does unless `out` is a writeable array of `shape` and `dtype`; return it as one of class ndarray.
+
+    That is what to write to: a subclass may say of its shape and strides what it likes.
+    """
     if masked(out) or not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an array of {dtype}, got {type(out).__name__}")
-    if out.dtype != dtype:
-        raise TypeError(f"out must be {dtype}, got {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
+    array: Values = np.asarray(out)
+    if array.dtype != dtype:
+        raise TypeError(f"out must be {dtype}, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {array.shape}")
+    if not array.flags.writeable:
         raise ValueError("out is read-only")
+    return array

@@ -18,6 +18,7 @@ from pyint8dot import (
     linear,
     matmul,
     matmul_integer,
+    mmm,
     pack,
     pack_conv,
     qlinear_conv,
@@ -154,6 +155,47 @@ def test_arrays_that_came_from_another_process(dtype):
                 qlinear_matmul(a, 1.0, zero, b, 1.0, 0, 64.0, 0),
                 qlinear_matmul(sent[0], 1.0, zero, B, 1.0, 0, 64.0, 0),
             )
+
+
+class Liar(np.ndarray):
+    """An array that says of itself to be another."""
+
+    shape = property(lambda _: (2, 3))
+    ndim = property(lambda _: 2)
+    strides = property(lambda _: (12, 4))
+    dtype = property(lambda _: np.dtype(np.int32))
+
+
+def test_what_a_subclass_says_of_itself_moves_no_address():
+    room = np.full(64, 7, np.int32)
+    for call in (
+        lambda out: matmul(A, B, out=out),
+        lambda out: matmul(A, pack(B), out=out),
+        lambda out: matmul_integer(A, pack(B), 1, out=out),
+        lambda out: mmm(A, B, out=out),
+        lambda out: linear(A.astype(np.float32), B, w_scale=1.0, out=out),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"out must (be float32|have shape \(2, 3\), got \(1,\))"):
+            call(room[32:33].view(Liar))
+        assert (room == 7).all()
+    # One that tells the truth is written to as it is.
+    out = np.zeros((2, 3), np.int32).view(type("Mine", (np.ndarray,), {}))
+    assert matmul(A, B, out=out) is out
+    np.testing.assert_array_equal(np.asarray(out), PRODUCT)
+
+
+def test_what_looks_like_a_packed_matrix_is_none():
+    class Fake:
+        shape, dtype, ndim, strides = B.shape, B.dtype, 2, (2**40, 2**40)
+
+        def unpack(self):
+            return B
+
+    with pytest.raises(TypeError, match="b must be int8 or uint8, got object"):
+        mmm(A, B, [fuse.AddMatMul(A, Fake())])
+    for kind in (type(pack(B)), type(pack_conv(FILTERS))):
+        with pytest.raises(TypeError, match=f"{kind.__name__} cannot be subclassed"):
+            type("Mine", (kind,), {"shape": (2, 1)})
 
 
 def test_masks_are_not_dropped():
