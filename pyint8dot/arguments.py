@@ -32,7 +32,7 @@ def plain(name: str, value: Any) -> Values:
     Raises
     ------
     TypeError
-        It is None, a masked array, or lies in the memory of another device.
+        It is None, a masked array, lies in the memory of another device, or describes itself in a way that numpy does not take.
     ValueError
         It is a list of which numpy makes no array.
     """
@@ -48,8 +48,9 @@ def plain(name: str, value: Any) -> Values:
         return _handed_over(name, value)
     try:
         array: Values = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array, got what numpy makes none of: {error}") from None
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be an array, got what numpy makes none of: {error}") from None
     return array
 
 
@@ -62,6 +63,8 @@ def _handed_over(name: str, value: Any) -> Values:
     """What an object of another library hands over by DLPack."""
     kind = type(value).__name__
     device = value.__dlpack_device__()
+    if not isinstance(device, tuple) or len(device) != 2:
+        raise TypeError(f"{name} must say which DLPack device it is on by two numbers, got {device!r} from a {kind}")
     if device[0] not in _READABLE:
         raise TypeError(
             f"{name} must be in the memory of the processor, got a {kind} on DLPack device {tuple(map(int, device))}"

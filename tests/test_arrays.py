@@ -120,10 +120,20 @@ def test_arrays_of_other_libraries():
         TypeError, match=r"a must be in the memory of the processor, got a Tensor on DLPack device \(2, 1\)"
     ):
         matmul(Tensor(A, (2, 1)), B)
+    with pytest.raises(TypeError, match="a must say which DLPack device it is on by two numbers, got 7 from a Tensor"):
+        matmul(Tensor(A, 7), B)
     with pytest.raises(TypeError, match="a must be int8 or uint8, got float32"):
         matmul(Tensor(x), B)
     with pytest.raises(TypeError, match="b must be of a type that numpy has, got a Tensor that it does not take"):
         matmul(A, Tensor(B.astype(object)))
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_objects_that_describe_themselves_wrongly(name):
+    described = {"shape": "2x2", "typestr": "|i1", "data": (A.ctypes.data, False), "version": 3}
+    wrong = type("Wrong", (), {"__array_interface__": described})()
+    with pytest.raises(TypeError, match=f"{name} must be an array, got what numpy makes none of: shape"):
+        matmul(**{"a": A, "b": B, name: wrong})
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
