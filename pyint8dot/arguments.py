@@ -50,7 +50,7 @@ def plain(name: str, value: Any) -> Values:
         array: Values = np.asarray(value)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name} must be an array, got what numpy makes none of: {error}") from None
+        raise kind(f"{name} must be an array, got what numpy makes none of: {error}") from error
     return array
 
 
