@@ -313,7 +313,7 @@ def held(name: str, value: Any) -> Any:
 
 def _misfit(room: np.ndarray, value: Any) -> str:
     """Say why a value cannot be written to an array, nothing where it can."""
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, (np.ndarray, np.generic)):
         return f"got {type(value).__name__}"
     if room.dtype != value.dtype or room.shape != value.shape:
         return f"got {value.dtype} {list(value.shape)}"
