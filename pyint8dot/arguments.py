@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,7 +32,7 @@ def plain(name: str, value: Any) -> Values:
     Raises
     ------
     TypeError
-        It is None, a masked array, or lies in the memory of another device.
+        It is None, a masked array, lies in the memory of another device, or describes itself in a way that numpy does not take.
     ValueError
         It is a list of which numpy makes no array.
     """
@@ -47,8 +48,9 @@ def plain(name: str, value: Any) -> Values:
         return _handed_over(name, value)
     try:
         array: Values = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array, got what numpy makes none of: {error}") from None
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be an array, got what numpy makes none of: {error}") from error
     return array
 
 
@@ -61,6 +63,8 @@ def _handed_over(name: str, value: Any) -> Values:
     """What an object of another library hands over by DLPack."""
     kind = type(value).__name__
     device = value.__dlpack_device__()
+    if not isinstance(device, tuple) or len(device) != 2:
+        raise TypeError(f"{name} must say which DLPack device it is on by two numbers, got {device!r} from a {kind}")
     if device[0] not in _READABLE:
         raise TypeError(
             f"{name} must be in the memory of the processor, got a {kind} on DLPack device {tuple(map(int, device))}"
@@ -215,10 +219,19 @@ def per_column(name: str, value: Values, batch: tuple[int, ...], n: int | None) 
     raise ValueError(f"{name} must be a scalar{wanted}, got shape {value.shape}")
 
 
+def _whole(name: str, value: int) -> int:
+    """`value` as an int; TypeError for what is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
+
+
 def along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
     """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
     if value.size == 1 and not block_size:
         return value.reshape(())
+    axis, block_size = _whole("axis", axis), _whole("block_size", block_size)
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis must be within -{len(shape)}..{len(shape) - 1} for x of shape {shape}, got {axis}")
     axis %= len(shape)
@@ -244,7 +257,8 @@ def _blocks(name: str, value: Values, shape: tuple[int, ...], axis: int, block_s
         raise ValueError(
             f"{name} must have shape {wanted}, one value per block of {block_size} along axis {axis}, got {value.shape}"
         )
-    return np.take(np.repeat(value, block_size, axis=axis), range(length), axis=axis)
+    # A block is no longer than the axis, whatever its size.
+    return np.take(np.repeat(value, min(block_size, length), axis=axis), range(length), axis=axis)
 
 
 def bias_vector(name: str, value: npt.ArrayLike | None, n: int, dtype: npt.DTypeLike) -> Values | None:
@@ -266,13 +280,18 @@ def output_dtype(zero_point: npt.ArrayLike | None, default: np.dtype[Any]) -> np
     return default
 
 
-def check_out(out: Values, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise as numpy does unless `out` is a writeable array of `shape` and `dtype`."""
+def check_out(out: Values, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Values:
+    """Raise as numpy does unless `out` is a writeable array of `shape` and `dtype`; return it as one of class ndarray.
+
+    That is what to write to: a subclass may say of its shape and strides what it likes.
+    """
     if masked(out) or not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an array of {dtype}, got {type(out).__name__}")
-    if out.dtype != dtype:
-        raise TypeError(f"out must be {dtype}, got {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
+    array: Values = np.asarray(out)
+    if array.dtype != dtype:
+        raise TypeError(f"out must be {dtype}, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {array.shape}")
+    if not array.flags.writeable:
         raise ValueError("out is read-only")
+    return array

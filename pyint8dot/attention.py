@@ -80,7 +80,7 @@ def attention(
     if out is None:
         out = np.empty(shape, np.float32)
     else:
-        check_out(out, shape, FLOAT32)
+        out = check_out(out, shape, FLOAT32)
         for name, array in (("q", q), ("k", k), ("v", v), ("mask", mask)):
             if array is not None and np.may_share_memory(out, array):
                 raise ValueError(f"out must not overlap {name}")

@@ -99,8 +99,8 @@ class Convolution:
         if group not in (1, weights.group):
             raise ValueError(f"group must be {weights.group}, as w was packed, got {group}")
         window = weights.shape[2:]
-        if kernel_shape is not None and tuple(kernel_shape) != window:
-            raise ValueError(f"kernel_shape must be that of w, {list(window)}, got {list(kernel_shape)}")
+        if kernel_shape is not None and owned(kernel_shape) != window:
+            raise ValueError(f"kernel_shape must be that of w, {list(window)}, got {kernel_shape}")
         # Their owner may change lists.
         self._attributes = owned(strides), owned(pads), owned(dilations), auto_pad
         self._last: tuple[tuple[int, ...], Any] = ((), None)

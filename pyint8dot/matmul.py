@@ -124,11 +124,10 @@ def product(
         `out`, or a new array, a scalar for two vectors.
     """
     a, b, full = both.a, both.b, both.full
-    if out is not None:
-        check_out(out, both.shape, INT32)
+    result = None if out is None else check_out(out, both.shape, INT32)
     # A result that overlaps an operand is made beside it and copied; so is one of another number of dimensions.
-    direct = out is not None and both.shape == full and not overlaps(out, a, b)
-    c = out if out is not None and direct else np.empty(full, INT32)
+    direct = result is not None and both.shape == full and not overlaps(result, a, b)
+    c = result if result is not None and direct else np.empty(full, INT32)
     right = b.on(kernel) if isinstance(b, PackedMatrix) else b
     if not both.batch and (len(full) == 2 or c.flags.c_contiguous):
         # One right operand for the whole stack: it is one tall matrix.
@@ -143,14 +142,14 @@ def product(
         left = np.broadcast_to(a, full[:-2] + a.shape[-2:])
         for index in np.ndindex(full[:-2]):
             multiply(kernel, left[index], right, c[index], count, a_zero, b_zero)
-    if out is None:
+    if out is None or result is None:
         # As numpy's, the product of two vectors is a scalar.
-        result: NDArray[np.int32] = (
+        made: NDArray[np.int32] = (
             c if both.shape == full else c.reshape(both.shape) if both.shape else c.reshape(())[()]
         )
-        return result
+        return made
     if not direct:
-        out[...] = c.reshape(both.shape)
+        result[...] = c.reshape(both.shape)
     return out
 
 

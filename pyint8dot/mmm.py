@@ -81,24 +81,26 @@ def mmm(
         if operand.ndim != 2:
             raise ValueError(f"{name} must be two-dimensional, got {operand.ndim} dimension(s)")
     m, n = left.shape[0], right.shape[1]
+    result = None
     if out is not None:
-        check_out(out, (m, n), INT8 if getattr(out, "dtype", None) == INT8 else INT32)
+        result = check_out(out, (m, n), INT8 if getattr(out, "dtype", None) == INT8 else INT32)
     ops = fuse.check(ops, m, n)
     both = shapes.operands(left, right)
     chosen, count = choice(kernel, num_threads)
-    if out is not None and _in_one_pass(chosen, left, right, ops, out, count):
+    if out is not None and result is not None and _in_one_pass(chosen, left, right, ops, result, count):
         return out
     acc = product(chosen, both, None, count)
     # Further products run on the kernel too: each becomes a matrix to be added.
     fuse.apply(acc, [_product_added(op, chosen, count) if isinstance(op, fuse.AddMatMul) else op for op in ops])
-    if out is None:
+    if out is None or result is None:
         return acc
-    np.copyto(out, acc, casting="unsafe")
+    np.copyto(result, acc, casting="unsafe")
     return out
 
 
 def _product_added(op: fuse.AddMatMul, kernel: Kernel, count: int) -> fuse.AddUnicast:
-    return fuse.AddUnicast(product(kernel, shapes.operands(op.a, op.b), None, count))
+    both = shapes.operands(shapes.array("a", op.a), shapes.right("b", op.b))
+    return fuse.AddUnicast(product(kernel, both, None, count))
 
 
 class _FixedPoint:

@@ -148,7 +148,7 @@ def _integer(
             za, handed = CALL, a_zero_point
         elif a.ndim == 2 and shape == a.shape[:1]:
             za, handed = ROW, a_zero_point.astype(INT32)
-            if kind is UINT8:
+            if kind == UINT8:  # an array that was pickled has a type of its own
                 handed -= 128
         else:
             return None

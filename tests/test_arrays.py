@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pyint8dot import (
     linear,
     matmul,
     matmul_integer,
+    mmm,
     pack,
     pack_conv,
     qlinear_conv,
@@ -118,10 +120,20 @@ def test_arrays_of_other_libraries():
         TypeError, match=r"a must be in the memory of the processor, got a Tensor on DLPack device \(2, 1\)"
     ):
         matmul(Tensor(A, (2, 1)), B)
+    with pytest.raises(TypeError, match="a must say which DLPack device it is on by two numbers, got 7 from a Tensor"):
+        matmul(Tensor(A, 7), B)
     with pytest.raises(TypeError, match="a must be int8 or uint8, got float32"):
         matmul(Tensor(x), B)
     with pytest.raises(TypeError, match="b must be of a type that numpy has, got a Tensor that it does not take"):
         matmul(A, Tensor(B.astype(object)))
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_objects_that_describe_themselves_wrongly(name):
+    described = {"shape": "2x2", "typestr": "|i1", "data": (A.ctypes.data, False), "version": 3}
+    wrong = type("Wrong", (), {"__array_interface__": described})()
+    with pytest.raises(TypeError, match=f"{name} must be an array, got what numpy makes none of: shape"):
+        matmul(**{"a": A, "b": B, name: wrong})
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -131,8 +143,69 @@ def test_lists_have_no_type(name):
         matmul(**given | {name: given[name].tolist()})
     with pytest.raises(ValueError, match=f"{name} must be an array, got what numpy makes none of"):
         matmul(**given | {name: [[1], [2, 3]]})
+    with pytest.raises(ValueError, match="b must be an array, got what numpy makes none of"):
+        pack([[1], [2, 3]])
     with pytest.raises(TypeError, match=r"x must be float32, got float64; np.array\(x, np.float32\) makes"):
         linear([[1.0, 2.0]], B, w_scale=1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_arrays_that_came_from_another_process(dtype):
+    """The types of what is pickled together are one object, and not numpy's own."""
+    low = np.iinfo(dtype).min
+    sent = np.array([[low, 3], [low + 255, 5]], dtype), np.array([low + 7, low + 200], dtype), np.array(low + 9, dtype)
+    a, rows, one = pickle.loads(pickle.dumps(sent, protocol=4))
+    assert a.dtype is rows.dtype
+    for b in (B, pack(B)):
+        np.testing.assert_array_equal(matmul(a, b), matmul(sent[0], B))
+        for zero in (rows, one):
+            wanted = (sent[0].astype(np.int32) - np.int32(zero).reshape(-1, 1)) @ B
+            np.testing.assert_array_equal(matmul_integer(a, b, zero), wanted)
+            np.testing.assert_array_equal(
+                qlinear_matmul(a, 1.0, zero, b, 1.0, 0, 64.0, 0),
+                qlinear_matmul(sent[0], 1.0, zero, B, 1.0, 0, 64.0, 0),
+            )
+
+
+class Liar(np.ndarray):
+    """An array that says of itself to be another."""
+
+    shape = property(lambda _: (2, 3))
+    ndim = property(lambda _: 2)
+    strides = property(lambda _: (12, 4))
+    dtype = property(lambda _: np.dtype(np.int32))
+
+
+def test_what_a_subclass_says_of_itself_moves_no_address():
+    room = np.full(64, 7, np.int32)
+    for call in (
+        lambda out: matmul(A, B, out=out),
+        lambda out: matmul(A, pack(B), out=out),
+        lambda out: matmul_integer(A, pack(B), 1, out=out),
+        lambda out: mmm(A, B, out=out),
+        lambda out: linear(A.astype(np.float32), B, w_scale=1.0, out=out),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"out must (be float32|have shape \(2, 3\), got \(1,\))"):
+            call(room[32:33].view(Liar))
+        assert (room == 7).all()
+    # One that tells the truth is written to as it is.
+    out = np.zeros((2, 3), np.int32).view(type("Mine", (np.ndarray,), {}))
+    assert matmul(A, B, out=out) is out
+    np.testing.assert_array_equal(np.asarray(out), PRODUCT)
+
+
+def test_what_looks_like_a_packed_matrix_is_none():
+    class Fake:
+        shape, dtype, ndim, strides = B.shape, B.dtype, 2, (2**40, 2**40)
+
+        def unpack(self):
+            return B
+
+    with pytest.raises(TypeError, match="b must be int8 or uint8, got object"):
+        mmm(A, B, [fuse.AddMatMul(A, Fake())])
+    for kind in (type(pack(B)), type(pack_conv(FILTERS))):
+        with pytest.raises(TypeError, match=f"{kind.__name__} cannot be subclassed"):
+            type("Mine", (kind,), {"shape": (2, 1)})
 
 
 def test_masks_are_not_dropped():

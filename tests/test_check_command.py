@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -18,6 +22,15 @@ def test_it_shows_every_check_of_every_kernel(monkeypatch, capsys):
     [row] = [line for line in printed.splitlines() if line.startswith(f"{PORTABLE} ")]
     assert row.count(" exact") == len(check.CHECKS)
     assert "calls are exact, in" in printed
+
+
+def test_a_kernel_that_is_none():
+    here = {**os.environ, "PYINT8DOT_KERNEL": "fast"}
+    command = [sys.executable, "-m", "pyint8dot", "check"]
+    done = subprocess.run(command, env=here, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the environment variable PYINT8DOT_KERNEL asks for 'fast'")
+    assert done.stderr.count("\n") == 1
 
 
 CALLS = {

@@ -51,6 +51,12 @@ def test_an_operand_of_the_wrong_shape(op, message):
     np.testing.assert_array_equal(out, counted(2, 3))
 
 
+@pytest.mark.parametrize("ops", [None, 5, Clear()])
+def test_what_is_no_sequence_of_ops(ops):
+    with pytest.raises(TypeError, match=f"ops must be a sequence of fused ops, got {type(ops).__name__}"):
+        apply(counted(2, 3), ops)
+
+
 def read_only(array):
     array.flags.writeable = False
     return array

@@ -63,11 +63,15 @@ def test_profile_is_a_table_by_operator_and_kernel(path, kernel, capsys):
         (["MODEL", "--input", "x=nowhere.npy"], "nowhere.npy"),
         (["MODEL", "--kernel", "fast"], "fast"),
         (["MODEL", "--repeat", "0"], "--repeat must be at least 1"),
-        (["MODEL", "--dim", "rows=-2"], "negative"),
+        (["MODEL", "--dim", "rows=-2"], "--dim rows must be a number that is not negative, got '-2'"),
+        (["MODEL", "--dim", "rows=two"], "--dim rows must be a number that is not negative, got 'two'"),
+        (["MODEL", "--dim", "row=2"], "the model has no dimension 'row'; it has rows"),
+        (["MODEL", "--dim", f"rows={10**15}"], "Unable to allocate"),
+        (["MODEL", "--input", "x=MODEL"], "must hold an array of numbers as numpy.save writes it"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(path, arguments, words, capsys):
-    assert run.main([str(path) if a == "MODEL" else a for a in arguments]) == 2
+    assert run.main([a.replace("MODEL", str(path)) for a in arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error

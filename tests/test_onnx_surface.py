@@ -6,6 +6,7 @@ import contextlib
 import enum
 import inspect
 import json
+import math
 import time
 from pathlib import Path
 
@@ -258,6 +259,8 @@ def test_providers(theirs, added):
             ours.InferenceSession(added, providers=wrong)
     with pytest.raises(ValueError, match="one dict for each"):
         ours.InferenceSession(added, providers=["CPUExecutionProvider"], provider_options=[{}, {}])
+    with pytest.raises(ValueError, match="one dict for each"):
+        ours.InferenceSession(added, providers=["CPUExecutionProvider"], provider_options=5)
 
 
 def test_files_that_are_not_there(tmp_path, added):
@@ -272,3 +275,18 @@ def test_keywords_come_before_options(added):
     options.add_session_config_entry("pyint8dot.max_bytes", "1")
     session = ours.InferenceSession(added, options, kernel="portable", num_threads=1, max_bytes=1 << 20)
     assert session.kernel == "portable"
+
+
+@pytest.mark.parametrize("names", [[["y"]], [{}], [5], np.array(["y", "z"]), {"y"}, "y", 5])
+def test_names_of_outputs_that_cannot_be(added, names):
+    session = ours.InferenceSession(added)
+    with pytest.raises(InputError, match=r"the model has no output|output_names must be a list"):
+        session.run(names, {"x": np.zeros((1, 3), F32)})
+    assert len(session.run([], {"x": np.zeros((1, 3), F32)})) == 2
+
+
+@pytest.mark.parametrize("wrong", [-1, True, 1e9, math.nan, "4096"])
+def test_the_bound_on_memory_is_a_number_of_bytes(added, wrong):
+    """NaN would be no bound at all: nothing is more than that."""
+    with pytest.raises((TypeError, ValueError), match=r"^max_bytes must "):
+        ours.InferenceSession(added, max_bytes=wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 import threading
 import types
@@ -86,6 +87,57 @@ def test_bound_inputs_and_outputs(theirs, added):
     ):
         with pytest.raises(InputError):
             wrong()
+
+
+def test_outputs_are_written_all_or_none(added):
+    """One that does not fit where it is bound leaves the others as they were."""
+    session = ours.InferenceSession(added)
+    narrow, other, locked = np.full((3, 3), 7, F32), np.full((2, 3), 7, np.float64), np.full((2, 3), 7, F32)
+    locked.flags.writeable = False
+    for wrong, message in (
+        (narrow, r"output 'z' is bound to float32 \[3, 3\], got float32 \[2, 3\]"),
+        (other, r"output 'z' is bound to float64 \[2, 3\], got float32 \[2, 3\]"),
+        (locked, r"output 'z' is bound to float32 \[2, 3\], but the value is read-only"),
+    ):
+        room, binding = np.full((2, 3), 7, F32), session.io_binding()
+        binding.bind_cpu_input("x", np.ones((2, 3), F32))
+        binding.bind_ortvalue_output("y", ours.OrtValue.ortvalue_from_numpy(room))
+        binding.bind_ortvalue_output("z", ours.OrtValue.ortvalue_from_numpy(wrong))
+        with pytest.raises(InputError, match=message):
+            session.run_with_iobinding(binding)
+        assert (room == 7).all()
+        assert (wrong == 7).all()
+
+
+def test_what_cannot_be_bound_or_held(added):
+    x = np.ones((2, 3), F32)
+    locked = x.copy()
+    locked.flags.writeable = False
+    value, kept = ours.OrtValue.ortvalue_from_numpy(x), ours.OrtValue.ortvalue_from_numpy(locked)
+    session = ours.InferenceSession(added)
+    mine = session.io_binding()
+    for wrong, message in (
+        (lambda: mine.bind_cpu_input([], x), r"there is no \[\] to bind"),
+        (lambda: mine.bind_ortvalue_input("x", x), "'x' must be an OrtValue, got ndarray"),
+        (lambda: mine.bind_ortvalue_output("y", x), "'y' must be an OrtValue, got ndarray"),
+        (lambda: mine.bind_ortvalue_output("y", ours.OrtValue([x])), "'y' must be bound to an array"),
+        (lambda: mine.bind_output("y", "cpu", 0, F32, [2, 3], 2**70), "buffer_ptr must be an address"),
+        (lambda: mine.bind_output("y", "cpu", 0, F32, [2**40, 2**40], 4096), "buffer_ptr must be an address"),
+        (lambda: mine.bind_output("y", "cpu", 0, None, [2, 3], x.ctypes.data), "None is not an element type"),
+        (lambda: mine.bind_output("y", "cpu", 0, F32, ["n"], x.ctypes.data), "a shape must be a sequence of ints"),
+        (lambda: mine.bind_output("y", "cpu", 0, F32, [-1], x.ctypes.data), "has a negative dimension"),
+        (lambda: session.run_with_ort_values(None, {"x": x}), "'x' must be an OrtValue, got ndarray"),
+        (lambda: session.run_with_ort_values(None, None), "the feed must be a mapping"),
+        (lambda: ours.OrtValue.ortvalue_from_shape_and_type(5), "a shape must be a sequence of ints, got 5"),
+        (lambda: ours.OrtValue.ortvalue_from_shape_and_type([1.5]), "a shape must be a sequence of ints"),
+        (lambda: ours.OrtValue.ortvalue_from_shape_and_type([2**40, 2**40]), "there is no array of shape"),
+        (lambda: ours.OrtValue(np.zeros(1, "m8[s]")).data_type(), "is not an element type"),
+        (lambda: value.update_inplace([1]), r"the new elements must be float32 \[2, 3\], got list"),
+        (lambda: kept.update_inplace(x), "but the value is read-only"),
+    ):
+        with pytest.raises(InputError, match=message):
+            wrong()
+    assert ours.OrtValue(np.zeros(1, ">i4")).data_type() == "tensor(int32)"
 
 
 def test_a_run_can_be_ended(theirs, added):
@@ -179,6 +231,10 @@ def test_feeds_of_text_of_the_other_byte_order_and_of_lists(added):
     for wrong in ([300], [1.5], "a", [None]):
         with pytest.raises(InputError, match="'x' must be"):
             small.run(None, {"x": wrong})
+    # A number that is too great for the type is lost, not rounded.
+    with pytest.raises(InputError, match="'x' must be float32"):
+        session.run(None, {"x": [[1, 2, 1e300]]})
+    assert session.run(["y"], {"x": [[1, 2, math.inf]]})[0].tolist() == [[2, 4, math.inf]]
     strings = model([node("Identity", "x", "y")], {"x": (np.dtype(object), ["n"])}, {"y": np.dtype(object)})
     strings.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
     strings.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING

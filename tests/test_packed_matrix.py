@@ -208,6 +208,8 @@ def test_pack_checks_its_arguments():
         pack(matrix(2, 2), kernel="none")
     with pytest.raises(KernelError, match="there is no such kernel"):
         pack(pack(matrix(2, 2)), kernel="none")
+    with pytest.raises(TypeError, match=r"layout must be the name of a layout \(str\), got list"):
+        PackedMatrix(np.ones((2, 2), np.int8), [])
     with pytest.raises(ValueError, match="unknown layout"):
         PackedMatrix(matrix(2, 2), "none")
 

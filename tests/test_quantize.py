@@ -262,6 +262,9 @@ BAD = [
     (ValueError, r"y_scale must be a scalar or have shape \(3,\), one value along axis 1 of x, got \(2,\)", {"y_scale": np.ones(2)}),
     (ValueError, r"axis must be within -2\.\.1 for x of shape \(2, 3\), got 2", {"y_scale": np.ones(3), "axis": 2}),
     (ValueError, r"block_size must not be negative, got -1", {"y_scale": np.ones(3), "block_size": -1}),
+    (TypeError, "block_size must be an int, got str", {"y_scale": np.ones(3), "block_size": "2"}),
+    (TypeError, "axis must be an int, got NoneType", {"y_scale": np.ones(3), "axis": None}),
+    (TypeError, "axis must be an int, got float", {"y_scale": np.ones(3), "axis": 1.0}),
     (ValueError, r"y_scale must have shape \(2, 2\), one value per block of 2 along axis 1", {"y_scale": np.ones((2, 3)), "block_size": 2}),
 ]  # fmt: skip
 
@@ -270,6 +273,16 @@ BAD = [
 def test_errors(error, message, changes):
     with pytest.raises(error, match=message):
         quantize_linear(**{"x": X, "y_scale": np.float32(1)} | changes)
+
+
+@pytest.mark.parametrize("block_size", [4, 10**12, 10**30])
+def test_a_block_may_be_longer_than_the_axis(block_size):
+    """It takes no memory for what lies behind the end."""
+    x, scale = np.float32([[1, 2, 3], [4, 5, 6]]), np.float32([[1], [2]])
+    y = quantize_linear(x, scale, axis=1, block_size=block_size)
+    np.testing.assert_array_equal(y, [[1, 2, 3], [2, 2, 3]])
+    back = dequantize_linear(y, scale, axis=1, block_size=block_size)
+    np.testing.assert_array_equal(back, y * scale)
 
 
 def test_dequantize_errors():

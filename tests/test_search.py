@@ -217,7 +217,7 @@ def test_filters(rng):
         agree(index.search(q, 10, filter=lambda ids, allowed=allowed: np.isin(ids, allowed)), wanted)
     with pytest.raises(TypeError, match="filter must return bool"):
         index.search(q, filter=lambda ids: ids)
-    with pytest.raises(TypeError, match="ids must be integers"):
+    with pytest.raises(TypeError, match="filter must be integers"):
         index.search(q, filter=np.ones(500, bool))
 
 
@@ -294,6 +294,20 @@ def test_what_is_wrong_is_told(name):
     kind, words, call = WRONG[name]
     with pytest.raises(kind, match=words):
         call()
+
+
+def test_the_greatest_id_of_all():
+    """No id follows it, so that of what comes after it must be given."""
+    last = 2**63 - 1
+    index = Index(X[:2], ids=[5, last])
+    with pytest.raises(ValueError, match=f"ids must be given .*, got None after {last}"):
+        index.add(X[2:3])
+    assert index.ids.tolist() == [5, last]
+    index.add(X[:0])
+    index.add(X[2:3], ids=[6])
+    assert last in index
+    assert last + 1 not in index
+    assert -(2**70) not in index
 
 
 def test_a_failed_add_changes_nothing():

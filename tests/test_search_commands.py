@@ -58,6 +58,12 @@ def test_an_empty_text(tmp_path, capsys):
     assert "has no lines" in capsys.readouterr().err
 
 
+def test_a_text_of_another_encoding(tmp_path, capsys):
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
+    assert command_line.main(["embed", str(tmp_path / "latin.txt"), "-o", str(tmp_path / "x")]) == 2
+    assert "latin.txt must be UTF-8" in capsys.readouterr().err
+
+
 def test_fewer_lines_than_vectors(folder, tmp_path, capsys):
     index = Index.open(folder)
     index.save(tmp_path)

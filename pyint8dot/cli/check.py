@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,7 @@ from pyint8dot.conv import conv_integer
 from pyint8dot.engine.dispatch import kernel_info, supported
 from pyint8dot.engine.kernels import EXACT_K, KERNELS, Kernel
 from pyint8dot.engine.packing import pack
+from pyint8dot.errors import KernelError
 from pyint8dot.linear import linear
 from pyint8dot.matmul import matmul
 from pyint8dot.qlinear import matmul_integer, qlinear_matmul
@@ -91,7 +93,7 @@ def main(arguments: list[str]) -> int:
     Returns
     -------
     int
-        Exit code: 0 where every result is exact, 1 where one differs.
+        Exit code: 0 where every result is exact, 1 where one differs, 2 where the environment asks for a kernel that does not run here.
     """
     parser = argparse.ArgumentParser(
         prog="python -m pyint8dot check",
@@ -99,7 +101,11 @@ def main(arguments: list[str]) -> int:
         "shapes around the kernel's tile. Exit code 1 says that a result differs.",
     )
     parser.parse_args(arguments)
-    return run(supported())
+    try:
+        return run(supported())
+    except KernelError as error:  # the environment asks for a kernel that does not run here
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def run(names: tuple[str, ...]) -> int:

@@ -26,11 +26,11 @@ def carried_out(body: Callable[[argparse.Namespace], None], arguments: argparse.
     Returns
     -------
     int
-        0, or 2 where a file, a value or a missing extra is in the way; the reason is then printed.
+        0, or 2 where a file, a value, a missing extra or a lack of memory is in the way; the reason is then printed.
     """
     try:
         body(arguments)
-    except (Int8DotError, ImportError, OSError, TypeError, ValueError) as error:
+    except (Int8DotError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -61,7 +61,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
     folder = Path(arguments.output)
     source = sys.stdin.buffer.read() if arguments.text == "-" else Path(arguments.text).read_bytes()
-    lines = [line for line in source.decode("utf-8").splitlines() if line.strip()]
+    try:
+        lines = [line for line in source.decode("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{arguments.text} must be UTF-8: {error}") from None
     if not lines:
         raise ValueError(f"{arguments.text} has no lines")
     model = MiniLM.load()

@@ -89,14 +89,17 @@ def _run_model(arguments: argparse.Namespace, recorder: Recorder | None) -> None
     if arguments.repeat < 1:
         raise ValueError(f"--repeat must be at least 1, got {arguments.repeat}")
     files, targets = _pairs("--input", arguments.input), _pairs("--output", arguments.output)
-    dims = {name: int(size) for name, size in _pairs("--dim", arguments.dim).items()}
+    dims = {name: _size(name, size) for name, size in _pairs("--dim", arguments.dim).items()}
     count = arguments.threads if recorder is None else 1
     session = InferenceSession(arguments.model, kernel=arguments.kernel, num_threads=count)
     known = {info.name for info in session.get_inputs()}
     if unknown := set(files) - known:
         raise ValueError(f"the model has no input {min(unknown)!r}; it has {', '.join(sorted(known))}")
+    symbols = {size for info in session.get_inputs() for size in info.shape if isinstance(size, str)}
+    if unknown := set(dims) - symbols:
+        raise ValueError(f"the model has no dimension {min(unknown)!r}; it has {', '.join(sorted(symbols)) or 'none'}")
     feed = {
-        info.name: np.load(files[info.name], allow_pickle=False) if info.name in files else _filling(info, dims)
+        info.name: _loaded(files[info.name]) if info.name in files else _filling(info, dims)
         for info in session.get_inputs()
     }
     names = [info.name for info in session.get_outputs()]
@@ -146,6 +149,23 @@ def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
         if not sign or not name or not value:
             raise ValueError(f"{option} must be NAME=VALUE, got {item!r}")
         found[name] = value
+    return found
+
+
+def _size(name: str, size: str) -> int:
+    if not (size.isascii() and size.isdecimal()):
+        raise ValueError(f"--dim {name} must be a number that is not negative, got {size!r}")
+    return int(size)
+
+
+def _loaded(file: str) -> np.ndarray:
+    """Return the array in a file."""
+    try:
+        found: object = np.load(file, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{file} must hold an array of numbers as numpy.save writes it: {error}") from None
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{file} must hold one array, as numpy.save writes it, got {type(found).__name__}")  # noqa: TRY004 - a file's fault
     return found
 
 

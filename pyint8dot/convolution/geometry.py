@@ -23,6 +23,9 @@ MOST_APART = 16
 #: Multiply-accumulates that a further pixel of the grids has to save, since it is written to memory and read from there again.
 WORTH = 16
 
+#: The most that a stride, a dilation or a padding may be: what native code makes of them has to fit 64 bits.
+MOST = 2**31 - 1
+
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -250,9 +253,11 @@ def known_geometry(
     try:
         given = [None if v is None else tuple(map(operator.index, v)) for v in (strides, pads, dilations)]
     except TypeError:
-        # Not integers: `geometry` has the words for it.
-        return geometry(spatial, kernel, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
-    return _known(spatial, kernel, *given, auto_pad)
+        given = []
+    if given and isinstance(auto_pad, str):
+        return _known(spatial, kernel, *given, auto_pad)
+    # Not integers, or no name: `geometry` has the words for it.
+    return geometry(spatial, kernel, strides=strides, pads=pads, dilations=dilations, auto_pad=auto_pad)
 
 
 def _integers(name: str, values: Sequence[int] | None, count: int, *, least: int, default: int) -> tuple[int, ...]:
@@ -266,4 +271,6 @@ def _integers(name: str, values: Sequence[int] | None, count: int, *, least: int
         raise ValueError(f"{name} must hold {count} integers, got shape {array.shape}")
     if array.size and array.min() < least:
         raise ValueError(f"{name} must be at least {least}, got {array.tolist()}")
+    if array.size and array.max() > MOST:
+        raise ValueError(f"{name} must be at most {MOST}, got {array.tolist()}")
     return tuple(array.tolist())

@@ -28,6 +28,12 @@ class Immutable:
 
     __slots__ = ()
 
+    def __init_subclass__(cls) -> None:
+        """Refuse subclasses of what is made here: native code goes by their shape, which a subclass could say otherwise."""
+        for base in cls.__bases__:
+            if base is not Immutable and issubclass(base, Immutable):
+                raise TypeError(f"{base.__name__} cannot be subclassed")
+
     def _fill(self, **fields: Any) -> None:
         """Set attributes that are not set yet."""
         if any(hasattr(self, name) for name in fields):

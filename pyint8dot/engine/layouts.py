@@ -369,6 +369,7 @@ def oriented(x: ArrayLike, k_axis: int, mn_axis: int) -> Int8Array:
         raise ValueError(f"x must be two-dimensional, got {array.ndim} dimension(s)")
     if array.dtype != np.int8:
         raise TypeError(f"x must be int8, got {array.dtype}")
-    if {k_axis % 2, mn_axis % 2} != {0, 1} or not (-2 <= k_axis < 2 and -2 <= mn_axis < 2):
-        raise ValueError(f"k_axis and mn_axis must be the two axes of x, got k_axis={k_axis}, mn_axis={mn_axis}")
+    axes = range(-2, 2)
+    if k_axis not in axes or mn_axis not in axes or (k_axis - mn_axis) % 2 == 0:
+        raise ValueError(f"k_axis and mn_axis must be the two axes of x, got k_axis={k_axis!r}, mn_axis={mn_axis!r}")
     return array if k_axis % 2 == 0 else array.T

@@ -93,6 +93,8 @@ class PackedMatrix(Immutable):
         array = quantized("b", b)
         if array.ndim != 2:
             raise ValueError(f"b must be two-dimensional to be packed, got {array.ndim} dimension(s)")
+        if not (layout is None or isinstance(layout, str)):
+            raise TypeError(f"layout must be the name of a layout (str), got {type(layout).__name__}")
         chosen = dispatch.select().for_columns(array.shape[1]).right if layout is None else layouts.layout(layout)
         self._fill(_store=Store(array, chosen), _operands={}, here=None)
 
@@ -213,12 +215,6 @@ def _layout_here(stored: str, n: int) -> str:
     return stored if stored in names else native[0].for_columns(n).right.name
 
 
-def _columns(b: ArrayLike) -> int:
-    """Columns of what may be a matrix; PackedMatrix has the words for what is none."""
-    shape = np.shape(b)
-    return shape[1] if len(shape) == 2 else 0
-
-
 def pack(b: ArrayLike | PackedMatrix, *, kernel: str | None = None) -> PackedMatrix:
     """Pack a matrix once, to use it many times as the right operand of a product.
 
@@ -255,4 +251,7 @@ def pack(b: ArrayLike | PackedMatrix, *, kernel: str | None = None) -> PackedMat
         if kernel is not None:
             b.on(chosen).product(np.dtype(np.int8))
         return b
-    return PackedMatrix(b, chosen.for_columns(_columns(b)).right.name)
+    array = quantized("b", b)
+    # PackedMatrix has the words for what is no matrix.
+    columns = array.shape[1] if array.ndim == 2 else 0
+    return PackedMatrix(array, chosen.for_columns(columns).right.name)

@@ -22,10 +22,7 @@ def prepared(x: FloatArray, out: FloatArray | None, *, copy: bool = True) -> tup
     """Check the arguments; return the result and a C-contiguous array to work in, holding a copy of `x` unless `copy` is False."""
     if x.dtype != np.float32:
         raise TypeError(f"x must be float32, got {x.dtype}")
-    if out is None:
-        out = np.empty(x.shape, dtype=np.float32)
-    else:
-        check_out(out, x.shape, x.dtype)
+    out = np.empty(x.shape, dtype=np.float32) if out is None else check_out(out, x.shape, x.dtype)
     work = out if out.flags.c_contiguous else np.empty(x.shape, dtype=np.float32)
     if copy and work is not x:
         np.copyto(work, x)

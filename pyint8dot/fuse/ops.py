@@ -227,7 +227,10 @@ def check(ops: Iterable[FusedOp], m: int, n: int) -> tuple[FusedOp, ...]:
     ValueError
         If an operand's shape does not fit; the message names the op and the operand.
     """
-    checked = tuple(ops)
+    try:
+        checked = tuple(ops)
+    except TypeError:
+        raise TypeError(f"ops must be a sequence of fused ops, got {type(ops).__name__}") from None
     for index, op in enumerate(checked):
         if not isinstance(op, FusedOp):
             raise TypeError(f"ops[{index}] must be a fused op, got {type(op).__name__}")

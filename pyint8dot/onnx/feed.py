@@ -32,8 +32,7 @@ def checked(feed: Mapping[str, Any], inputs: Sequence[TensorInfo]) -> list[Any]:
     InputError
         If an input is missing, unknown, or does not fit.
     """
-    if not isinstance(feed, Mapping):
-        raise InputError(f"the feed must be a mapping of input names to arrays, got {type(feed).__name__}")
+    mapping(feed)
     known = {info.name for info in inputs}
     unknown = [name for name in feed if name not in known]
     if unknown:
@@ -48,6 +47,29 @@ def checked(feed: Mapping[str, Any], inputs: Sequence[TensorInfo]) -> list[Any]:
             raise InputError(f"input {info.name!r} must be {info.type}, got None")
         values.append(_container(info, value) if info.dtype is None else _array(info, value))
     return values
+
+
+def mapping(feed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a feed as it is.
+
+    Parameters
+    ----------
+    feed : mapping of str to array_like
+        By name.
+
+    Returns
+    -------
+    mapping
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    given: Any = feed
+    if not isinstance(given, Mapping):
+        raise InputError(f"the feed must be a mapping of input names to arrays, got {type(feed).__name__}")
+    return feed
 
 
 def _container(info: TensorInfo, value: Any) -> Any:
@@ -95,8 +117,13 @@ def _converted(info: TensorInfo, value: Any, array: np.ndarray) -> np.ndarray:
             return text.reshape(array.shape)
     own = isinstance(value, (list, tuple, int, float, bool, complex))
     if own and wanted.kind != "O" and (array.size == 0 or np.can_cast(array.dtype, wanted, "same_kind")):
-        found = array.astype(wanted)
-        if array.dtype.kind not in "iu" or wanted.kind not in "iu" or np.array_equal(found, array):
+        with np.errstate(over="ignore"):
+            found = array.astype(wanted)
+        if wanted.kind in "fc":
+            lossless = np.array_equal(np.isfinite(found), np.isfinite(array))
+        else:
+            lossless = array.dtype.kind not in "iu" or wanted.kind not in "iu" or np.array_equal(found, array)
+        if lossless:
             return found
     raise InputError(f"input {info.name!r} must be {wanted} ({info.type}), got {array.dtype}")
 

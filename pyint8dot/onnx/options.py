@@ -314,7 +314,9 @@ def normalized_providers(
             raise ValueError(f"'providers' values must be either strings or (string, dict) tuples, got {provider!r}.")
         pairs.append(pair)
     if options is not None:
-        if len(options) != len(pairs) or not all(isinstance(one, dict) for one in options):
+        given: Any = options
+        fits = isinstance(given, Sequence) and len(given) == len(pairs)
+        if not fits or not all(isinstance(one, dict) for one in options):
             raise ValueError("'provider_options' must be one dict for each of 'providers'.")
         pairs = [(name, one) for (name, _), one in zip(pairs, options, strict=True)]
     found = {str(key): str(value) for name, one in pairs if name == PROVIDER for key, value in one.items()}
@@ -342,6 +344,11 @@ def settings_of(
     if max_bytes is None:
         text = entry(options, "pyint8dot.max_bytes")
         max_bytes = _number("pyint8dot.max_bytes", text) if text else DEFAULT_MAX_BYTES
+    bound: Any = max_bytes
+    if isinstance(bound, bool) or not isinstance(bound, (int, np.integer)):
+        raise TypeError(f"max_bytes must be an int, got {type(bound).__name__}")
+    if bound < 0:
+        raise ValueError(f"max_bytes must not be negative, got {bound}")
     return kernel, num_threads, max_bytes
 
 

@@ -17,7 +17,7 @@ from pyint8dot.errors import Int8DotError
 from pyint8dot.onnx.compile import compile_graph
 from pyint8dot.onnx.errors import InputError, ModelError
 from pyint8dot.onnx.executor import Executor, Road
-from pyint8dot.onnx.feed import checked, listing
+from pyint8dot.onnx.feed import checked, listing, mapping
 from pyint8dot.onnx.graph import Graph, TensorInfo, tensor_info
 from pyint8dot.onnx.load import Overrides, Source, overridable, read_model
 from pyint8dot.onnx.options import (
@@ -33,7 +33,7 @@ from pyint8dot.onnx.options import (
 from pyint8dot.onnx.program import Program, Room, Step, Take, copied, taking
 from pyint8dot.onnx.report import Report
 from pyint8dot.onnx.rewrite.patterns import fuse
-from pyint8dot.onnx.values import IOBinding, ModelMetadata, OrtValue
+from pyint8dot.onnx.values import IOBinding, ModelMetadata, OrtValue, held
 
 # What onnxruntime takes beside its documented arguments; none of it changes a result.
 _IGNORED = {"disabled_optimizers", "enable_fallback", "read_config_from_model"}
@@ -225,7 +225,7 @@ class InferenceSession:
         ModelError
             If results would be larger than `max_bytes`.
         """
-        take, places = self._wanted(output_names) if output_names else self._all
+        take, places = self._all if output_names is None else self._wanted(output_names)
         values = self._program.values.copy()
         road = self._fits_as_before(input_feed, values)
         if road is None:
@@ -268,7 +268,7 @@ class InferenceSession:
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
         """Run the model once on values, and return values; else as `run`."""
-        feed = {name: value.value() for name, value in input_dict_ort_values.items()}
+        feed = {name: held(name, value) for name, value in mapping(input_dict_ort_values).items()}
         return [OrtValue(result) for result in self.run(output_names, feed, run_options)]
 
     def io_binding(self) -> IOBinding:
@@ -348,10 +348,11 @@ class InferenceSession:
         """Return what takes these outputs from all values, and which of them may share memory with what is not the caller's."""
         if isinstance(names, str) or not isinstance(names, Sequence):
             raise InputError(f"output_names must be a list of names or None, got {type(names).__name__}")
+        name: Any
         for name in names:
-            if name not in self._slots:
+            if not isinstance(name, str) or name not in self._slots:
                 raise InputError(f"the model has no output {name!r}; it has {listing(self._slots)}")
-        slots = [self._slots[name] for name in names]
+        slots = [self._slots[name] for name in names or self._slots]
         taken, shared = set(self._program.pinned), []
         for place, slot in enumerate(slots):
             memory = self._program.memory[slot]

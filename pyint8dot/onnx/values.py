@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import operator
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +39,8 @@ def dtype_of(kind: Any) -> Any:
     try:
         if isinstance(kind, int) and not isinstance(kind, bool):
             return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-        return np.dtype(kind)
+        # numpy takes None for float64, but "None" for nothing.
+        return np.dtype("None" if kind is None else kind)
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{kind!r} is not an element type") from None
 
@@ -83,10 +86,11 @@ class OrtValue:
     ) -> OrtValue:
         """Make a tensor of this shape, of zeros."""
         _on_cpu(device_type)
-        dims = [int(d) for d in shape]
-        if any(d < 0 for d in dims):
-            raise InputError(f"shape {dims} has a negative dimension")
-        return cls(np.zeros(dims, dtype_of(element_type)))
+        dims, dtype = _dims(shape), dtype_of(element_type)
+        try:
+            return cls(np.zeros(dims, dtype))
+        except ValueError as error:
+            raise InputError(f"there is no array of shape {dims}: {error}") from None
 
     def numpy(self) -> np.ndarray:
         """Return the array, without a copy."""
@@ -124,7 +128,12 @@ class OrtValue:
     def element_type(self) -> int:
         """Return ONNX's number of the element type."""
         kind = self.numpy().dtype
-        return int(onnx.TensorProto.STRING if kind.kind in "OUS" else onnx.helper.np_dtype_to_tensor_dtype(kind))
+        if kind.kind in "OUS":
+            return int(onnx.TensorProto.STRING)
+        try:
+            return int(onnx.helper.np_dtype_to_tensor_dtype(kind.newbyteorder("=")))
+        except ValueError:
+            raise InputError(f"{kind} is not an element type") from None
 
     def data_type(self) -> str:
         """Return the type's name, such as `"tensor(float)"`."""
@@ -148,10 +157,9 @@ class OrtValue:
     def update_inplace(self, data: np.ndarray) -> None:
         """Copy other elements into it, of the same type and shape."""
         mine = self.numpy()
-        if data.dtype != mine.dtype or data.shape != mine.shape:
-            raise InputError(
-                f"the new elements must be {mine.dtype} {list(mine.shape)}, got {data.dtype} {list(data.shape)}"
-            )
+        wrong = _misfit(mine, data)
+        if wrong:
+            raise InputError(f"the new elements must be {mine.dtype} {list(mine.shape)}, {wrong}")
         mine[...] = data
 
 
@@ -177,7 +185,7 @@ class IOBinding:
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
         """Bind an input to a value."""
-        self._inputs[self._known(name, self._known_inputs)] = ortvalue.value()
+        self._inputs[self._known(name, self._known_inputs)] = held(name, ortvalue)
 
     def bind_input(
         self, name: str, device_type: str, device_id: int, element_type: Any, shape: Sequence[int], buffer_ptr: int
@@ -201,7 +209,8 @@ class IOBinding:
 
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
         """Ask for an output in the memory of a value of its type and shape."""
-        ortvalue.numpy()
+        if not isinstance(held(name, ortvalue), np.ndarray):
+            raise InputError(f"output {name!r} must be bound to an array, got a value that holds none")
         self._outputs[self._known(name, self._known_outputs)] = ortvalue
 
     def get_outputs(self) -> list[OrtValue]:
@@ -233,11 +242,19 @@ class IOBinding:
         if not names:
             raise InputError("no output is bound")
         found = session.run(names, self._inputs, run_options)
-        self._results = [_into(self._outputs[name], name, value) for name, value in zip(names, found, strict=True)]
+        results = [(name, self._outputs[name], value) for name, value in zip(names, found, strict=True)]
+        # All are looked at before the first is written.
+        for name, target, value in results:
+            wrong = "" if target is None else _misfit(target.numpy(), value)
+            if target is not None and wrong:
+                room = target.numpy()
+                raise InputError(f"output {name!r} is bound to {room.dtype} {list(room.shape)}, {wrong}")
+        self._results = [_into(target, value) for _, target, value in results]
 
     @staticmethod
     def _known(name: str, names: set[str]) -> str:
-        if name not in names:
+        key: Any = name
+        if not isinstance(key, str) or name not in names:
             raise InputError(f"there is no {name!r} to bind; there is {', '.join(sorted(map(repr, names))) or 'none'}")
         return name
 
@@ -245,12 +262,12 @@ class IOBinding:
 def _at(device_type: str, kind: Any, shape: Sequence[int], address: int) -> np.ndarray:
     """Return the array at an address that the caller vouches for."""
     _on_cpu(device_type)
-    dtype, dims = dtype_of(kind), [int(d) for d in shape]
-    if dtype.hasobject or any(d < 0 for d in dims):
+    dtype, dims = dtype_of(kind), _dims(shape)
+    if dtype.hasobject:
         raise InputError(f"no memory can be bound as {dtype} of shape {dims}")
     size = dtype.itemsize * math.prod(dims)
     given: Any = address
-    if not isinstance(given, int) or address < 0 or (address == 0 and size):
+    if not isinstance(given, int) or not 0 <= address <= sys.maxsize - size or (address == 0 and size):
         raise InputError(f"buffer_ptr must be an address, got {address!r}")
     if not size:
         return np.empty(dims, dtype)
@@ -259,16 +276,55 @@ def _at(device_type: str, kind: Any, shape: Sequence[int], address: int) -> np.n
     return found
 
 
-def _into(target: OrtValue | None, name: str, value: Any) -> OrtValue:
+def _dims(shape: Sequence[int]) -> list[int]:
+    """Return the dimensions of a shape, none of them negative."""
+    try:
+        dims = [operator.index(d) for d in shape]
+    except TypeError:
+        raise InputError(f"a shape must be a sequence of ints, got {shape!r}") from None
+    if any(d < 0 for d in dims):
+        raise InputError(f"shape {dims} has a negative dimension")
+    return dims
+
+
+def held(name: str, value: Any) -> Any:
+    """Return what an `OrtValue` holds.
+
+    Parameters
+    ----------
+    name : str
+        What it is for, for the message.
+    value : OrtValue
+        The value.
+
+    Returns
+    -------
+    Any
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if not isinstance(value, OrtValue):
+        raise InputError(f"{name!r} must be an OrtValue, got {type(value).__name__}")
+    return value.value()
+
+
+def _misfit(room: np.ndarray, value: Any) -> str:
+    """Say why a value cannot be written to an array, nothing where it can."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        return f"got {type(value).__name__}"
+    if room.dtype != value.dtype or room.shape != value.shape:
+        return f"got {value.dtype} {list(value.shape)}"
+    return "" if room.flags.writeable else "but the value is read-only"
+
+
+def _into(target: OrtValue | None, value: Any) -> OrtValue:
     """Put a result where it was asked for."""
     if target is None:
         return OrtValue(value)
-    room = target.numpy()
-    if room.dtype != value.dtype or room.shape != value.shape:
-        raise InputError(
-            f"output {name!r} is {value.dtype} {list(value.shape)}, bound to {room.dtype} {list(room.shape)}"
-        )
-    room[...] = value
+    target.numpy()[...] = value
     return target
 
 

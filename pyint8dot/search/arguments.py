@@ -27,15 +27,15 @@ def positive(name: str, value: int) -> int:
     return number
 
 
-def as_ids(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def as_ids(ids: npt.ArrayLike, name: str = "ids") -> npt.NDArray[np.int64]:
     """Ids as int64; TypeError for what are no integers."""
     array = np.asarray(ids)
     if array.size == 0:
         return np.empty(array.shape, np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers, got {array.dtype}")
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"ids must fit int64, got {array.max()}")
+        raise ValueError(f"{name} must fit int64, got {array.max()}")
     return array.astype(np.int64)
 
 
@@ -54,7 +54,7 @@ def mask_of(wanted: Any) -> Mask | None:
             return answer
 
         return asked
-    allowed = np.unique(as_ids(wanted))
+    allowed = np.unique(as_ids(wanted, "filter"))
 
     def among(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         if not len(allowed):
