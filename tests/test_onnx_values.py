@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from support.onnx_graphs import data, model, node, replaceable
 
 from pyint8dot import onnx as ours
-from pyint8dot.onnx import InputError, NodeError, as_onnxruntime, standin
+from pyint8dot.onnx import InputError, ModelError, NodeError, as_onnxruntime, standin
 
 F32 = np.float32
 # What a value says of itself.
@@ -143,7 +143,10 @@ def test_the_stand_in_is_what_clients_import(theirs, added):
             session.run(["nope"], {"x": np.zeros((1, 3), F32)})
         with pytest.raises(NoSuchFile):
             InferenceSession("nowhere.onnx")
-        assert Fail is NodeError
+        # Clauses that name these catch what onnxruntime raises for models, feeds and nodes alike.
+        for kind in (ModelError, InputError, NodeError):
+            assert issubclass(kind, Fail)
+            assert issubclass(kind, InvalidArgument)
         with as_onnxruntime() as inner:
             assert sys.modules["onnxruntime"] is inner
         assert sys.modules["onnxruntime"] is module

@@ -82,7 +82,7 @@ def read_model(source: Source, max_bytes: int, overrides: Overrides | None = Non
         check_graph(model.graph)
         model = _inline(model)
         write_out(model)
-        return _check_types(model)
+        return _without_invented(_symbols(model), _check_types(model))
     except ModelError:
         raise
     except Exception as error:
@@ -169,6 +169,21 @@ def _override(model: onnx.ModelProto, given: Overrides) -> None:
                 f"got {array.dtype} {list(array.shape)}"
             )
         old.CopyFrom(made)
+
+
+def _symbols(model: onnx.ModelProto) -> set[str]:
+    return {
+        dim.dim_param for values in _values(model.graph) for value in values for dim in value.type.tensor_type.shape.dim
+    }
+
+
+def _without_invented(symbols: set[str], model: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave open what onnx's inference has only given a name of its own: clients take a name for one of the model's."""
+    for value in model.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param.startswith("unk__") and dim.dim_param not in symbols:
+                dim.ClearField("dim_param")
+    return model
 
 
 def _values(graph: onnx.GraphProto) -> Iterator[Sequence[onnx.ValueInfoProto]]:

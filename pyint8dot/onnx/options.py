@@ -7,6 +7,7 @@ asks for something this package cannot do is refused when it is set.
 from __future__ import annotations
 
 import enum
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -21,7 +22,14 @@ PROVIDER = "CPUExecutionProvider"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-class GraphOptimizationLevel(enum.IntEnum):
+class _Level(enum.IntEnum):
+    """Numbers that are shown by their names, as those of onnxruntime are."""
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+
+class GraphOptimizationLevel(_Level):
     """How far onnxruntime would rewrite a graph; every level gives the same values here."""
 
     ORT_DISABLE_ALL = 0
@@ -31,14 +39,14 @@ class GraphOptimizationLevel(enum.IntEnum):
     ORT_ENABLE_ALL = 99
 
 
-class ExecutionMode(enum.IntEnum):
+class ExecutionMode(_Level):
     """Whether onnxruntime would run nodes side by side; here they run one after the other."""
 
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
 
 
-class ExecutionOrder(enum.IntEnum):
+class ExecutionOrder(_Level):
     """In which order onnxruntime would run nodes that do not depend on each other."""
 
     DEFAULT = 0
@@ -65,7 +73,7 @@ class _Settings:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         wanted = type(self._defaults[name])
         truth = wanted is bool and isinstance(value, (int, np.bool_))
-        whole = wanted is int and isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        whole = wanted is int and isinstance(value, (int, np.integer, np.bool_))
         if not (truth or whole or isinstance(value, wanted)):
             raise TypeError(f"{name} must be {wanted.__name__}, got {type(value).__name__}")
         self._values[name] = wanted(value) if truth or whole else value
@@ -314,11 +322,49 @@ def normalized_providers(
             raise ValueError(f"'providers' values must be either strings or (string, dict) tuples, got {provider!r}.")
         pairs.append(pair)
     if options is not None:
-        if len(options) != len(pairs) or not all(isinstance(one, dict) for one in options):
+        given: Any = options
+        if (
+            not isinstance(given, Sequence)
+            or len(given) != len(pairs)
+            or not all(isinstance(one, dict) for one in options)
+        ):
             raise ValueError("'provider_options' must be one dict for each of 'providers'.")
         pairs = [(name, one) for (name, _), one in zip(pairs, options, strict=True)]
     found = {str(key): str(value) for name, one in pairs if name == PROVIDER for key, value in one.items()}
     return [name for name, _ in pairs if name != PROVIDER], {PROVIDER: found}
+
+
+def provider_settings(
+    providers: Sequence[Any] | None, options: Sequence[Any] | None, *, fallback: bool = False
+) -> dict[str, dict[str, str]]:
+    """Return what was set for the provider there is, with a warning for each that is not here.
+
+    Parameters
+    ----------
+    providers, options : sequence or None
+        See `normalized_providers`.
+    fallback : bool
+        Whether arguments that are not of their form are only warned of, as by onnxruntime's constructor: it runs the model on
+        the processor then, and a single name, not in a list, is often given to it.
+
+    Returns
+    -------
+    dict of str to dict
+    """
+    try:
+        unknown, found = normalized_providers(providers, options)
+    except ValueError as error:
+        if not fallback:
+            raise
+        warnings.warn(f"{error} The model runs on '{PROVIDER}'.", stacklevel=3)
+        return {PROVIDER: {}}
+    for name in unknown:
+        warnings.warn(
+            f"Specified provider '{name}' is not in available provider names. "
+            f"Available providers: '{', '.join(get_available_providers())}'",
+            stacklevel=3,
+        )
+    return found
 
 
 def entry(options: SessionOptions, key: str) -> str | None:

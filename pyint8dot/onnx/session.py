@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from pyint8dot.onnx.options import (
     RunOptions,
     SessionOptions,
     entry,
-    get_available_providers,
-    normalized_providers,
+    provider_settings,
     settings_of,
 )
 from pyint8dot.onnx.program import Program, Room, Step, Take, copied, taking
@@ -100,8 +98,8 @@ class InferenceSession:
         if sess_options is not None and not isinstance(sess_options, SessionOptions):
             raise TypeError(f"sess_options must be SessionOptions, got {type(sess_options).__name__}")
         self._options = SessionOptions() if sess_options is None else sess_options
-        self._provider_options: dict[str, dict[str, str]] = {}
-        self.set_providers(providers, provider_options)
+        fallback = int(kwargs.get("enable_fallback", 1)) == 1
+        self._provider_options = provider_settings(providers, provider_options, fallback=fallback)
         kernel, count, self._max_bytes = settings_of(self._options, kernel, num_threads, max_bytes)
         self._room = Room(self._max_bytes)
         self.kernel = dispatch.select(kernel).name
@@ -114,7 +112,7 @@ class InferenceSession:
             entry(self._options, EXTERNAL_FOLDER),
         )
         # Not public in onnxruntime either, but clients read it to find the model's folder.
-        self._model_path = path_or_bytes if isinstance(path_or_bytes, str | os.PathLike) else None
+        self._model_path = os.fspath(path_or_bytes) if isinstance(path_or_bytes, str | os.PathLike) else None
         model = read_model(path_or_bytes, self._max_bytes, overrides)
         self._metadata = ModelMetadata(model)
         self._overridable = [tensor_info(value) for value in overridable(model)]
@@ -133,7 +131,7 @@ class InferenceSession:
         self._outputs = graph.outputs
         self._program = self._compile(graph)
         self._slots = dict(self._program.outputs)
-        self._all = self._wanted(list(self._slots))
+        self._all = self._taken(list(self._slots))
         self._executor = Executor(self._program, self._count)
         # Slot, name, type and shape of each input of the last feed that was checked, and how the program runs for these; no array
         # has the shape that stands here at first.
@@ -181,13 +179,7 @@ class InferenceSession:
         self, providers: Sequence[Any] | None = None, provider_options: Sequence[Any] | None = None
     ) -> None:
         """Check names and options; the model runs on the processor all the same."""
-        unknown, self._provider_options = normalized_providers(providers, provider_options)
-        for name in unknown:
-            warnings.warn(
-                f"Specified provider '{name}' is not in available provider names. "
-                f"Available providers: '{', '.join(get_available_providers())}'",
-                stacklevel=3,
-            )
+        self._provider_options = provider_settings(providers, provider_options)
 
     def enable_fallback(self) -> None:
         """Do nothing: there is nothing to fall back from."""
@@ -196,13 +188,13 @@ class InferenceSession:
         """Do nothing: there is nothing to fall back from."""
 
     def run(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
+        self, output_names: Iterable[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
     ) -> list[Any]:
         """Run the model once.
 
         Parameters
         ----------
-        output_names : sequence of str or None
+        output_names : iterable of str or None
             Which outputs to return; None or none for all, in the model's order.
         input_feed : mapping of str to array_like
             One array for every input, of exactly its type; lists and numbers of Python's own are converted to it, and so
@@ -225,7 +217,7 @@ class InferenceSession:
         ModelError
             If results would be larger than `max_bytes`.
         """
-        take, places = self._wanted(output_names) if output_names else self._all
+        take, places = self._all if output_names is None else self._wanted(output_names)
         values = self._program.values.copy()
         road = self._fits_as_before(input_feed, values)
         if road is None:
@@ -344,13 +336,17 @@ class InferenceSession:
         assert found is not None  # noqa: S101 - a session with such initialisers keeps its model
         return found
 
-    def _wanted(self, names: Sequence[str]) -> tuple[Take, list[int]]:
-        """Return what takes these outputs from all values, and which of them may share memory with what is not the caller's."""
-        if isinstance(names, str) or not isinstance(names, Sequence):
+    def _wanted(self, names: Iterable[str]) -> tuple[Take, list[int]]:
+        if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable):
             raise InputError(f"output_names must be a list of names or None, got {type(names).__name__}")
-        for name in names:
-            if name not in self._slots:
+        given: list[Any] = [*names]
+        for name in given:
+            if not isinstance(name, str) or name not in self._slots:
                 raise InputError(f"the model has no output {name!r}; it has {listing(self._slots)}")
+        return self._taken(given) if given else self._all
+
+    def _taken(self, names: Sequence[str]) -> tuple[Take, list[int]]:
+        """Return what takes these outputs from all values, and which of them may share memory with what is not the caller's."""
         slots = [self._slots[name] for name in names]
         taken, shared = set(self._program.pinned), []
         for place, slot in enumerate(slots):
@@ -377,8 +373,9 @@ class InferenceSession:
 
     def _check_feed(self, feed: Mapping[str, Any]) -> tuple[list[Any], Road | None]:
         arrays = checked(feed, self._inputs)
-        # What has no type here has no shape either.
-        shapes = [None if info.dtype is None else array.shape for info, array in zip(self._inputs, arrays, strict=True)]
+        # What has no type here has no shape either; of objects the next array may hold others, which are no text.
+        loose = [info.dtype is None or info.dtype.kind == "O" for info in self._inputs]
+        shapes = [None if free else array.shape for free, array in zip(loose, arrays, strict=True)]
         road = None if None in shapes else self._executor.road(tuple(shapes))
         # Replaced as a whole, so that other threads never see a mixture.
         self._seen = self._fitting(shapes), road

@@ -93,6 +93,19 @@ def _concat(site: Site) -> Function | None:
     return run
 
 
+@operator("ZipMap", domain="ai.onnx.ml")
+def _zip_map(site: Site) -> Function | None:
+    labels = site.attr("classlabels_int64s") or site.attr("classlabels_strings") or []
+
+    def run(x: np.ndarray) -> Any:
+        rows = x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+        if rows.shape[1] != len(labels):
+            raise ValueError(f"there are {len(labels)} labels for rows of {rows.shape[1]}")
+        return [dict(zip(labels, row, strict=True)) for row in rows.tolist()]
+
+    return run
+
+
 @operator("Optional")
 def _optional(_: Site) -> Function | None:
     return lambda value=None: value
