@@ -62,6 +62,7 @@ def test_names_of_outputs_that_are_none(added, wrong):
         (TensorProto.UINT8, [1, 255]),
         (TensorProto.INT64, [1.0, 2.0]),
         (TensorProto.INT32, [3]),
+        (TensorProto.BOOL, [1, 0, 1]),
         (TensorProto.FLOAT16, [1.5]),
     ],
 )
@@ -73,7 +74,13 @@ def test_lists_of_numbers_that_fit(theirs, kind, value):
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [(TensorProto.UINT8, [256]), (TensorProto.UINT8, [-1]), (TensorProto.INT64, [1.5]), (TensorProto.INT64, [np.nan])],
+    [
+        (TensorProto.UINT8, [256]),
+        (TensorProto.UINT8, [-1]),
+        (TensorProto.INT64, [1.5]),
+        (TensorProto.INT64, [np.nan]),
+        (TensorProto.BOOL, [2]),
+    ],
 )
 def test_lists_of_numbers_that_do_not_fit(kind, value):
     with pytest.raises(InputError, match="'x' must be"):

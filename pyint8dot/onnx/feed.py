@@ -113,7 +113,7 @@ def _converted(info: TensorInfo, value: Any, array: np.ndarray) -> np.ndarray:
     if own and wanted.kind != "O" and array.dtype.kind in "biufc":
         with np.errstate(invalid="ignore"):
             found = array.astype(wanted)
-        whole = array.dtype.kind in "iuf" and wanted.kind in "iu"
+        whole = array.dtype.kind in "biuf" and wanted.kind in "biu"
         if np.array_equal(found, array) if whole else array.size == 0 or np.can_cast(array.dtype, wanted, "same_kind"):
             return found
     raise InputError(f"input {info.name!r} must be {wanted} ({info.type}), got {array.dtype}")
