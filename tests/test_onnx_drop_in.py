@@ -245,6 +245,21 @@ def test_options_that_are_shown_and_counted(theirs):
         assert type(options.intra_op_num_threads) is int
 
 
+def test_options_belong_to_one_session(theirs, added, tmp_path):
+    for module in (ours, theirs):
+        options = module.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(tmp_path / "first")
+        options.add_session_config_entry("key", "first")
+        session = module.InferenceSession(added, options)
+        options.enable_profiling = False
+        options.add_session_config_entry("key", "second")
+        assert session.get_session_options().get_session_config_entry("key") == "first"
+        session.run(None, {"x": np.zeros((1, 3), F32)})
+        assert "first" in session.end_profiling()
+        assert module.InferenceSession(added, options).get_session_options().enable_profiling is False
+
+
 DEVICES = "OrtAllocatorType OrtMemType OrtHardwareDeviceType OrtExecutionProviderDevicePolicy"
 
 

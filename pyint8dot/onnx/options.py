@@ -78,6 +78,12 @@ class _Settings:
             raise TypeError(f"{name} must be {wanted.__name__}, got {type(value).__name__}")
         self._values[name] = wanted(value) if truth or whole else value
 
+    def __copy__(self) -> Any:
+        made = type(self)()
+        for name, value in vars(self).items():
+            object.__setattr__(made, name, dict(value))
+        return made
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._defaults})
 
@@ -359,11 +365,8 @@ def provider_settings(
         warnings.warn(f"{error} The model runs on '{PROVIDER}'.", stacklevel=3)
         return {PROVIDER: {}}
     for name in unknown:
-        warnings.warn(
-            f"Specified provider '{name}' is not in available provider names. "
-            f"Available providers: '{', '.join(get_available_providers())}'",
-            stacklevel=3,
-        )
+        text = f"Specified provider '{name}' is not in available provider names. Available providers: '{PROVIDER}'"
+        warnings.warn(text, stacklevel=3)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -97,7 +98,8 @@ class InferenceSession:
             raise TypeError(f"InferenceSession has no argument {listing(sorted(kwargs.keys() - _IGNORED))}")
         if sess_options is not None and not isinstance(sess_options, SessionOptions):
             raise TypeError(f"sess_options must be SessionOptions, got {type(sess_options).__name__}")
-        self._options = SessionOptions() if sess_options is None else sess_options
+        # A copy, as in onnxruntime: clients make several sessions with one object that they change in between.
+        self._options = SessionOptions() if sess_options is None else copy.copy(sess_options)
         fallback = int(kwargs.get("enable_fallback", 1)) == 1
         self._provider_options = provider_settings(providers, provider_options, fallback=fallback)
         kernel, count, self._max_bytes = settings_of(self._options, kernel, num_threads, max_bytes)
