@@ -50,7 +50,7 @@ def test_any_collection_of_names_of_outputs(theirs, added, names):
     np.testing.assert_array_equal(ours.InferenceSession(added).run(made(), {"x": x}), results[0])
 
 
-@pytest.mark.parametrize("wrong", ["y", {"y": 1}, [0], [None], [["y"]], 5])
+@pytest.mark.parametrize("wrong", ["y", {"y": 1}, [0], [None], [["y"]], 5, np.array("y")])
 def test_names_of_outputs_that_are_none(added, wrong):
     with pytest.raises(InputError):
         ours.InferenceSession(added).run(wrong, {"x": np.ones((2, 3), F32)})
@@ -102,6 +102,17 @@ def test_objects_become_text(theirs):
         for values in (["a", "b", "c"], ["a", 1, None], [2.5, "a", "b"]):
             [y] = session.run(None, {"x": np.array(values, object)})
             assert y.tolist() == [str(value) for value in values]
+
+
+class Unspeakable:
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+def test_objects_that_do_not_become_text():
+    session = ours.InferenceSession(identity(TensorProto.STRING))
+    with pytest.raises(InputError, match="'x' must be"):
+        session.run(None, {"x": np.array([Unspeakable()], object)})
 
 
 def test_sequences_hold_what_they_say(theirs):

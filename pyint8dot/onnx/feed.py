@@ -107,7 +107,10 @@ def _converted(info: TensorInfo, value: Any, array: np.ndarray) -> np.ndarray:
         ]
         text = np.empty(len(items), object)
         # As onnxruntime makes text of what is none, such as the missing values and numbers in a column of a table.
-        text[:] = [str(item) for item in items]
+        try:
+            text[:] = [str(item) for item in items]
+        except Exception as error:  # noqa: BLE001 - whatever an object does when it is made text
+            raise InputError(f"input {info.name!r} must be {info.type}, got what is no text: {error}") from None
         return text.reshape(array.shape)
     own = isinstance(value, (list, tuple, int, float, bool, complex))
     if own and wanted.kind != "O" and array.dtype.kind in "biufc":

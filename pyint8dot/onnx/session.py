@@ -339,7 +339,9 @@ class InferenceSession:
         return found
 
     def _wanted(self, names: Iterable[str]) -> tuple[Take, list[int]]:
-        if isinstance(names, (str, Mapping)) or not isinstance(names, Iterable):
+        # An array without dimensions has what an iterable has, and cannot be iterated.
+        alone = isinstance(names, (str, Mapping)) or getattr(names, "shape", None) == ()
+        if alone or not isinstance(names, Iterable):
             raise InputError(f"output_names must be a list of names or None, got {type(names).__name__}")
         given: list[Any] = [*names]
         for name in given:
