@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from support.onnx_graphs import data, model, node, replaceable
 
 from pyint8dot import onnx as ours
-from pyint8dot.onnx import InputError, as_onnxruntime, standin
+from pyint8dot.onnx import InputError, ModelError, as_onnxruntime, standin
 
 F32, TEXT = np.float32, np.dtype(object)
 ML = "ai.onnx.ml"
@@ -201,6 +201,8 @@ def test_what_classifiers_return(theirs):
     assert [list(row) for row in probable] == [list(row) for row in wanted] == [["a", "bc"]] * 3
     np.testing.assert_allclose([list(r.values()) for r in probable], [list(r.values()) for r in wanted], atol=1e-6)
     assert all(type(p) is float for row in probable for p in row.values())
+    with pytest.raises(ModelError, match=r"ZipMap.*max_bytes"):
+        ours.InferenceSession(whole, max_bytes=512).run(None, {"x": x})
 
 
 class Pickled(ours.InferenceSession):

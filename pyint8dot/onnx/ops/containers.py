@@ -10,6 +10,9 @@ import numpy as np
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.registry import Function, Site, operator
 
+# What a number takes as an object of Python's in a dict.
+_ENTRY = 128
+
 
 @operator("SequenceEmpty")
 def _empty(_: Site) -> Function | None:
@@ -96,8 +99,10 @@ def _concat(site: Site) -> Function | None:
 @operator("ZipMap", domain="ai.onnx.ml")
 def _zip_map(site: Site) -> Function | None:
     labels = site.attr("classlabels_int64s") or site.attr("classlabels_strings") or []
+    limit, what = site.max_bytes, site.what
 
     def run(x: np.ndarray) -> Any:
+        check_shape([x.size], _ENTRY, limit, what)
         rows = x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
         if rows.shape[1] != len(labels):
             raise ValueError(f"there are {len(labels)} labels for rows of {rows.shape[1]}")
