@@ -204,7 +204,8 @@ def test_what_others_see_reshaped_stays_so(rng):
     made = model(nodes, feed, {"y": np.int8, "t": (F32, [2, 12])}, SCALES)
     session = InferenceSession(data(made))
     for got, wanted in zip(session.run(None, feed), reference(made, feed), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+        # The smallest shares of a Softmax differ by some last bits.
+        np.testing.assert_allclose(got, wanted, rtol=4e-6)
     assert [row.op for row in session.report().rows][-2:] == ["Flatten", "QuantizeLinear"]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from google.protobuf.message import EncodeError
 from onnx import TensorProto, numpy_helper
 from support.broken import good, refused
-from support.onnx_graphs import data, node
+from support.onnx_graphs import data, model, node
 
-from pyint8dot.onnx import InferenceSession, SessionOptions
+from pyint8dot.onnx import InferenceSession, ModelError, SessionOptions
 
 F32 = np.float32
 
@@ -126,3 +128,59 @@ def test_external_data_inside_an_attribute(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(data(made))
     refused(str(path), r"node 'the Constant' \(Constant\): attribute 'value'.*outside")
+
+
+def branching(weights):
+    """A product, and a choice between two branches that read its weights, one of them with weights of its own."""
+    kind = [onnx.helper.make_tensor_value_info("o", TensorProto.FLOAT, None)]
+    other = numpy_helper.from_array(-weights, "other")
+    branches = [
+        onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["h", name], ["o"])], name, [], kind, held)
+        for name, held in (("w", []), ("other", [other]))
+    ]
+    nodes = [
+        node("MatMul", "x w", "h"),
+        node("If", "c", "y", then_branch=branches[0], else_branch=branches[1]),
+        node("Gelu", "h", "g", domain="com.microsoft"),
+    ]
+    made = model(nodes, {"x": (F32, ["n", 16]), "c": (np.bool_, [])}, {"y": F32, "g": F32}, {"w": weights})
+    # An initialiser that a feed may replace is an input already.
+    made.graph.input.append(onnx.helper.make_tensor_value_info("w", TensorProto.FLOAT, [16, 16]))
+    return made
+
+
+def test_large_tensors_are_not_written_out_for_types(monkeypatch):
+    """onnx's checks take a model as bytes, of which protobuf writes no more than 2 GiB."""
+    x, weights = np.ones((2, 16), F32), np.arange(256, dtype=F32).reshape(16, 16) / 256
+    feeds = [{"x": x, "c": np.array(c), **more} for c in (True, False) for more in ({}, {"w": 2 * weights})]
+    whole = data(branching(weights))
+    wrong = model([node("MatMul", "x w", "h")], {"x": x}, {"h": F32}, {"w": weights.reshape(8, 32)})
+    plain = InferenceSession(whole)
+    seen = []
+    inferred = onnx.shape_inference.infer_shapes
+
+    def watched(given, **options):
+        seen.extend(tensor.name for tensor in given.graph.initializer)
+        return inferred(given, **options)
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", watched)
+    monkeypatch.setattr("pyint8dot.onnx.load._LARGE", 256)
+    light = InferenceSession(whole)
+    assert "w" not in seen
+    for method in ("get_inputs", "get_outputs", "get_overridable_initializers"):
+        assert getattr(light, method)() == getattr(plain, method)()
+    for feed in feeds:
+        for mine, wanted in zip(light.run(None, feed), plain.run(None, feed), strict=True):
+            np.testing.assert_array_equal(mine, wanted)
+    with pytest.raises(ModelError, match="types or shapes do not fit"):
+        InferenceSession(data(wrong))
+
+
+def test_tensors_of_branches_that_cannot_be_written_out(monkeypatch):
+    def refuse(*_, **__):
+        raise EncodeError("Failed to serialize proto")
+
+    x, weights = np.ones((2, 16), F32), np.eye(16, dtype=F32)
+    monkeypatch.setattr(onnx.checker, "check_model", refuse)
+    session = InferenceSession(data(branching(weights)))
+    np.testing.assert_array_equal(session.run(["y"], {"x": x, "c": np.array(False)})[0], -x)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pyint8dot.arguments import plain
 from pyint8dot.onnx.errors import InputError
-from pyint8dot.onnx.graph import TensorInfo
+from pyint8dot.onnx.graph import TensorInfo, element_of, type_name
 
 
 def checked(feed: Mapping[str, Any], inputs: Sequence[TensorInfo]) -> list[Any]:
@@ -77,10 +77,23 @@ def _container(info: TensorInfo, value: Any) -> Any:
     if info.type.startswith("seq("):
         if not isinstance(value, (list, tuple)):
             raise InputError(f"input {info.name!r} must be a list of arrays, {info.type}, got {type(value).__name__}")
-        return [_plain(info, item) for item in value]
-    if isinstance(value, list) or value is None:
+        return [_item(info, item) for item in value]
+    if isinstance(value, (list, dict)) or value is None:
         return value
-    return value if isinstance(value, dict) else _plain(info, value)
+    return _item(info, value)
+
+
+def _item(info: TensorInfo, value: Any) -> Any:
+    """Return an array of the element type that stands in the type of a sequence or an optional value."""
+    wanted, array = info.type[info.type.find("(") + 1 : -1], _plain(info, value)
+    if wanted.startswith("tensor("):
+        try:
+            found = f"tensor({type_name(element_of(array.dtype))})"
+        except (KeyError, ValueError, TypeError):
+            found = str(array.dtype)
+        if found != wanted:
+            raise InputError(f"input {info.name!r} must be {info.type}, got a {found}")
+    return array
 
 
 def _plain(info: TensorInfo, value: Any) -> np.ndarray:
@@ -93,8 +106,11 @@ def _plain(info: TensorInfo, value: Any) -> np.ndarray:
 
 def _array(info: TensorInfo, value: Any) -> np.ndarray:
     array, wanted = _plain(info, value), info.dtype
-    if array.dtype != wanted:
+    if array.dtype != wanted or array.dtype.kind == "O":
         array = _converted(info, value, array)
+    if info.ranked and not info.shape and array.size == 1:
+        # Clients give the sampling rate of a speech model, a scalar, as an array of one number, which onnxruntime takes.
+        array = array.reshape(())
     if info.ranked and array.ndim != len(info.shape):
         raise InputError(f"input {info.name!r} must have shape {info.shape}, got {list(array.shape)}")
     for size, got in zip(info.shape, array.shape, strict=False):
@@ -111,19 +127,24 @@ def _converted(info: TensorInfo, value: Any, array: np.ndarray) -> np.ndarray:
         items = [
             v.decode("utf-8", "surrogateescape") if isinstance(v, bytes) else v for v in array.reshape(-1).tolist()
         ]
-        if all(isinstance(item, str) for item in items):
-            text = np.empty(len(items), object)
-            text[:] = items
-            return text.reshape(array.shape)
+        text = np.empty(len(items), object)
+        # As onnxruntime makes text of what is none, such as the missing values and numbers in a column of a table.
+        try:
+            text[:] = [str(item) for item in items]
+        except Exception as error:  # noqa: BLE001 - whatever an object does when it is made text
+            raise InputError(f"input {info.name!r} must be {info.type}, got what is no text: {error}") from None
+        return text.reshape(array.shape)
     own = isinstance(value, (list, tuple, int, float, bool, complex))
-    if own and wanted.kind != "O" and (array.size == 0 or np.can_cast(array.dtype, wanted, "same_kind")):
-        with np.errstate(over="ignore"):
+    if own and wanted.kind != "O" and array.dtype.kind in "biufc":
+        with np.errstate(over="ignore", invalid="ignore"):
             found = array.astype(wanted)
-        if wanted.kind in "fc":
-            lossless = np.array_equal(np.isfinite(found), np.isfinite(array))
+        if array.dtype.kind in "biuf" and wanted.kind in "biu":
+            fits = np.array_equal(found, array)
         else:
-            lossless = array.dtype.kind not in "iu" or wanted.kind not in "iu" or np.array_equal(found, array)
-        if lossless:
+            fits = array.size == 0 or np.can_cast(array.dtype, wanted, "same_kind")
+            # What is too large for the type is no infinity.
+            fits = fits and np.array_equal(np.isfinite(found), np.isfinite(array))
+        if fits:
             return found
     raise InputError(f"input {info.name!r} must be {wanted} ({info.type}), got {array.dtype}")
 

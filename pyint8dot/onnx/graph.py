@@ -272,6 +272,28 @@ def type_name(element: int) -> str:
     return str(onnx.TensorProto.DataType.Name(element)).lower() if element else "unknown"
 
 
+def element_of(dtype: np.dtype[Any]) -> int:
+    """Return ONNX's number of an array's element type.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of any byte order; objects and text are ONNX's strings.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> element_of(np.dtype(np.float32))
+    1
+    """
+    if dtype.kind in "OUS":
+        return int(onnx.TensorProto.STRING)
+    return int(onnx.helper.np_dtype_to_tensor_dtype(dtype.newbyteorder("=")))
+
+
 def _type_text(kind: onnx.TypeProto) -> str:
     which = kind.WhichOneof("value")
     if which == "tensor_type":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from pyint8dot.onnx.contrib.inference import infer, write_out
 from pyint8dot.onnx.errors import MissingFileError, ModelError
@@ -24,6 +25,8 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes"
 # grows with the square of how deep the calls are.
 _MAX_NODES = 1_000_000
 _MAX_DEPTH = 100
+# Elements of a tensor that is left out where only types are of interest.
+_LARGE = 1 << 18
 
 
 @dataclass
@@ -84,7 +87,7 @@ def read_model(source: Source, max_bytes: int, overrides: Overrides | None = Non
         model = _inline(model)
         write_out(model)
         _name_types(model)
-        return _check_types(model)
+        return _without_invented(_symbols(model), _with_types(model))
     except ModelError:
         raise
     except Exception as error:
@@ -184,6 +187,21 @@ def _override(model: onnx.ModelProto, given: Overrides) -> None:
         old.CopyFrom(made)
 
 
+def _symbols(model: onnx.ModelProto) -> set[str]:
+    return {
+        dim.dim_param for values in _values(model.graph) for value in values for dim in value.type.tensor_type.shape.dim
+    }
+
+
+def _without_invented(symbols: set[str], model: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave open what onnx's inference has only given a name of its own: clients take a name for one of the model's."""
+    for value in model.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param.startswith("unk__") and dim.dim_param not in symbols:
+                dim.ClearField("dim_param")
+    return model
+
+
 def _values(graph: onnx.GraphProto) -> Iterator[Sequence[onnx.ValueInfoProto]]:
     yield from (graph.input, graph.output, graph.value_info)
     for node in graph.node:
@@ -275,6 +293,33 @@ def _name_types(model: onnx.ModelProto) -> None:
         value.CopyFrom(known[value.name])
 
 
+def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the types of its tensors, without large ones being written out: nothing depends on their values.
+
+    onnx's checks and its inference are given a model as bytes, which doubles what it takes and cannot be more than 2 GiB.
+    """
+    whole = model.graph
+    large = [t for t in whole.initializer if t.HasField("raw_data") and math.prod(t.dims) >= _LARGE]
+    names = {tensor.name for tensor in large}
+    if not names:
+        return _check_types(model)
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = light.graph
+    graph.name = whole.name
+    for part in ("node", "input", "output", "value_info"):
+        getattr(graph, part).extend(getattr(whole, part))
+    graph.initializer.extend(tensor for tensor in whole.initializer if tensor.name not in names)
+    given = {value.name for value in graph.input}
+    for tensor in large:
+        if tensor.name not in given:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    known = _check_types(light).graph
+    for part in ("node", "output", "value_info"):
+        del getattr(whole, part)[:]
+        getattr(whole, part).extend(getattr(known, part))
+    return model
+
+
 def _check_types(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         _check_model(model)
@@ -286,11 +331,11 @@ def _check_types(model: onnx.ModelProto) -> onnx.ModelProto:
         if str(error).count("Inference error(s)") > 1:
             return infer(model, strict=False)
         raise ModelError(f"types or shapes do not fit: {_first_line(error)}") from None
-    except ValueError as error:
-        # Protobuf cannot write more than 2 GiB, which these checks would need; the checks above have been made.
-        if model.ByteSize() < 2**31:
-            raise ModelError(f"not a valid model: {_first_line(error)}") from None
+    except EncodeError:
+        # Tensors inside branches and bodies are more than protobuf can write, 2 GiB; the checks above have been made.
         return model
+    except ValueError as error:
+        raise ModelError(f"not a valid model: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,14 @@ PROVIDER = "CPUExecutionProvider"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-class GraphOptimizationLevel(enum.IntEnum):
+class _Level(enum.IntEnum):
+    """Numbers that are shown by their names, as those of onnxruntime are."""
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+
+class GraphOptimizationLevel(_Level):
     """How far onnxruntime would rewrite a graph; every level gives the same values here."""
 
     ORT_DISABLE_ALL = 0
@@ -31,14 +38,14 @@ class GraphOptimizationLevel(enum.IntEnum):
     ORT_ENABLE_ALL = 99
 
 
-class ExecutionMode(enum.IntEnum):
+class ExecutionMode(_Level):
     """Whether onnxruntime would run nodes side by side; here they run one after the other."""
 
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
 
 
-class ExecutionOrder(enum.IntEnum):
+class ExecutionOrder(_Level):
     """In which order onnxruntime would run nodes that do not depend on each other."""
 
     DEFAULT = 0
@@ -65,10 +72,16 @@ class _Settings:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         wanted = type(self._defaults[name])
         truth = wanted is bool and isinstance(value, (int, np.bool_))
-        whole = wanted is int and isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        whole = wanted is int and isinstance(value, (int, np.integer, np.bool_))
         if not (truth or whole or isinstance(value, wanted)):
             raise TypeError(f"{name} must be {wanted.__name__}, got {type(value).__name__}")
         self._values[name] = wanted(value) if truth or whole else value
+
+    def __copy__(self) -> Any:
+        made = type(self)()
+        for name, value in vars(self).items():
+            object.__setattr__(made, name, dict(value))
+        return made
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._defaults})
@@ -277,50 +290,6 @@ def enable_telemetry_events() -> None:
 
 def disable_telemetry_events() -> None:
     """Do nothing: no telemetry is collected."""
-
-
-def normalized_providers(
-    providers: Sequence[Any] | None, options: Sequence[Any] | None
-) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Check the arguments `providers` and `provider_options` of a session.
-
-    Parameters
-    ----------
-    providers : sequence of str or (str, dict), or None
-        In order of preference.
-    options : sequence of dict, or None
-        One for each provider, instead of the pairs.
-
-    Returns
-    -------
-    unknown : list of str
-        Names that were asked for and are not here.
-    options : dict of str to dict
-        What was set for the one that is.
-
-    Raises
-    ------
-    ValueError
-        If they are not of this form.
-    """
-    if providers is None:
-        return [], {PROVIDER: {}}
-    if isinstance(providers, str) or not isinstance(providers, Sequence):
-        raise ValueError("'providers' should be a sequence.")  # noqa: TRY004 - onnxruntime's type
-    pairs: list[tuple[str, dict[Any, Any]]] = []
-    for provider in providers:
-        pair = (provider, {}) if isinstance(provider, str) else provider
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], dict)):
-            raise ValueError(f"'providers' values must be either strings or (string, dict) tuples, got {provider!r}.")
-        pairs.append(pair)
-    if options is not None:
-        given: Any = options
-        fits = isinstance(given, Sequence) and len(given) == len(pairs)
-        if not fits or not all(isinstance(one, dict) for one in options):
-            raise ValueError("'provider_options' must be one dict for each of 'providers'.")
-        pairs = [(name, one) for (name, _), one in zip(pairs, options, strict=True)]
-    found = {str(key): str(value) for name, one in pairs if name == PROVIDER for key, value in one.items()}
-    return [name for name, _ in pairs if name != PROVIDER], {PROVIDER: found}
 
 
 def entry(options: SessionOptions, key: str) -> str | None:

@@ -77,10 +77,15 @@ def lower_by_reference(site: Site) -> Function:
         feed = {name: value for name, value in zip(names, values, strict=True) if name}
         _check_results(model, feed, limit)
         _check_inside(node, feed, limit)
-        found = dict(zip(outputs, evaluator.run(None, feed), strict=True))
+        found = dict(zip(outputs, map(_text_as_objects, evaluator.run(None, feed)), strict=True))
         return tuple(found.get(name) for name in node.outputs)
 
     return run
+
+
+def _text_as_objects(value: Any) -> Any:
+    """Return text as everywhere else, and as onnxruntime does: in objects, not cut to the longest item."""
+    return value.astype(object) if isinstance(value, np.ndarray) and value.dtype.kind == "U" else value
 
 
 def _one_node_model(node: Node, proto: onnx.NodeProto, graph: Graph) -> tuple[onnx.ModelProto, list[str]]:

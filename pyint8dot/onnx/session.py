@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,10 @@ from pyint8dot.onnx.options import (
     RunOptions,
     SessionOptions,
     entry,
-    get_available_providers,
-    normalized_providers,
     settings_of,
 )
 from pyint8dot.onnx.program import Program, Room, Step, Take, copied, taking
+from pyint8dot.onnx.providers import provider_settings
 from pyint8dot.onnx.report import Report
 from pyint8dot.onnx.rewrite.patterns import fuse
 from pyint8dot.onnx.values import IOBinding, ModelMetadata, OrtValue, held
@@ -99,9 +98,10 @@ class InferenceSession:
             raise TypeError(f"InferenceSession has no argument {listing(sorted(kwargs.keys() - _IGNORED))}")
         if sess_options is not None and not isinstance(sess_options, SessionOptions):
             raise TypeError(f"sess_options must be SessionOptions, got {type(sess_options).__name__}")
-        self._options = SessionOptions() if sess_options is None else sess_options
-        self._provider_options: dict[str, dict[str, str]] = {}
-        self.set_providers(providers, provider_options)
+        # A copy, as in onnxruntime: clients make several sessions with one object that they change in between.
+        self._options = SessionOptions() if sess_options is None else copy.copy(sess_options)
+        fallback = int(kwargs.get("enable_fallback", 1)) == 1
+        self._provider_options = provider_settings(providers, provider_options, fallback=fallback)
         kernel, count, self._max_bytes = settings_of(self._options, kernel, num_threads, max_bytes)
         self._room = Room(self._max_bytes)
         self.kernel = dispatch.select(kernel).name
@@ -114,7 +114,7 @@ class InferenceSession:
             entry(self._options, EXTERNAL_FOLDER),
         )
         # Not public in onnxruntime either, but clients read it to find the model's folder.
-        self._model_path = path_or_bytes if isinstance(path_or_bytes, str | os.PathLike) else None
+        self._model_path = os.fspath(path_or_bytes) if isinstance(path_or_bytes, str | os.PathLike) else None
         model = read_model(path_or_bytes, self._max_bytes, overrides)
         self._metadata = ModelMetadata(model)
         self._overridable = [tensor_info(value) for value in overridable(model)]
@@ -133,7 +133,7 @@ class InferenceSession:
         self._outputs = graph.outputs
         self._program = self._compile(graph)
         self._slots = dict(self._program.outputs)
-        self._all = self._wanted(list(self._slots))
+        self._all = self._taken(list(self._slots))
         self._executor = Executor(self._program, self._count)
         # Slot, name, type and shape of each input of the last feed that was checked, and how the program runs for these; no array
         # has the shape that stands here at first.
@@ -181,13 +181,7 @@ class InferenceSession:
         self, providers: Sequence[Any] | None = None, provider_options: Sequence[Any] | None = None
     ) -> None:
         """Check names and options; the model runs on the processor all the same."""
-        unknown, self._provider_options = normalized_providers(providers, provider_options)
-        for name in unknown:
-            warnings.warn(
-                f"Specified provider '{name}' is not in available provider names. "
-                f"Available providers: '{', '.join(get_available_providers())}'",
-                stacklevel=3,
-            )
+        self._provider_options = provider_settings(providers, provider_options)
 
     def enable_fallback(self) -> None:
         """Do nothing: there is nothing to fall back from."""
@@ -196,13 +190,13 @@ class InferenceSession:
         """Do nothing: there is nothing to fall back from."""
 
     def run(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
+        self, output_names: Iterable[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
     ) -> list[Any]:
         """Run the model once.
 
         Parameters
         ----------
-        output_names : sequence of str or None
+        output_names : iterable of str or None
             Which outputs to return; None or none for all, in the model's order.
         input_feed : mapping of str to array_like
             One array for every input, of exactly its type; lists and numbers of Python's own are converted to it, and so
@@ -344,15 +338,20 @@ class InferenceSession:
         assert found is not None  # noqa: S101 - a session with such initialisers keeps its model
         return found
 
-    def _wanted(self, names: Sequence[str]) -> tuple[Take, list[int]]:
-        """Return what takes these outputs from all values, and which of them may share memory with what is not the caller's."""
-        if isinstance(names, str) or not isinstance(names, Sequence):
+    def _wanted(self, names: Iterable[str]) -> tuple[Take, list[int]]:
+        # An array without dimensions has what an iterable has, and cannot be iterated.
+        alone = isinstance(names, (str, Mapping)) or getattr(names, "shape", None) == ()
+        if alone or not isinstance(names, Iterable):
             raise InputError(f"output_names must be a list of names or None, got {type(names).__name__}")
-        name: Any
-        for name in names:
+        given: list[Any] = [*names]
+        for name in given:
             if not isinstance(name, str) or name not in self._slots:
                 raise InputError(f"the model has no output {name!r}; it has {listing(self._slots)}")
-        slots = [self._slots[name] for name in names or self._slots]
+        return self._taken(given) if given else self._all
+
+    def _taken(self, names: Sequence[str]) -> tuple[Take, list[int]]:
+        """Return what takes these outputs from all values, and which of them may share memory with what is not the caller's."""
+        slots = [self._slots[name] for name in names]
         taken, shared = set(self._program.pinned), []
         for place, slot in enumerate(slots):
             memory = self._program.memory[slot]
@@ -378,8 +377,9 @@ class InferenceSession:
 
     def _check_feed(self, feed: Mapping[str, Any]) -> tuple[list[Any], Road | None]:
         arrays = checked(feed, self._inputs)
-        # What has no type here has no shape either.
-        shapes = [None if info.dtype is None else array.shape for info, array in zip(self._inputs, arrays, strict=True)]
+        # What has no type here has no shape either; of objects the next array may hold others, which are no text.
+        loose = [info.dtype is None or info.dtype.kind == "O" for info in self._inputs]
+        shapes = [None if free else array.shape for free, array in zip(loose, arrays, strict=True)]
         road = None if None in shapes else self._executor.road(tuple(shapes))
         # Replaced as a whole, so that other threads never see a mixture.
         self._seen = self._fitting(shapes), road

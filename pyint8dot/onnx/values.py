@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 
 from pyint8dot.onnx.errors import InputError
-from pyint8dot.onnx.graph import TensorInfo, type_name
+from pyint8dot.onnx.graph import TensorInfo, element_of, type_name
+from pyint8dot.onnx.program import copied
 
 if TYPE_CHECKING:
     from pyint8dot.onnx.session import InferenceSession
@@ -45,6 +46,12 @@ def dtype_of(kind: Any) -> Any:
         raise InputError(f"{kind!r} is not an element type") from None
 
 
+def _array(value: Any) -> np.ndarray:
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"a value is made from a numpy array, got {type(value).__name__}")
+    return value
+
+
 def _on_cpu(device_type: str) -> None:
     if device_type not in ("cpu", "CPU"):
         raise InputError(f"the device must be 'cpu', got {device_type!r}")
@@ -71,9 +78,20 @@ class OrtValue:
     ) -> OrtValue:
         """Wrap an array, without a copy."""
         _on_cpu(device_type)
-        if not isinstance(numpy_obj, np.ndarray):
-            raise InputError(f"a value is made from a numpy array, got {type(numpy_obj).__name__}")
-        return cls(numpy_obj)
+        return cls(_array(numpy_obj))
+
+    @classmethod
+    def ortvalue_from_numpy_with_onnx_type(cls, data: np.ndarray, onnx_element_type: int) -> OrtValue:
+        """Wrap the bytes of an array as elements of another type of the same size, by ONNX's number of it."""
+        kind = dtype_of(onnx_element_type)
+        if _array(data).itemsize != kind.itemsize:
+            raise InputError(f"elements of {kind} have {kind.itemsize} bytes, those of {data.dtype} {data.itemsize}")
+        return cls(data.view(kind))
+
+    @classmethod
+    def from_dlpack(cls, data: Any) -> OrtValue:
+        """Wrap the tensor of another library that exports its memory, such as PyTorch, without a copy."""
+        return cls(np.from_dlpack(data))
 
     @classmethod
     def ortvalue_from_shape_and_type(
@@ -101,6 +119,13 @@ class OrtValue:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype, copy=bool(copy)) if copy or dtype is not None else self.numpy()
 
+    def __dlpack__(self, **wanted: Any) -> Any:
+        return self.numpy().__dlpack__(**wanted)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        kind, number = self.numpy().__dlpack_device__()
+        return int(kind), int(number)
+
     def value(self) -> Any:
         """Return what is held: an array, a list of arrays, or None."""
         return self._value
@@ -127,13 +152,7 @@ class OrtValue:
 
     def element_type(self) -> int:
         """Return ONNX's number of the element type."""
-        kind = self.numpy().dtype
-        if kind.kind in "OUS":
-            return int(onnx.TensorProto.STRING)
-        try:
-            return int(onnx.helper.np_dtype_to_tensor_dtype(kind.newbyteorder("=")))
-        except ValueError:
-            raise InputError(f"{kind} is not an element type") from None
+        return element_of(self.numpy().dtype)
 
     def data_type(self) -> str:
         """Return the type's name, such as `"tensor(float)"`."""
@@ -154,13 +173,17 @@ class OrtValue:
         """Return the bytes of all elements."""
         return int(self.numpy().nbytes)
 
-    def update_inplace(self, data: np.ndarray) -> None:
-        """Copy other elements into it, of the same type and shape."""
-        mine = self.numpy()
-        wrong = _misfit(mine, data)
+    def update_inplace(self, data: np.ndarray | OrtValue) -> None:
+        """Copy other elements into it, of the same type and as many."""
+        if not isinstance(data, (np.ndarray, OrtValue)):
+            raise TypeError(f"data must be a numpy.ndarray or an OrtValue, got {type(data).__name__}")
+        mine, other = self.numpy(), data.numpy() if isinstance(data, OrtValue) else data
+        if other.size == mine.size:
+            other = other.reshape(mine.shape)
+        wrong = _misfit(mine, other)
         if wrong:
             raise InputError(f"the new elements must be {mine.dtype} {list(mine.shape)}, {wrong}")
-        mine[...] = data
+        mine[...] = other
 
 
 class IOBinding:
@@ -204,7 +227,11 @@ class IOBinding:
     ) -> None:
         """Ask for an output: as a new value, or in memory that the caller owns and keeps alive."""
         _on_cpu(device_type)
-        target = None if buffer_ptr is None else OrtValue(_at(device_type, element_type, shape or (), buffer_ptr))
+        target = None
+        if buffer_ptr is not None:
+            if element_type is None or shape is None:
+                raise InputError("element_type and shape must be given with buffer_ptr")
+            target = OrtValue(_at(device_type, element_type, shape, buffer_ptr))
         self._outputs[self._known(name, self._known_outputs)] = target
 
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
@@ -217,9 +244,11 @@ class IOBinding:
         """Return the results of the last run, in the order in which they were bound."""
         return list(self._results)
 
+    get_outputs_as_ortvaluevector = get_outputs
+
     def copy_outputs_to_cpu(self) -> list[Any]:
-        """Return the results of the last run as arrays."""
-        return [value.value() for value in self._results]
+        """Return copies of the results of the last run, as arrays: later runs write into memory that is bound."""
+        return [copied(value.value()) for value in self._results]
 
     def clear_binding_inputs(self) -> None:
         """Forget the inputs."""
@@ -343,7 +372,8 @@ class ModelMetadata:
         self.domain: str = model.domain
         self.description: str = model.doc_string
         self.graph_description: str = model.graph.doc_string
-        self.version: int = model.model_version
+        # Of a model that does not say it onnxruntime says the largest number.
+        self.version: int = model.model_version if model.HasField("model_version") else 2**63 - 1
         self.custom_metadata_map: dict[str, str] = {entry.key: entry.value for entry in model.metadata_props}
 
 

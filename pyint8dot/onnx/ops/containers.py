@@ -10,6 +10,9 @@ import numpy as np
 from pyint8dot.onnx.bounds import check_shape
 from pyint8dot.onnx.registry import Function, Site, operator
 
+# What a number takes as an object of Python's in a dict.
+_ENTRY = 128
+
 
 @operator("SequenceEmpty")
 def _empty(_: Site) -> Function | None:
@@ -89,6 +92,21 @@ def _concat(site: Site) -> Function | None:
             raise ValueError("a sequence without elements cannot be joined")
         check_shape([sum(math.prod(item.shape) for item in items)], items[0].itemsize, limit, what)
         return np.stack(items, axis) if stacked else np.concatenate(items, axis)
+
+    return run
+
+
+@operator("ZipMap", domain="ai.onnx.ml")
+def _zip_map(site: Site) -> Function | None:
+    labels = site.attr("classlabels_int64s") or site.attr("classlabels_strings") or []
+    limit, what = site.max_bytes, site.what
+
+    def run(x: np.ndarray) -> Any:
+        check_shape([x.size], _ENTRY, limit, what)
+        rows = x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+        if rows.shape[1] != len(labels):
+            raise ValueError(f"there are {len(labels)} labels for rows of {rows.shape[1]}")
+        return [dict(zip(labels, row, strict=True)) for row in rows.tolist()]
 
     return run
 
