@@ -23,6 +23,9 @@ __all__ = ["Vectors"]
 #: What rescoring keeps of each vector.
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "int8": np.dtype(np.int8)}
 
+#: The greatest id.
+MOST_ID = np.iinfo(np.int64).max
+
 #: Vectors that are made int8 and packed together, so that adding many takes little more than they do.
 BATCH = 16384
 
@@ -98,7 +101,10 @@ class Vectors:
         return f"Index({len(self)} vectors, dim={self._dim}, metric={self._metric!r}, keep={self._keep!r}, nbytes={self.nbytes})"
 
     def __contains__(self, id_: object) -> bool:
-        return isinstance(id_, (int, np.integer)) and bool(self._find(np.array([id_], np.int64))[0] >= 0)
+        # No id is beyond int64, and numpy makes no array of such a number.
+        if not isinstance(id_, (int, np.integer)) or not 0 <= id_ <= MOST_ID:
+            return False
+        return bool(self._find(np.array([id_], np.int64))[0] >= 0)
 
     # What changes it.
 
@@ -161,6 +167,8 @@ class Vectors:
 
     def _new_ids(self, ids: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64]:
         if ids is None:
+            if n and self._next + n - 1 > MOST_ID:
+                raise ValueError(f"ids must be given where none follow the greatest so far, which is {self._next - 1}")
             return np.arange(self._next, self._next + n)
         given = as_ids(ids)
         if given.shape != (n,):
