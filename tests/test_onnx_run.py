@@ -63,7 +63,9 @@ def test_profile_is_a_table_by_operator_and_kernel(path, kernel, capsys):
         (["MODEL", "--input", "x=nowhere.npy"], "nowhere.npy"),
         (["MODEL", "--kernel", "fast"], "fast"),
         (["MODEL", "--repeat", "0"], "--repeat must be at least 1"),
-        (["MODEL", "--dim", "rows=-2"], "negative"),
+        (["MODEL", "--dim", "rows=-2"], "a size from 0 on, got 'rows=-2'"),
+        (["MODEL", "--dim", "rows=two"], "a size from 0 on, got 'rows=two'"),
+        (["MODEL", "--dim", f"rows={10**14}"], "Unable to allocate"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(path, arguments, words, capsys):
@@ -71,6 +73,15 @@ def test_what_is_wrong_is_said_in_a_line(path, arguments, words, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x0c\x00{'descr': (  ", b"text"])
+def test_a_file_that_is_no_array(path, tmp_path, content, capsys):
+    (tmp_path / "x.npy").write_bytes(content)
+    assert run.main([str(path), f"--input=x={tmp_path}/x.npy"]) == 2
+    error = capsys.readouterr().err
+    assert "x.npy is no .npy file: " in error
     assert error.count("\n") == 1
 
 

@@ -89,14 +89,14 @@ def _run_model(arguments: argparse.Namespace, recorder: Recorder | None) -> None
     if arguments.repeat < 1:
         raise ValueError(f"--repeat must be at least 1, got {arguments.repeat}")
     files, targets = _pairs("--input", arguments.input), _pairs("--output", arguments.output)
-    dims = {name: int(size) for name, size in _pairs("--dim", arguments.dim).items()}
+    dims = {name: _size(name, size) for name, size in _pairs("--dim", arguments.dim).items()}
     count = arguments.threads if recorder is None else 1
     session = InferenceSession(arguments.model, kernel=arguments.kernel, num_threads=count)
     known = {info.name for info in session.get_inputs()}
     if unknown := set(files) - known:
         raise ValueError(f"the model has no input {min(unknown)!r}; it has {', '.join(sorted(known))}")
     feed = {
-        info.name: np.load(files[info.name], allow_pickle=False) if info.name in files else _filling(info, dims)
+        info.name: _loaded(files[info.name]) if info.name in files else _filling(info, dims)
         for info in session.get_inputs()
     }
     names = [info.name for info in session.get_outputs()]
@@ -147,6 +147,23 @@ def _pairs(option: str, items: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"{option} must be NAME=VALUE, got {item!r}")
         found[name] = value
     return found
+
+
+def _size(name: str, size: str) -> int:
+    if not size.isdecimal():
+        raise ValueError(f"--dim must be NAME=SIZE with a size from 0 on, got {f'{name}={size}'!r}")
+    return int(size)
+
+
+def _loaded(file: str) -> np.ndarray:
+    try:
+        with Path(file).open("rb") as opened:
+            array: np.ndarray = np.lib.format.read_array(opened, allow_pickle=False)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the head of such a file is read as Python's source, which fails in many ways
+        raise ValueError(f"{file} is no .npy file: {error}") from error
+    return array
 
 
 def _filling(info: TensorInfo, dims: dict[str, int]) -> np.ndarray:
