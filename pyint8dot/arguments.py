@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,14 @@ _INTEGERS = {**RANGES, np.dtype(np.int32): (-(2**31), 2**31 - 1)}
 
 #: Devices of DLPack whose memory this processor reads: its own, and its own as CUDA and ROCm lock it.
 _READABLE = frozenset((1, 3, 11))
+
+
+def an_int(name: str, value: Any) -> int:
+    """`value` as an int, or a TypeError with its name."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
 
 
 def plain(name: str, value: Any) -> Values:
@@ -219,6 +228,7 @@ def along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, bloc
     """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
     if value.size == 1 and not block_size:
         return value.reshape(())
+    axis, block_size = an_int("axis", axis), an_int("block_size", block_size)
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis must be within -{len(shape)}..{len(shape) - 1} for x of shape {shape}, got {axis}")
     axis %= len(shape)
@@ -244,7 +254,8 @@ def _blocks(name: str, value: Values, shape: tuple[int, ...], axis: int, block_s
         raise ValueError(
             f"{name} must have shape {wanted}, one value per block of {block_size} along axis {axis}, got {value.shape}"
         )
-    return np.take(np.repeat(value, block_size, axis=axis), range(length), axis=axis)
+    # A block may be longer than the axis.
+    return np.take(np.repeat(value, min(block_size, length), axis=axis), range(length), axis=axis)
 
 
 def bias_vector(name: str, value: npt.ArrayLike | None, n: int, dtype: npt.DTypeLike) -> Values | None:

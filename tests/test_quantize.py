@@ -261,6 +261,8 @@ BAD = [
     (TypeError, "dtype must be the type of y_zero_point, uint8, got int8", {"dtype": np.int8, "y_zero_point": np.uint8(1)}),
     (ValueError, r"y_scale must be a scalar or have shape \(3,\), one value along axis 1 of x, got \(2,\)", {"y_scale": np.ones(2)}),
     (ValueError, r"axis must be within -2\.\.1 for x of shape \(2, 3\), got 2", {"y_scale": np.ones(3), "axis": 2}),
+    (TypeError, "axis must be an int, got float", {"y_scale": np.ones(3), "axis": 1.0}),
+    (TypeError, "block_size must be an int, got float", {"y_scale": np.ones((2, 3)), "block_size": 1.0}),
     (ValueError, r"block_size must not be negative, got -1", {"y_scale": np.ones(3), "block_size": -1}),
     (ValueError, r"y_scale must have shape \(2, 2\), one value per block of 2 along axis 1", {"y_scale": np.ones((2, 3)), "block_size": 2}),
 ]  # fmt: skip
@@ -270,6 +272,12 @@ BAD = [
 def test_errors(error, message, changes):
     with pytest.raises(error, match=message):
         quantize_linear(**{"x": X, "y_scale": np.float32(1)} | changes)
+
+
+def test_a_block_that_is_longer_than_the_axis():
+    for size in (3, 4, 2**40, 10**20):
+        found = quantize_linear(X + np.float32(1), np.float32([[1], [0.5]]), np.int8([[0], [0]]), block_size=size)
+        assert found.tolist() == [[1] * 3, [2] * 3]
 
 
 def test_dequantize_errors():
