@@ -213,6 +213,29 @@ def test_what_numpy_cannot_read_is_told_without_a_checksum(rng, tmp_path, head, 
         Index.open(tmp_path, mmap=mmap, verify=False)
 
 
+def test_a_search_brings_the_vectors_into_another_layout_in_mid_save(rng, tmp_path, monkeypatch):
+    """What is written stands for the other thread, so that this happens every time."""
+    x, q = floats(rng, 300), floats(rng, 2)
+    index = Index(x)
+    [part] = index._parts
+    other = layouts.layout("PackedI8K16(4)" if part.layout.name != "PackedI8K16(4)" else "PackedI8K4(8)")
+    written = files._crc_of_file
+
+    def converted(path):
+        if part.layout.name != other.name:
+            part.convert(other)
+        return written(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_crc_of_file", converted)
+        index.save(tmp_path)
+    for _ in range(2):
+        same(Index.open(tmp_path), Index(x), q)
+        # The next one writes what the vectors are in now.
+        index.save(tmp_path)
+    assert json.loads((tmp_path / files.HEADER).read_text())["parts"][0]["layout"] == other.name
+
+
 def test_files_that_are_gone_are_written_again(rng, tmp_path):
     """Another index was saved to the folder meanwhile, or the folder was deleted."""
     x, q = floats(rng, 300), floats(rng, 2)

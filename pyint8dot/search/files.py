@@ -38,6 +38,8 @@ from pyint8dot.search.vectors import KEEPS, METRICS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pyint8dot.engine.layouts import Layout
+
 __all__ = ["Contents", "IndexFileError", "read", "write"]
 
 FORMAT, VERSION = "pyint8dot.search", 1
@@ -80,12 +82,16 @@ def write(folder: Path, contents: Contents) -> None:
     place = str(folder.resolve())
     rows = []
     for part in contents.parts:
-        for name, array in _arrays(part).items():
-            stored = part.files.get(name)
+        # Read once: a search in another thread may bring the vectors into another layout meanwhile.
+        layout, panels = part.packed
+        files = {}
+        for name, array in _arrays(part, layout, panels).items():
+            key = layout.name if name == "panels" else name
+            stored = part.files.get(key)
             if stored is None or stored.folder != place or not _is_there(stored):
-                part.files[name] = _write_array(folder, place, name, array)
-        files = {name: [part.files[name].name, part.files[name].size, part.files[name].crc] for name in _arrays(part)}
-        rows.append({"count": part.count, "layout": part.layout.name, "files": files})
+                stored = part.files[key] = _write_array(folder, place, name, array)
+            files[name] = [stored.name, stored.size, stored.crc]
+        rows.append({"count": part.count, "layout": layout.name, "files": files})
     header = {
         "format": FORMAT, "version": VERSION, "dim": contents.dim, "metric": contents.metric, "keep": contents.keep,
         "ascending": contents.ascending, "next": contents.following, "parts": rows,
@@ -100,11 +106,11 @@ def write(folder: Path, contents: Contents) -> None:
                 path.unlink()
 
 
-def _arrays(part: Part) -> dict[str, NDArray[Any]]:
+def _arrays(part: Part, layout: Layout, panels: NDArray[np.int8]) -> dict[str, NDArray[Any]]:
     """The arrays of a part without the room for more vectors."""
     n = part.count
     arrays: dict[str, NDArray[Any]] = {
-        "panels": part.panels[: part.layout.size(part.dim, n)],
+        "panels": panels[: layout.size(part.dim, n)],
         "factors": part.factors[:n],
         "ids": part.ids[:n],
     }
@@ -218,7 +224,7 @@ def _part(folder: Path, row: dict[str, Any], dim: int, keep: str | None, *, mmap
     for name in ("panels", "factors", "ids", *filter(None, (keep,))):
         stored = Stored(str(folder.resolve()), *row["files"][name])
         arrays[name] = _array(folder, stored, *shapes[name], mmap=mmap, verify=verify)
-        part.files[name] = stored
+        part.files[layout.name if name == "panels" else name] = stored
     part.packed = layout, arrays["panels"]
     part.factors, part.ids = arrays["factors"], arrays["ids"]
     part.more = {name: arrays[name] for name in filter(None, (keep,))}
