@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
+from pyint8dot.errors import Int8DotError
 from pyint8dot.version import __version__
 
 COMMANDS = {
@@ -24,6 +26,9 @@ COMMANDS = {
 }
 """Name: module, and what it prints."""
 
+NOBODY_READS = 141
+"""Exit code where the reader of a pipe has gone, as shells have it of a program that the signal of that ends."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
@@ -36,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 where all is well, 1 where something differs or is missing, 2 for a command there is not.
+        Exit code: 0 where all is well, 1 where something differs or is missing, 2 for a command there is not or one that cannot run.
     """
     given = sys.argv[1:] if arguments is None else arguments
     name, rest = (given[0], given[1:]) if given else ("--help", [])
@@ -50,8 +55,26 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"pyint8dot: unknown command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     module = import_module(COMMANDS[name][0])
-    code: int = module.main(rest)
+    try:
+        code: int = module.main(rest)
+    except Int8DotError as error:
+        # Such as a kernel that the environment asks for and this processor lacks.
+        print(f"pyint8dot {name}: {error}", file=sys.stderr)
+        return 2
     return code
+
+
+def whole() -> int:
+    """Run the command of the process, with no word of it where what it prints goes to a pipe that nobody reads any more."""
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python writes what is left when it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
 
 
 def usage() -> str:
@@ -68,4 +91,4 @@ def usage() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(whole())

@@ -26,6 +26,14 @@ _INTEGERS = {**RANGES, np.dtype(np.int32): (-(2**31), 2**31 - 1)}
 _READABLE = frozenset((1, 3, 11))
 
 
+def an_int(name: str, value: Any) -> int:
+    """`value` as an int, or a TypeError with its name."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
+
+
 def plain(name: str, value: Any) -> Values:
     """`value` as an array of class ndarray: what numpy takes, and what other libraries hand over by DLPack, without a copy.
 
@@ -219,19 +227,11 @@ def per_column(name: str, value: Values, batch: tuple[int, ...], n: int | None) 
     raise ValueError(f"{name} must be a scalar{wanted}, got shape {value.shape}")
 
 
-def _whole(name: str, value: int) -> int:
-    """`value` as an int; TypeError for what is none."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
-
-
 def along_axis(name: str, value: Values, shape: tuple[int, ...], axis: int, block_size: int) -> Values:
     """Reshape a scale or zero point so that it broadcasts against an array of `shape`."""
     if value.size == 1 and not block_size:
         return value.reshape(())
-    axis, block_size = _whole("axis", axis), _whole("block_size", block_size)
+    axis, block_size = an_int("axis", axis), an_int("block_size", block_size)
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis must be within -{len(shape)}..{len(shape) - 1} for x of shape {shape}, got {axis}")
     axis %= len(shape)

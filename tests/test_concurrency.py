@@ -15,7 +15,8 @@ import pytest
 from support import views
 
 from pyint8dot import linear, matmul, num_threads, pack, qlinear_matmul, use_kernel
-from pyint8dot.engine import blocks, dispatch, settings, threads
+from pyint8dot.engine import blocks, dispatch, layouts, settings, threads
+from pyint8dot.search import Index
 
 pytestmark = pytest.mark.each_processor
 
@@ -52,6 +53,30 @@ def test_one_packed_matrix_in_many_threads(rng):
 
         together(worker)
         np.testing.assert_array_equal(packed.unpack(), b)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("PackedI8K16(4)", "PackedI8K4(8)"), ("PackedI8K4(8)", "PackedI8K16(4)")]
+)
+def test_another_search_brings_the_vectors_into_another_layout(rng, before, after):
+    """A filter stands for the other thread, so that this happens between two rounds every time."""
+    x = rng.integers(-127, 128, (3000, 16), np.int8)
+    index = Index(x)
+
+    def convert(name):
+        for part in index._parts:
+            if part.layout.name != name:
+                part.convert(layouts.layout(name))
+
+    def everything(ids):
+        convert(after)
+        return np.ones(ids.shape, bool)
+
+    for k in (1, 1002):
+        convert(before)
+        found = index.search(x[:2], k, filter=everything, kernel="portable")
+        for one, other in zip(found, Index(x).search(x[:2], k), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_use_kernel_belongs_to_its_thread(rng):

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 import subprocess
 import sys
 
@@ -133,6 +134,45 @@ def test_version(option: str, capsys: pytest.CaptureFixture[str]):
 def test_unknown_command(capsys: pytest.CaptureFixture[str]):
     assert command_line.main(["dmeo"]) == 2
     assert f"unknown command 'dmeo'; there are {', '.join(command_line.COMMANDS)}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+def test_a_kernel_that_is_not_there(command: str):
+    """What bug reports need is printed all the same."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pyint8dot", command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYINT8DOT_KERNEL": "fast"},
+        check=False,
+    )
+    assert done.returncode == (0 if command == "info" else 2)
+    assert "asks for 'fast'" in (done.stdout if command == "info" else done.stderr)
+    assert done.stderr.count("\n") == (command == "check")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["info"],
+        ["bench", "--shapes", "1x4x1", "--seconds", "0.001", "--peers", "--kernels", "portable"],
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_nobody_reads(arguments: list[str], unbuffered: str):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "pyint8dot", *arguments],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (command_line.NOBODY_READS, "")
 
 
 def test_module_runs_as_a_program():

@@ -123,6 +123,17 @@ def test_longest_k(runner, beyond):
     runner.run(body)
 
 
+def test_many_rows_and_columns(runner):
+    """More of either than 16 bits count: a kernel that the prover cannot follow to any size may lose some."""
+
+    def body():
+        many = 2**16 + runner.row.mr * runner.row.nr
+        for shape in (Shape(many + 3, 1, 5), Shape(1, many + 3, 5)):
+            runner.product(shape, starts="both")
+
+    runner.run(body)
+
+
 @pytest.mark.parametrize("place", ["end", "start"])
 @pytest.mark.parametrize("stem", rows.PACKERS)
 def test_packers(checker, rng, stem, place):

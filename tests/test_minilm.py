@@ -2,6 +2,7 @@
 
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -320,6 +321,20 @@ def test_other_models_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):
     for precision in ("int8", "float32"):
         with pytest.raises(ValueError, match="no tensor 'embeddings"):
             checkpoint.load(precision)
+
+
+def test_threads_cut_at_lengths_of_their_own():
+    tokenizer = Tokenizer()
+    (whole,) = tokenizer.encode([LONG], 512)
+
+    def cut(length):
+        return [tokenizer.encode([LONG] * 4, length)[-1] for _ in range(50)]
+
+    lengths = (4, 8, 16, 32)
+    with ThreadPoolExecutor(len(lengths)) as pool:
+        for length, found in zip(lengths, pool.map(cut, lengths), strict=True):
+            for each in found:
+                assert each.tolist() == [*whole[: length - 1], whole[-1]]
 
 
 def test_tokenizer_file_may_be_given(model: MiniLM, tmp_path):

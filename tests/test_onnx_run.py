@@ -67,7 +67,7 @@ def test_profile_is_a_table_by_operator_and_kernel(path, kernel, capsys):
         (["MODEL", "--dim", "rows=two"], "--dim rows must be a number that is not negative, got 'two'"),
         (["MODEL", "--dim", "row=2"], "the model has no dimension 'row'; it has rows"),
         (["MODEL", "--dim", f"rows={10**15}"], "Unable to allocate"),
-        (["MODEL", "--input", "x=MODEL"], "must hold an array of numbers as numpy.save writes it"),
+        (["MODEL", "--input", "x=MODEL"], "must hold one array of numbers, as numpy.save writes it"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(path, arguments, words, capsys):
@@ -75,6 +75,15 @@ def test_what_is_wrong_is_said_in_a_line(path, arguments, words, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00\x0c\x00{'descr': (  ", b"text"])
+def test_a_file_that_is_no_array(path, tmp_path, content, capsys):
+    (tmp_path / "x.npy").write_bytes(content)
+    assert run.main([str(path), f"--input=x={tmp_path}/x.npy"]) == 2
+    error = capsys.readouterr().err
+    assert "x.npy must hold one array of numbers: " in error
     assert error.count("\n") == 1
 
 

@@ -306,6 +306,26 @@ def test_operands_are_checked(layout):
     for axes in ((0, 0), (1, 1), (0, 2), (-1, 1), (-3, 0), (0, -2), ("0", 1), (None, 1)):
         with pytest.raises(ValueError, match="must be the two axes of x"):
             layout.pack(np.zeros((2, 2), np.int8), k_axis=axes[0], mn_axis=axes[1])
+    with pytest.raises(TypeError, match="k_axis must be an int, got str"):
+        layout.pack(np.zeros((2, 2), np.int8), k_axis="k", mn_axis=1)
+    with pytest.raises(TypeError, match="mn_axis must be an int, got float"):
+        layout.pack(np.zeros((2, 2), np.int8), k_axis=0, mn_axis=1.0)
+    with pytest.raises(TypeError, match="x must not be a masked array"):
+        layout.pack(np.ma.masked_array(np.zeros((2, 2), np.int8), True), k_axis=0, mn_axis=1)
+
+
+@EVERY
+def test_packed_data_is_checked(layout):
+    size = layout.size(2, 3)
+    for data, words in ((np.zeros(size, np.int32), "data must be int8, got int32"), (None, "data must be an array")):
+        with pytest.raises(TypeError, match=words):
+            layout.unpack(data, 2, 3)
+    with pytest.raises(ValueError, match="data must have shape"):
+        layout.unpack(np.zeros(size + 1, np.int8), 2, 3)
+    with pytest.raises(ValueError, match="must not be negative, got k=-2, mn=3"):
+        layout.unpack(np.zeros(0, np.int8), -2, 3)
+    with pytest.raises(TypeError, match="k must be an int, got float"):
+        layout.unpack(np.zeros(size, np.int8), 2.0, 3)
 
 
 @EVERY

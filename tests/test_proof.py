@@ -103,6 +103,26 @@ def changed(name, mnemonic, number, word):
     return entry._replace(code=entry.code[:at] + word.to_bytes(4, "little") + entry.code[at + 4 :])
 
 
+#: Words for AArch64: what a kernel may do wrong with a stack and a register that are not its own, and what the prover says to it.
+TRESPASSES = {
+    "x18 is not given back": (0xAA0003F2,),  # mov x18, x0
+    "a stack pointer that is no multiple of 16": (0xF81F8FE1, 0xF84087E1),  # str x1, [sp, #-8]! and ldr x1, [sp], #8
+    "below the stack pointer is reached, by 16": (0xA93F0BE1, 0xA97F0BE1),  # stp x1, x2, [sp, #-16] and ldp from there
+    "below the stack pointer is reached, by 32": (0xD10083F0, 0xA9000A01),  # sub x16, sp, #32 and stp x1, x2, [x16]
+}
+
+
+@pytest.mark.parametrize("said", TRESPASSES)
+def test_what_is_not_its_own_is_refused(said):
+    entry = entries()["sdot_8x8"]
+    words = b"".join(word.to_bytes(4, "little") for word in TRESPASSES[said])
+    # A whole call after them, so that nothing else is wrong.
+    wrong = entry._replace(code=words + entry.code, address=entry.address - len(words))
+    with pytest.raises(ProofError, match=said):
+        products.prove(wrong, products.Shape(1, 1, 4))
+    products.prove(entry, products.Shape(1, 1, 4))
+
+
 def test_a_lane_of_a_product_that_is_another_is_named():
     entry = entries()["sdot_8x8"]
     wrong = next(mutant for mutant in mutants.mutants(entry) if mutant.kind == "lane")

@@ -261,6 +261,7 @@ BAD = [
     (TypeError, "dtype must be the type of y_zero_point, uint8, got int8", {"dtype": np.int8, "y_zero_point": np.uint8(1)}),
     (ValueError, r"y_scale must be a scalar or have shape \(3,\), one value along axis 1 of x, got \(2,\)", {"y_scale": np.ones(2)}),
     (ValueError, r"axis must be within -2\.\.1 for x of shape \(2, 3\), got 2", {"y_scale": np.ones(3), "axis": 2}),
+    (TypeError, "block_size must be an int, got float", {"y_scale": np.ones((2, 3)), "block_size": 1.0}),
     (ValueError, r"block_size must not be negative, got -1", {"y_scale": np.ones(3), "block_size": -1}),
     (TypeError, "block_size must be an int, got str", {"y_scale": np.ones(3), "block_size": "2"}),
     (TypeError, "axis must be an int, got NoneType", {"y_scale": np.ones(3), "axis": None}),

@@ -318,6 +318,26 @@ def test_a_failed_add_changes_nothing():
     assert repr(index) == f"Index(4 vectors, dim=4, metric='cosine', keep=None, nbytes={index.nbytes})"
 
 
+def test_the_last_id():
+    index = Index(X, ids=[1, 2, 3, 2**63 - 1])
+    with pytest.raises(ValueError, match="ids must be given where none follow"):
+        index.add(X)
+    index.add(X[:1], ids=[4])
+    assert (2**63 - 1 in index, 2**63 in index, 2**70 in index, -(2**70) in index) == (True, False, False, False)
+
+
+@pytest.mark.parametrize("keep", ["float32", "int8"])
+def test_nothing_to_rescore(rng, keep):
+    index = Index(dim=4, keep=keep)
+    for _ in range(2):
+        scores, ids = index.search(floats(rng, 2, 4), 3, rescore=True)
+        assert (ids == -1).all()
+        assert (scores == -np.inf).all()
+        # The same once all there were are gone.
+        index.add(X)
+        index.remove(index.ids)
+
+
 def test_k_beyond_the_size(rng):
     x = floats(rng, 5, 3)
     scores, ids = Index(x).search(x[:2], 10**6)

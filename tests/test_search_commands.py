@@ -52,6 +52,12 @@ def test_what_is_wrong_is_told(tmp_path, monkeypatch, capsys, arguments, words):
     assert words in capsys.readouterr().err
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "marked.txt").write_text("Cats purr.\n", encoding="utf-8-sig")
+    assert command_line.main(["embed", str(tmp_path / "marked.txt"), "-o", str(tmp_path / "x")]) == 0
+    assert (tmp_path / "x" / "lines.txt").read_bytes() == b"Cats purr.\n"
+
+
 def test_an_empty_text(tmp_path, capsys):
     (tmp_path / "empty.txt").write_text(" \n\n")
     assert command_line.main(["embed", str(tmp_path / "empty.txt"), "-o", str(tmp_path / "x")]) == 2

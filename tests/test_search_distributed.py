@@ -71,6 +71,7 @@ def test_as_one_index(client, rng, tmp_path, shards, keep):
     for k in (1, 10, 300, 1000):
         same(sharded.search(q, k, rescore=rescore), one.search(q, k, rescore=rescore))
     same(sharded.search(q[0], 5, filter=ids[:40]), one.search(q[0], 5, filter=ids[:40]))
+    same(sharded.search(q[:0], 5, rescore=rescore), one.search(q[:0], 5, rescore=rescore))
 
 
 def test_what_was_saved_anew_is_seen(client, rng, tmp_path):
@@ -97,6 +98,10 @@ def test_what_is_wrong_is_told(client, rng, tmp_path):
         sharded.search(vectors(rng, 1), 0)
     with pytest.raises(ValueError, match="queries must have 16 dimensions"):
         sharded.search(np.zeros((1, 3), np.float32))
+    with pytest.raises(ValueError, match="queries must have 16 dimensions"):
+        sharded.search(np.zeros((0, 3), np.float32))
+    with pytest.raises(TypeError, match="queries must not be a masked array"):
+        sharded.search(np.ma.masked_array(np.zeros((1, 16), np.float32)))
 
 
 def test_a_corpus_is_embedded_by_the_workers(client):

@@ -146,6 +146,19 @@ def renamed(folder):
     changed_header(folder, parts=parts)
 
 
+def without(folder):
+    """The header lacks a file of a part."""
+    parts = json.loads((folder / files.HEADER).read_text())["parts"]
+    del parts[0]["files"]["ids"]
+    changed_header(folder, parts=parts)
+
+
+def uncounted(folder):
+    """The header says no number of vectors."""
+    parts = json.loads((folder / files.HEADER).read_text())["parts"]
+    changed_header(folder, parts=[{**parts[0], "count": "300"}])
+
+
 def fewer(folder):
     """The header says other sizes of arrays than the files have."""
     parts = json.loads((folder / files.HEADER).read_text())["parts"]
@@ -167,6 +180,13 @@ DAMAGE = {
     "another format": ("of the format 'x'", lambda f: changed_header(f, format="x")),
     "another metric": ("describes no index", lambda f: changed_header(f, metric="l2")),
     "another dim": ("instead of int8 of", lambda f: changed_header(f, dim=100)),
+    "no dim": ("describes no index", lambda f: changed_header(f, dim=None)),
+    "no next id": ("describes no index", lambda f: changed_header(f, next="1")),
+    "no order": ("describes no index", lambda f: changed_header(f, ascending=1)),
+    "no parts": ("describes no index", lambda f: changed_header(f, parts=None)),
+    "a part without a file": ("describes no index", without),
+    "a part without a count": ("a part of '300' vectors", uncounted),
+    "deep": ("not the header of an index", lambda f: (f / files.HEADER).write_text("[" * 200_000)),
     "outside": ("none of an index", renamed),
     "sizes": ("instead of int8 of", fewer),
 }
@@ -180,6 +200,52 @@ def test_damage_is_told(rng, tmp_path, damage, mmap):
     do(tmp_path)
     with pytest.raises(IndexFileError, match=words):
         Index.open(tmp_path, mmap=mmap)
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x93NUMPY\x01\x00\x76\x00{'descr': ("])
+@pytest.mark.parametrize("mmap", [False, True])
+def test_what_numpy_cannot_read_is_told_without_a_checksum(rng, tmp_path, head, mmap):
+    """Heads that numpy fails on in ways of its own: that of an archive, a bracket that stays open."""
+    Index(floats(rng, 300)).save(tmp_path)
+    path = some(tmp_path, "ids")
+    path.write_bytes(head + path.read_bytes()[len(head) :])
+    with pytest.raises(IndexFileError, match="is no array"):
+        Index.open(tmp_path, mmap=mmap, verify=False)
+
+
+def test_a_search_brings_the_vectors_into_another_layout_in_mid_save(rng, tmp_path, monkeypatch):
+    """What is written stands for the other thread, so that this happens every time."""
+    x, q = floats(rng, 300), floats(rng, 2)
+    index = Index(x)
+    [part] = index._parts
+    other = layouts.layout("PackedI8K16(4)" if part.layout.name != "PackedI8K16(4)" else "PackedI8K4(8)")
+    written = files._crc_of_file
+
+    def converted(path):
+        if part.layout.name != other.name:
+            part.convert(other)
+        return written(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_crc_of_file", converted)
+        index.save(tmp_path)
+    for _ in range(2):
+        same(Index.open(tmp_path), Index(x), q)
+        # The next one writes what the vectors are in now.
+        index.save(tmp_path)
+    assert json.loads((tmp_path / files.HEADER).read_text())["parts"][0]["layout"] == other.name
+
+
+def test_files_that_are_gone_are_written_again(rng, tmp_path):
+    """Another index was saved to the folder meanwhile, or the folder was deleted."""
+    x, q = floats(rng, 300), floats(rng, 2)
+    one, other = Index(x), Index(x[:50])
+    for index in (one, other, one):
+        index.save(tmp_path / "index")
+        same(Index.open(tmp_path / "index"), index, q)
+    shutil.rmtree(tmp_path / "index")
+    one.save(tmp_path / "index")
+    same(Index.open(tmp_path / "index"), one, q)
 
 
 def test_a_layout_that_is_not_known(rng, tmp_path):

@@ -30,6 +30,9 @@ def carried_out(body: Callable[[argparse.Namespace], None], arguments: argparse.
     """
     try:
         body(arguments)
+    except BrokenPipeError:
+        # Nobody reads on, which is nothing to be told.
+        raise
     except (Int8DotError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

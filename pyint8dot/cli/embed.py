@@ -62,7 +62,8 @@ def _run(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.output)
     source = sys.stdin.buffer.read() if arguments.text == "-" else Path(arguments.text).read_bytes()
     try:
-        lines = [line for line in source.decode("utf-8").splitlines() if line.strip()]
+        # The mark that editors of Windows begin a file with is no part of its first line.
+        lines = [line for line in source.decode("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{arguments.text} must be UTF-8: {error}") from None
     if not lines:

@@ -159,14 +159,14 @@ def _size(name: str, size: str) -> int:
 
 
 def _loaded(file: str) -> np.ndarray:
-    """Return the array in a file."""
     try:
-        found: object = np.load(file, allow_pickle=False)
-    except (EOFError, ValueError) as error:
-        raise ValueError(f"{file} must hold an array of numbers as numpy.save writes it: {error}") from None
-    if not isinstance(found, np.ndarray):
-        raise ValueError(f"{file} must hold one array, as numpy.save writes it, got {type(found).__name__}")  # noqa: TRY004 - a file's fault
-    return found
+        with Path(file).open("rb") as opened:
+            array: np.ndarray = np.lib.format.read_array(opened, allow_pickle=False)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the head of such a file is read as Python's source, which fails in many ways
+        raise ValueError(f"{file} must hold one array of numbers, as numpy.save writes it: {error}") from error
+    return array
 
 
 def _filling(info: TensorInfo, dims: dict[str, int]) -> np.ndarray:

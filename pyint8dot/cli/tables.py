@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +22,11 @@ def heading(text: str) -> None:
         One line.
     """
     try:
-        from rich.console import Console  # noqa: PLC0415 - an extra
         from rich.text import Text  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         print(f"\n{text}\n{'-' * len(text)}")
         return
-    Console(width=_width(), file=sys.stdout).print(Text(f"\n{text}", style="bold"))
+    _print(Text(f"\n{text}", style="bold"))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -43,7 +42,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [bool(rows) and all(type(row[i]) in (int, float) for row in rows) for i in range(len(columns))]
     try:
-        from rich.console import Console  # noqa: PLC0415 - an extra
         from rich.table import Table  # noqa: PLC0415 - an extra
         from rich.text import Text  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
@@ -54,11 +52,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         made.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in cells:
         made.add_row(*map(Text, row))
-    Console(width=_width(), file=sys.stdout).print(made)
+    _print(made)
 
 
-def _width() -> int:
-    return shutil.get_terminal_size((WIDTH, 24)).columns
+def _print(made: Any) -> None:
+    """Print what rich has made; rich itself would end the process with 1 where a pipe is closed."""
+    from rich.console import Console  # noqa: PLC0415 - an extra
+
+    console = Console(width=shutil.get_terminal_size((WIDTH, 24)).columns, file=sys.stdout)
+    # What was printed before is not rich's to flush either.
+    sys.stdout.flush()
+    with console.capture() as text:
+        console.print(made)
+    print(text.get(), end="")
 
 
 def _cell(value: object) -> str:

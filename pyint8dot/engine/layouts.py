@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pyint8dot.arguments import an_int, plain
 from pyint8dot.engine import library, program
 from pyint8dot.engine.packers import Writer, aligned, moved_to_int8, pack_into, word
 
@@ -194,9 +195,16 @@ class Layout:
 
         Raises
         ------
+        TypeError
+            `data` is not int8, or a size is no int.
         ValueError
             `data` does not have the size of such an operand.
         """
+        data, k, mn = plain("data", data), an_int("k", k), an_int("mn", mn)
+        if k < 0 or mn < 0:
+            raise ValueError(f"k and mn must not be negative, got k={k}, mn={mn}")
+        if data.dtype != np.int8:
+            raise TypeError(f"data must be int8, got {data.dtype}")
         if data.shape != (self.size(k, mn),):
             raise ValueError(
                 f"data must have shape ({self.size(k, mn)},) for k={k}, mn={mn} in {self.name}, got {data.shape}"
@@ -364,7 +372,8 @@ def layout(name: str) -> Layout:
 
 def oriented(x: ArrayLike, k_axis: int, mn_axis: int) -> Int8Array:
     """Return `x` as a view of shape (k, mn), after the checks that `Layout.pack` documents."""
-    array = np.asarray(x)
+    array = plain("x", x)
+    k_axis, mn_axis = an_int("k_axis", k_axis), an_int("mn_axis", mn_axis)
     if array.ndim != 2:
         raise ValueError(f"x must be two-dimensional, got {array.ndim} dimension(s)")
     if array.dtype != np.int8:

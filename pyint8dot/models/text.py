@@ -61,7 +61,9 @@ class Tokenizer:
         for i, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
                 raise TypeError(f"sentences[{i}] must be str, got {type(sentence).__name__}")
-        self._tokenizer.enable_truncation(max_length)
         # Half of a surrogate pair is no character; any other text is.
         clean = [s.encode("utf-8", "replace").decode("utf-8") for s in sentences]
-        return [np.array(encoding.ids, dtype=np.intp) for encoding in self._tokenizer.encode_batch(clean)]
+        found = [encoding.ids for encoding in self._tokenizer.encode_batch(clean)]
+        # Cut here, [SEP] kept: a tokenizer that is told to cut tells it to every thread that uses it.
+        cut = (ids if len(ids) <= max_length else [*ids[: max_length - 1], ids[-1]] for ids in found)
+        return [np.array(ids, dtype=np.intp) for ids in cut]

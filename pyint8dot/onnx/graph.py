@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pyint8dot.onnx.errors import ModelError
+from pyint8dot.onnx.errors import InputError, ModelError
 from pyint8dot.onnx.structure import captured, describe, graphs_of
 from pyint8dot.onnx.tensors import to_array
 
@@ -284,6 +284,11 @@ def element_of(dtype: np.dtype[Any]) -> int:
     -------
     int
 
+    Raises
+    ------
+    InputError
+        If ONNX has no such type.
+
     Examples
     --------
     >>> element_of(np.dtype(np.float32))
@@ -291,7 +296,10 @@ def element_of(dtype: np.dtype[Any]) -> int:
     """
     if dtype.kind in "OUS":
         return int(onnx.TensorProto.STRING)
-    return int(onnx.helper.np_dtype_to_tensor_dtype(dtype.newbyteorder("=")))
+    try:
+        return int(onnx.helper.np_dtype_to_tensor_dtype(dtype.newbyteorder("=")))
+    except ValueError:
+        raise InputError(f"{dtype} is not an element type") from None
 
 
 def _type_text(kind: onnx.TypeProto) -> str:

@@ -23,8 +23,8 @@ __all__ = ["Vectors"]
 #: What rescoring keeps of each vector.
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "int8": np.dtype(np.int8)}
 
-#: The greatest id that there is.
-LAST_ID = 2**63 - 1
+#: The greatest id.
+MOST_ID = np.iinfo(np.int64).max
 
 #: Vectors that are made int8 and packed together, so that adding many takes little more than they do.
 BATCH = 16384
@@ -101,7 +101,8 @@ class Vectors:
         return f"Index({len(self)} vectors, dim={self._dim}, metric={self._metric!r}, keep={self._keep!r}, nbytes={self.nbytes})"
 
     def __contains__(self, id_: object) -> bool:
-        if not isinstance(id_, (int, np.integer)) or not 0 <= id_ <= LAST_ID:
+        # No id is beyond int64, and numpy makes no array of such a number.
+        if not isinstance(id_, (int, np.integer)) or not 0 <= id_ <= MOST_ID:
             return False
         return bool(self._find(np.array([id_], np.int64))[0] >= 0)
 
@@ -166,7 +167,7 @@ class Vectors:
 
     def _new_ids(self, ids: npt.ArrayLike | None, n: int) -> npt.NDArray[np.int64]:
         if ids is None:
-            if self._next + n > LAST_ID + 1:
+            if self._next + n > MOST_ID + 1:
                 raise ValueError(
                     f"ids must be given where none follow the greatest so far, got None after {self._next - 1}"
                 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyint8dot.arguments import plain
 from pyint8dot.search.arguments import positive
 from pyint8dot.search.files import HEADER
 from pyint8dot.search.index import Candidates, Index
@@ -139,7 +140,11 @@ class ShardedIndex:
         k, multiplier = positive("k", k), positive("rescore_multiplier", rescore_multiplier)
         if rescore and self.keep is None:
             raise ValueError('rescore needs indices made with keep="float32" or keep="int8"')
-        rows = np.atleast_2d(np.asarray(queries))
+        rows = plain("queries", queries)
+        rows = rows[None] if rows.ndim == 1 else rows
+        if rows.shape[:1] == (0,):
+            # Nothing to ask the workers; an index without vectors checks what it is given and answers alike.
+            return Index(dim=self.dim, metric=self.metric).search(rows, k)
         wanted = min(k * multiplier if rescore else k, max(1, self._size))
         workers = sorted(self._client.scheduler_info(n_workers=-1)["workers"])
         futures = []

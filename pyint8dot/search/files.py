@@ -38,6 +38,8 @@ from pyint8dot.search.vectors import KEEPS, METRICS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pyint8dot.engine.layouts import Layout
+
 __all__ = ["Contents", "IndexFileError", "read", "write"]
 
 FORMAT, VERSION = "pyint8dot.search", 1
@@ -80,12 +82,16 @@ def write(folder: Path, contents: Contents) -> None:
     place = str(folder.resolve())
     rows = []
     for part in contents.parts:
-        for name, array in _arrays(part).items():
-            stored = part.files.get(name)
-            if stored is None or stored.folder != place:
-                part.files[name] = _write_array(folder, place, name, array)
-        files = {name: [part.files[name].name, part.files[name].size, part.files[name].crc] for name in _arrays(part)}
-        rows.append({"count": part.count, "layout": part.layout.name, "files": files})
+        # Read once: a search in another thread may bring the vectors into another layout meanwhile.
+        layout, panels = part.packed
+        files = {}
+        for name, array in _arrays(part, layout, panels).items():
+            key = layout.name if name == "panels" else name
+            stored = part.files.get(key)
+            if stored is None or stored.folder != place or not _is_there(stored):
+                stored = part.files[key] = _write_array(folder, place, name, array)
+            files[name] = [stored.name, stored.size, stored.crc]
+        rows.append({"count": part.count, "layout": layout.name, "files": files})
     header = {
         "format": FORMAT, "version": VERSION, "dim": contents.dim, "metric": contents.metric, "keep": contents.keep,
         "ascending": contents.ascending, "next": contents.following, "parts": rows,
@@ -100,16 +106,22 @@ def write(folder: Path, contents: Contents) -> None:
                 path.unlink()
 
 
-def _arrays(part: Part) -> dict[str, NDArray[Any]]:
+def _arrays(part: Part, layout: Layout, panels: NDArray[np.int8]) -> dict[str, NDArray[Any]]:
     """The arrays of a part without the room for more vectors."""
     n = part.count
     arrays: dict[str, NDArray[Any]] = {
-        "panels": part.panels[: part.layout.size(part.dim, n)],
+        "panels": panels[: layout.size(part.dim, n)],
         "factors": part.factors[:n],
         "ids": part.ids[:n],
     }
     arrays.update((name, rows[:n]) for name, rows in part.more.items())
     return arrays
+
+
+def _is_there(stored: Stored) -> bool:
+    """Whether nobody has deleted a file, as saving another index to its folder does."""
+    path = Path(stored.folder, stored.name)
+    return path.is_file() and path.stat().st_size == stored.size
 
 
 def _write_array(folder: Path, place: str, name: str, array: NDArray[Any]) -> Stored:
@@ -157,10 +169,14 @@ def read(folder: Path, *, mmap: bool, verify: bool) -> Contents:
         A file is missing, or it is not as it was written.
     """
     header = _header(folder)
-    dim, keep = header["dim"], header["keep"]
-    contents = Contents(dim, header["metric"], keep, header["ascending"], header["next"], [])
-    for row in header["parts"]:
-        contents.parts.append(_part(folder, row, dim, keep, mmap=mmap, verify=verify))
+    try:
+        dim, keep = header["dim"], header["keep"]
+        contents = Contents(dim, header["metric"], keep, header["ascending"], header["next"], [])
+        for row in header["parts"]:
+            contents.parts.append(_part(folder, row, dim, keep, mmap=mmap, verify=verify))
+    except (KeyError, TypeError) as error:
+        # Its checksum is right, so that another program has written it.
+        raise IndexFileError(f"{folder / HEADER} describes no index: {error!r}") from error
     return contents
 
 
@@ -172,7 +188,7 @@ def _header(folder: Path) -> dict[str, Any]:
         header = json.loads(path.read_bytes())
         # JSON has other values than an object, and objects without these.
         kind, version, crc = header["format"], header["version"], header.pop("crc")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise IndexFileError(f"{path} is not the header of an index: {error}") from error
     if kind != FORMAT or version != VERSION:
         raise IndexFileError(
@@ -180,8 +196,10 @@ def _header(folder: Path) -> dict[str, Any]:
         )
     if crc != _crc_of(header):
         raise IndexFileError(f"{path} is not as it was written: its checksum differs")
-    fine = type(header["dim"]) is int and 1 <= header["dim"] <= EXACT_K
-    if not fine or header["metric"] not in METRICS or header["keep"] not in (None, *KEEPS):
+    dim, following = header.get("dim"), header.get("next")
+    fine = type(dim) is int and 1 <= dim <= EXACT_K and type(following) is int and following >= 0
+    kinds = header.get("metric") in METRICS and header.get("keep", "") in (None, *KEEPS)
+    if not fine or not kinds or type(header.get("ascending")) is not bool:
         raise IndexFileError(f"{path} describes no index")
     return dict(header)
 
@@ -192,6 +210,8 @@ def _part(folder: Path, row: dict[str, Any], dim: int, keep: str | None, *, mmap
     except ValueError as error:
         raise IndexFileError(f"{folder} was written for a layout that this version does not know: {error}") from error
     count = row["count"]
+    if type(count) is not int or count < 0:
+        raise IndexFileError(f"{folder / HEADER} has a part of {count!r} vectors")
     part = Part(dim, layout, {})
     shapes: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
         "panels": ((layout.size(dim, count),), np.int8),
@@ -204,7 +224,7 @@ def _part(folder: Path, row: dict[str, Any], dim: int, keep: str | None, *, mmap
     for name in ("panels", "factors", "ids", *filter(None, (keep,))):
         stored = Stored(str(folder.resolve()), *row["files"][name])
         arrays[name] = _array(folder, stored, *shapes[name], mmap=mmap, verify=verify)
-        part.files[name] = stored
+        part.files[layout.name if name == "panels" else name] = stored
     part.packed = layout, arrays["panels"]
     part.factors, part.ids = arrays["factors"], arrays["ids"]
     part.more = {name: arrays[name] for name in filter(None, (keep,))}
@@ -227,8 +247,14 @@ def _array(
         raise IndexFileError(f"{path} is not as it was written: its checksum differs")
     try:
         # An empty array cannot be mapped.
-        found = np.load(path, mmap_mode="r" if mmap and 0 not in shape else None, allow_pickle=False)
-    except ValueError as error:
+        if mmap and 0 not in shape:
+            found: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+        else:
+            with path.open("rb") as file:
+                found = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the head of such a file is read as Python's source, which fails in many ways
         raise IndexFileError(f"{path} is no array: {error}") from error
     # What is read past the end of an array would be a crash, so this is looked at even where nothing is verified.
     if found.shape != shape or found.dtype != dtype or not found.flags.c_contiguous:

@@ -186,7 +186,7 @@ class Index(Vectors):
         numbers = self._find(flat)
         if (numbers < 0).any():
             raise KeyError(f"there is no vector with the id {flat[numbers < 0][0]}")
-        values, factors = rows_of(self._corpus(), numbers, self._keep)
+        values, factors = rows_of(self._corpus(), numbers, self._dim, self._keep)
         if self._keep == "int8":
             values = values / BASE
         if self._keep != "float32":

@@ -52,7 +52,7 @@ class Part:
         self.factors: Float32 = np.empty(0, np.float32)
         self.ids: NDArray[np.int64] = np.empty(0, np.int64)
         self.more: dict[str, NDArray[Any]] = {name: np.empty((0, dim), dtype) for name, dtype in more.items()}
-        #: The file of each array, where it is as that has it.
+        #: The file of each array, where it is as that has it; that of the vectors by the layout they have there.
         self.files: dict[str, Any] = {}
         self._order: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
@@ -150,7 +150,6 @@ class Part:
             at = start * layout.depth(self.dim)
             packers.pack_into(layout, self.codes(start, end).T, panels[at : at + layout.size(self.dim, end - start)])
         self.packed = layout, panels
-        self.changed("panels")
         return panels
 
     def alive(self) -> NDArray[np.bool_]:

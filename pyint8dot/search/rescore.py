@@ -26,15 +26,14 @@ def rescored(corpus: Corpus, queries: Coded, best: Best, metric: str, keep: str)
     units = _units(wide, queries.factors, metric, keep)
     scores = np.empty(best.scores.shape, np.float32)
     for row, columns in enumerate(best.columns):
-        rows, factors = rows_of(corpus, columns, keep)
+        rows, factors = rows_of(corpus, columns, wide.shape[1], keep)
         products = total(rows * wide[row])
         scores[row] = (products * _units(rows, factors, metric, keep)) * units[row]
     return scores
 
 
-def rows_of(corpus: Corpus, numbers: Int64, keep: str | None) -> tuple[Float64, NDArray[np.float32]]:
-    """Vectors by their numbers: what is kept of them, as `_values` has it, or their codes; and their factors."""
-    dim = corpus.parts[0].dim if corpus.parts else 0
+def rows_of(corpus: Corpus, numbers: Int64, dim: int, keep: str | None) -> tuple[Float64, NDArray[np.float32]]:
+    """Vectors of `dim` values by their numbers: what is kept of them, as `_values` has it, or their codes; and their factors."""
     values, factors = np.empty((len(numbers), dim)), np.empty(len(numbers), np.float32)
     for i, part in enumerate(corpus.parts):
         here = (numbers >= corpus.starts[i]) & (numbers < corpus.starts[i + 1])

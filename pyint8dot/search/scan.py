@@ -8,6 +8,7 @@ time where vectors lie in ascending order of score.
 from __future__ import annotations
 
 import bisect
+import copy
 import functools
 import itertools
 import math
@@ -135,6 +136,9 @@ def best_of(corpus: Corpus, queries: Queries, k: int, mask: Mask | None, count: 
         Which of some ids may be found.
     count : int
     """
+    if queries.layout is None:
+        # Another search may bring the parts into another layout meanwhile, whose panels begin elsewhere.
+        corpus = corpus._replace(parts=[copy.copy(part) for part in corpus.parts])
     count = min(count, max(1, corpus.size * queries.codes.size // LEAST_WORK))
     ranges = corpus.edges(count, queries)
     found: list[Best | None] = [None] * len(ranges)

@@ -257,7 +257,7 @@ def prove(trial: Trial) -> tuple[str, list[str]]:
         )
     if outcome.untaken:
         raise FailedError(f"{len(outcome.untaken)} instructions are taken at no shape", *outcome.untaken)
-    sizes = "these sizes only" if outcome.unfollowed else "and any size by induction"
+    sizes = f"these sizes only ({outcome.unfollowed})" if outcome.unfollowed else "and any size by induction"
     said = f"{outcome.proof.shapes} shapes, {sizes}; every instruction taken, {outcome.proof.instructions} in all"
     return said, [f"no induction: {outcome.unfollowed}"] if outcome.unfollowed else []
 

@@ -103,7 +103,8 @@ class State:
         self.steps = 0
         #: The addresses of the instructions that were taken.
         self.seen: set[int] = set()
-        self._kept = [(f"x{i}", self.x[i]) for i in range(19, 30)], [(f"d{i}", self.v[i][1][0]) for i in range(8, 16)]
+        # x18 belongs to the platform, which may look at it at any time.
+        self._kept = [(f"x{i}", self.x[i]) for i in range(18, 30)], [(f"d{i}", self.v[i][1][0]) for i in range(8, 16)]
 
     def copy(self) -> State:
         """A copy that goes its own way; what was taken is noted in both."""

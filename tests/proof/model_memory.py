@@ -5,18 +5,29 @@ from __future__ import annotations
 import struct
 
 from proof.machine import spread
+from proof.memory import REGION
 from proof.numbers import Number
-from proof.operands import V, X
+from proof.operands import SP, V, X
+from proof.terms import ProofError
+
+#: The processor refuses memory by a stack pointer that is no multiple of this.
+STACK_STEP = 16
 
 
 def address(s, at):
     """An address, with its register written back where the operand says so first."""
     base = s.number(at.base)
+    if at.base.number == SP and base % STACK_STEP:
+        raise ProofError(f"memory is reached by a stack pointer that is no multiple of {STACK_STEP}")
     if at.index is not None:
-        return base + s.number(at.index) & (1 << 64) - 1
-    where = base + at.distance & (1 << 64) - 1
-    if at.pre:
-        s.set(at.base, where)
+        where = base + s.number(at.index) & (1 << 64) - 1
+    else:
+        where = base + at.distance & (1 << 64) - 1
+        if at.pre:
+            s.set(at.base, where)
+    # What lies there may be overwritten at any time, by a signal's handler.
+    if type(where) is int and where < s.sp and where >> REGION == s.sp >> REGION:
+        raise ProofError(f"memory below the stack pointer is reached, by {s.sp - where} bytes")
     return where
 
 

@@ -123,6 +123,9 @@ def main(arguments: list[str]) -> int:
         if options.plot is not None:
             plot.require()
         return _run(options)
+    except BrokenPipeError:
+        # Nobody reads on, which is nothing to be told.
+        raise
     except (Int8DotError, ModuleNotFoundError, OSError) as error:
         print(f"pyint8dot bench: {error}", file=sys.stderr)
         return 2
