@@ -26,10 +26,13 @@ UINT8 = np.dtype(np.uint8)
 #: Pairs of matrices that one program multiplies, and such programs that are kept, since each is some dozens of KiB.
 MOST_PAIRS, MOST_STACKS = 64, 64
 
-#: More columns than these and fewer rows than those are for no kernel that reads the left operand as it lies.
+#: Which columns and rows may be for a kernel that reads the left operand as it lies: few of any rows, and more of many, beyond the
+#: most of which rows make no difference.
 _FEW = [few for kernel in kernels.KERNELS.values() for few in kernel.few]
 FEW_COLUMNS = max(few.most_columns for few in _FEW if not few.least_rows)
+MOST_COLUMNS = max(few.most_columns for few in _FEW)
 MANY_ROWS = min(few.least_rows for few in _FEW if few.least_rows)
+MOST_ROWS = max(few.least_rows for few in _FEW)
 
 
 class LoosePlan(NativePlan):
@@ -55,7 +58,7 @@ class LoosePlan(NativePlan):
             return False
         stride_m, stride_k = a.strides
         right_k, right_n = b.strides
-        if stride_k != self._item or right_n != 1 or right_k < 0:
+        if stride_k != self._item or 1 not in (right_k, right_n) or right_k < 0:
             a, b = self._ordered(a, b)
             stride_m, stride_k = a.strides
             right_k, right_n = b.strides
@@ -153,8 +156,8 @@ def loose_plan(
     m = a.shape[-2]
     if not kernel.native or (count > 1 and m * k * n >= LEAST_WORK) or settings.current().tally is not None:
         return None
-    if (n <= FEW_COLUMNS or m >= MANY_ROWS) and a.strides[-1] == a.itemsize:
-        kernel = _as_it_lies(kernel, m, n, quantises=left is not None)
+    if n <= (FEW_COLUMNS if m < MANY_ROWS else MOST_COLUMNS) and a.strides[-1] == a.itemsize:
+        kernel = _as_it_lies(kernel, min(m, MOST_ROWS), n, left is None)
     # By their letters types are found at once; their own hash takes longer than a small product.
     types = a.dtype.char, b.dtype.char
     if bias is None and left is None and type(b_zero) is int:
@@ -164,8 +167,9 @@ def loose_plan(
     return _loose_plan(kernel, k, n, *types, a_zero, zb, epilogue, start, left)  # type: ignore[arg-type]  # likewise
 
 
-def _as_it_lies(kernel: Kernel, m: int, n: int, *, quantises: bool) -> Kernel:
+@functools.lru_cache(maxsize=512)
+def _as_it_lies(kernel: Kernel, m: int, n: int, plain: bool) -> Kernel:
     """The kernel that takes the place of another one for so many rows and columns, or that itself; see `Operand.plan`."""
     few = kernel.for_columns(n)
-    many = kernel.for_many_rows(n) if few is kernel and not quantises else None
+    many = kernel.for_many_rows(n) if few is kernel and plain else None
     return few if many is None or m < many.least_rows else many
