@@ -148,8 +148,10 @@ def _integer(
         shape = a_zero_point.shape
         if not shape:
             za, handed = CALL, a_zero_point
-        elif a.ndim == 2 and shape == a.shape[:1]:
-            za, handed = ROW, a_zero_point.astype(INT32)
+        elif a_zero_point.size == 1:
+            za, handed = CALL, a_zero_point.reshape(())
+        elif a.ndim == 2 and (shape == a.shape[:1] or shape == (len(a), 1)):
+            za, handed = ROW, a_zero_point.reshape(-1).astype(INT32)
             if kind is UINT8:
                 handed -= 128
         else:
@@ -164,13 +166,18 @@ def _integer(
         zb = small_zero(b_zero_point, b.dtype)
         if zb is not None:
             key = kind, za, zb
-        elif type(b_zero_point) is not _array or b_zero_point.dtype is not b.dtype or b_zero_point.shape != b.shape[1:]:
+        elif type(b_zero_point) is not _array or b_zero_point.dtype is not b.dtype:
             return None
-        else:
+        elif b_zero_point.size == 1:
+            zb = b_zero_point.item()
+            key = kind, za, zb
+        elif b_zero_point.shape == b.shape[1:] or b_zero_point.shape == (1, b.shape[1]):
             key = kind, za, b_zero_point.tobytes()
+        else:
+            return None
     plan: Plan | None = right.plans.get(key)
     if plan is None:
-        each = b_zero_point.astype(np.int32) if zb is None else zb
+        each = b_zero_point.reshape(-1).astype(np.int32) if zb is None else zb
         plan = right.product(kind) if key == (kind, 0, 0) else right.plan(kind, za, each)
         right.keep(key, plan)
     return plan.offer(a, out, count, handed)

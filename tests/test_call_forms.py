@@ -121,6 +121,23 @@ def test_zero_points_and_scales_of_arrays(kernel, rng, types):
                 np.testing.assert_array_equal(y, wanted)
 
 
+@pytest.mark.parametrize("types", TYPES, ids=str)
+def test_zero_points_of_a_packed_matrix(kernel, rng, types):
+    """In every shape that is taken, of the operands' own types and of a wider one."""
+    for m, k, n in ((9, 21, 11), (1, 8, 1), (1, 8, 5), (70, 40, 1)):
+        a, b = values(rng, (m, k), types[0]), values(rng, (k, n), types[1])
+        rows, columns = values(rng, m, types[0]), values(rng, n, types[1])
+        packed = pyint8dot.pack(b)
+        for left, right in itertools.product(
+            (rows, rows[:, None], rows[:1], rows[:1, None]), (columns, columns[None], columns[:1])
+        ):
+            za = left.reshape(-1, 1)
+            for wide in (False, True):
+                za_given, zb_given = (x.astype(np.int64) if wide else x for x in (left, right))
+                got = pyint8dot.matmul_integer(a, packed, za_given, zb_given, kernel=kernel)
+                np.testing.assert_array_equal(got, exact(a, b, za, right))
+
+
 def forms(rng):
     """Calls that pass parameters and operands in other ways than the commonest, each the same every time."""
     a, b, few = values(rng, (80, 24)), values(rng, (24, 16)), values(rng, (24, 3))
