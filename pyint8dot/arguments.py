@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, TypeAlias
 
@@ -20,6 +21,12 @@ RANGES: dict[np.dtype[Any], tuple[int, int]] = {
 
 #: With int32, which may be dequantised as well.
 _INTEGERS = {**RANGES, np.dtype(np.int32): (-(2**31), 2**31 - 1)}
+
+#: Those of 8 bits by their letters, which are found sooner.
+_BYTES = {dtype.char: limits for dtype, limits in RANGES.items()}
+
+#: Types of a zero point that is looked at without making an array of it.
+_SCALARS = frozenset((int, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64))
 
 
 #: Devices of DLPack whose memory this processor reads: its own, and its own as CUDA and ROCm lock it.
@@ -89,7 +96,8 @@ def _handed_over(name: str, value: Any) -> Values:
 def quantized(name: str, value: npt.ArrayLike) -> Quantized:
     """`value` as an int8 or uint8 array; TypeError for anything else."""
     array = plain(name, value)
-    if array.dtype not in RANGES:
+    # By their letters types are known sooner than by a dictionary, which takes the hash of all that a type is.
+    if array.dtype.char not in "bB":
         raise TypeError(f"{name} must be int8 or uint8, got {array.dtype}{of_a_list(name, value, 'int8')}")
     return array
 
@@ -103,9 +111,12 @@ def zero_points(name: str, value: npt.ArrayLike | None, dtype: np.dtype[Any]) ->
     """Zero points of values of type `dtype`, as int32 in the shape given (None is 0); each must fit `dtype`."""
     if value is None:
         return np.zeros((), np.int32)
-    low, high = _INTEGERS[dtype]
-    if type(value) is int and not low <= value <= high:  # even one that no type of numpy holds
-        raise ValueError(f"{name} must be within {low}..{high}, the range of {dtype}, got {value}")
+    low, high = _BYTES.get(dtype.char) or _INTEGERS[dtype]
+    if type(value) in _SCALARS:
+        number = int(value)  # type: ignore[arg-type]  # one of those types
+        if not low <= number <= high:  # even one that no type of numpy holds
+            raise ValueError(f"{name} must be within {low}..{high}, the range of {dtype}, got {number}")
+        return np.array(number, np.int32)
     array = plain(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers that fit {dtype}, got {array.dtype}")
@@ -113,10 +124,6 @@ def zero_points(name: str, value: npt.ArrayLike | None, dtype: np.dtype[Any]) ->
         bad = array[(array < low) | (array > high)].flat[0]
         raise ValueError(f"{name} must be within {low}..{high}, the range of {dtype}, got {bad}")
     return array.astype(np.int32)
-
-
-#: Types of a zero point that is looked at without making an array of it.
-_SCALARS = frozenset((int, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64))
 
 
 def small_zero(value: Any, dtype: np.dtype[Any]) -> int | None:
@@ -136,9 +143,13 @@ def small_zero(value: Any, dtype: np.dtype[Any]) -> int | None:
 
 def scales(name: str, value: npt.ArrayLike) -> Values:
     """Scales as float32 in the shape given."""
+    if type(value) is np.float32:
+        return np.array(value)
     array = plain(name, value)
     if array.dtype.kind != "f":
         raise TypeError(f"{name} must be floats, got {array.dtype}")
+    if array.dtype.char == "f":
+        return array.astype(np.float32)
     with np.errstate(over="ignore"):  # what does not fit float32 is reported where scales combine
         return array.astype(np.float32)
 
@@ -163,6 +174,8 @@ def not_zero(name: str, value: Values) -> None:
 
 def divisor(name: str, value: Values) -> Values:
     """Scales that something is divided by; ValueError where one is 0, NaN or infinite."""
+    if not value.ndim and math.isfinite(value) and value:
+        return value
     good = np.isfinite(value) & (value != 0)
     if not good.all():
         raise ValueError(f"{name} must be finite and not 0 in {value.dtype}, got {value[~good].flat[0]}")
@@ -177,6 +190,8 @@ def product_scale(a: Values, b: Values, y: Values, names: tuple[str, str, str]) 
     divisor(names[2], y)
     with np.errstate(all="ignore"):
         factor: Values = np.asarray(a * b / y)
+    if np.isfinite(factor).all():
+        return factor  # which it is for none that is infinite or NaN
     both = " * ".join(names[:2])
     for name, value in ((names[0], a), (names[1], b), (f"{both} / {names[2]}", factor)):
         if not np.isfinite(value).all():

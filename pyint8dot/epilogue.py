@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyint8dot.engine.plan import Output
-    from pyint8dot.engine.program import Program
+    from pyint8dot.engine.program import Argument, Program
 
 Activation = Literal["relu", "gelu"] | None
 
@@ -160,30 +160,41 @@ class Requantization:
     Parameters
     ----------
     scale : ndarray of float32, shape (1,) or (n,), or None
-        One for all or one per column, finite; None where each row has one, handed over at the call.
+        One for all or one per column, finite; None where they are handed over at the call.
     zero_point : int
     dtype : dtype
+    along : {ROW, COLUMN, CALL}
+        What has a scale of its own that is handed over.
     """
 
     spare = False
 
-    def __init__(self, scale: npt.NDArray[np.float32] | None, zero_point: int, dtype: np.dtype[Any]) -> None:
-        self.scale, self.zero_point, self.dtype = scale, zero_point, dtype
-        self.extras: tuple[str, ...] = () if scale is not None else (ROW,)
+    def __init__(
+        self, scale: npt.NDArray[np.float32] | None, zero_point: int, dtype: np.dtype[Any], along: str = ROW
+    ) -> None:
+        self.scale, self.zero_point, self.dtype, self.along = scale, zero_point, dtype, along
+        self.extras: tuple[str, ...] = () if scale is not None else (along,)
 
     def write(self, program: Program, out: Output) -> None:
         """Append the record to a program."""
-        per_column = self.scale is not None and self.scale.size > 1
-        scale = out.extras[0] if self.scale is None else self.scale[out.first :] if per_column else self.scale
+        scale: Argument
+        if self.scale is None:
+            scale, row_step, per_column = out.extras[0], 4 * (self.along == ROW), self.along == COLUMN
+        else:
+            row_step, per_column = 0, self.scale.size > 1
+            scale = self.scale[out.first :] if per_column else self.scale
         program.requantize(
             acc=out.acc, y=out.y, ld_acc=out.ld_acc, ld_y=out.ld_y, m=out.m, n=out.columns, scale=scale,
-            row_step=4 if self.scale is None else 0, per_column=int(per_column), zero_point=self.zero_point,
+            row_step=row_step, per_column=int(per_column), zero_point=self.zero_point,
             unsigned=int(self.dtype == np.uint8),
         )  # fmt: skip
 
     def apply(self, acc: Values, y: Values, row_scale: Values | None, extras: Sequence[Values]) -> None:  # noqa: ARG002 - the rows were int8
         """Do the same in numpy."""
-        requantize(acc, extras[0][:, None] if self.scale is None else self.scale, self.zero_point, self.dtype, out=y)
+        scale = self.scale
+        if scale is None:
+            scale = extras[0][:, None] if self.along == ROW else extras[0]
+        requantize(acc, scale, self.zero_point, self.dtype, out=y)
 
 
 class Dequantization:

@@ -20,6 +20,9 @@ _FLOATS = frozenset((float, np.float16, np.float32, np.float64))
 _INTEGERS = frozenset((int, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64))
 SCALARS = _FLOATS | _INTEGERS | {type(None)}
 
+#: Calls with the same parameters that a plan serves which takes the scales from outside: it is made once for all of them.
+OFTEN = 3
+
 #: The place of the scale of the right operand among the parameters.
 B_SCALE = 2
 
@@ -48,11 +51,16 @@ class Known:
     """
 
     __slots__ = (
-        "_arrays", "_contents", "_kind", "_kinds", "_others", "_pack", "_packed", "_singles", "dtype", "parameters", "plan",
+        "_arrays", "_contents", "_kind", "_kinds", "_others", "_pack", "_packed", "_singles", "_times", "checked", "dtype",
+        "parameters", "plan", "scale",
     )  # fmt: skip
 
-    def __init__(self, parameters: tuple[Any, ...], dtype: np.dtype[Any], plan: Plan) -> None:
+    def __init__(
+        self, parameters: tuple[Any, ...], dtype: np.dtype[Any], plan: Plan, scale: Any = None, checked: Any = None
+    ) -> None:
         self.dtype, self.plan = dtype, plan
+        #: The scales that go along with each call of the plan, until parameters have come often; and what checked parameters were.
+        self.scale, self.checked, self._times = scale, checked, 1
         self._kinds = tuple(map(type, parameters))
         arrays = [(i, p) for i, p in enumerate(parameters) if type(p) is _array]
         #: The scalars themselves, to be known by identity; an array is never the same for being the same object.
@@ -72,10 +80,25 @@ class Known:
             self._packed = self._pack(*parameters)
 
     @classmethod
-    def of(cls, parameters: tuple[Any, ...], dtype: np.dtype[Any], plan: Plan) -> Known | None:
+    def of(
+        cls, parameters: tuple[Any, ...], dtype: np.dtype[Any], plan: Plan, scale: Any = None, checked: Any = None
+    ) -> Known | None:
         """What is known of a call, or None where a parameter is of a type that is not told apart here."""
         kinds = set(map(type, parameters))
-        return cls(parameters, dtype, plan) if kinds <= _FLOATS | _INTEGERS | {_array, type(None)} else None
+        return (
+            cls(parameters, dtype, plan, scale, checked)
+            if kinds <= _FLOATS | _INTEGERS | {_array, type(None)}
+            else None
+        )
+
+    def often(self) -> bool:
+        """Count a call with these parameters, and tell whether there were so many that they are worth a plan of their own."""
+        self._times += 1
+        return self._times > OFTEN
+
+    def settle(self, plan: Plan) -> None:
+        """Take a plan that has the parameters in it, so that nothing goes along with its calls."""
+        self.plan, self.scale = plan, None
 
     def same_vector(self, b_scale: Any) -> bool:
         """Whether `b_scale` is the vector it was, where all other parameters are the scalars they were."""

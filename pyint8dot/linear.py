@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ import numpy.typing as npt
 
 from pyint8dot.arguments import Values, bias_vector, check_out, factors, per_column, quantized
 from pyint8dot.engine import settings
+from pyint8dot.engine.loose import loose_plan
 from pyint8dot.engine.operand import Operand, Store, choice
 from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.engine.plan import CALL
 from pyint8dot.epilogue import ACTIVATIONS, Activation, Dequantization, ScaledDequantization
-from pyint8dot.quantize import DynamicallyQuantized, QuantizedRows, float32, quantize_rows
+from pyint8dot.quantize import float32, quantize_rows
+from pyint8dot.quantized_left import DynamicallyQuantized, QuantizedRows
 
 if TYPE_CHECKING:
     from pyint8dot.engine.plan import Plan
@@ -24,6 +27,7 @@ __all__ = ["linear"]
 Right = npt.ArrayLike | PackedMatrix
 
 FLOAT32 = np.dtype(np.float32)
+LARGEST = float(np.finfo(np.float32).max)
 
 # Named here, since the commonest call is mostly look-ups.
 _array, _current, _NOTHING = np.ndarray, settings.current, settings.NOTHING
@@ -96,6 +100,8 @@ def linear(
             scale: Any = w_scale
             shift: Any = bias
             y = plan.offer(x, out, count, scale, shift)
+            if y is None and (several := _columns(w_scale, w.shape[1])) is not w_scale:
+                y = plan.offer(x, out, count, several, shift)
             if y is not None:
                 return y
     values = float32("x", x)
@@ -123,14 +129,48 @@ def linear(
     rows = np.ascontiguousarray(values.reshape(m, k))
     y = np.empty((m, n), FLOAT32)
     settings.count(chosen.name, m * n * k)
-    right = weights.on(chosen) if isinstance(weights, PackedMatrix) else Operand(Store(weights, chosen.right), chosen)
     extras = (columns,) if shift is None else (columns, np.ascontiguousarray(shift))
+    if isinstance(weights, PackedMatrix):
+        right = weights.on(chosen)
+    else:
+        loose = loose_plan(chosen, rows, weights, count, 0, 0, _epilogue(act, biased=shift is not None), left=ROWS)
+        if loose is not None and loose.pair(rows, weights, y, *extras):
+            return _given(y.reshape(shape), out)
+        right = Operand(Store(weights, chosen.right), chosen)
     if not layer_plan(right, act, biased=shift is not None).into(rows, y, count, *extras):
         quantize_rows(rows)  # raises, and says where
+    return _given(y.reshape(shape), out)
+
+
+def _columns(scale: Any, n: int) -> Any:
+    """One scale as that of each of `n` columns; anything else as it is."""
+    kind = type(scale)
+    one = kind is float or kind is np.float32 or (kind is _array and scale.size == 1 and scale.dtype.kind == "f")
+    return _repeated(float(scale if kind is not _array else scale.item()), n) if one else scale
+
+
+@functools.lru_cache(64)
+def _repeated(scale: float, n: int) -> npt.NDArray[np.float32] | None:
+    """So many times the same scale; None where that is to be refused, or looked at more closely."""
+    return np.full(n, scale, FLOAT32) if 0 < abs(scale) < LARGEST else None
+
+
+def _given(y: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+    """`y`, or `out` with what `y` holds."""
     if out is None:
-        return y.reshape(shape)
-    out[...] = y.reshape(shape)
+        return y
+    out[...] = y
     return out
+
+
+#: How rows of float32 are quantised; the same object each time, since plans are known by it.
+ROWS = QuantizedRows()
+
+
+@functools.cache
+def _epilogue(act: Activation, *, biased: bool) -> Dequantization:
+    """What ends a layer; the same object each time."""
+    return Dequantization(act, biased=biased)
 
 
 def layer_plan(right: Operand, act: Activation, *, biased: bool) -> Plan:
@@ -138,7 +178,7 @@ def layer_plan(right: Operand, act: Activation, *, biased: bool) -> Plan:
     key = (act,) if biased else act
     plan = right.layers.get(key)
     if plan is None:
-        made = right.plan(FLOAT32, epilogue=Dequantization(act, biased=biased), left=QuantizedRows())
+        made = right.plan(FLOAT32, epilogue=_epilogue(act, biased=biased), left=ROWS)
         plan = right.layers[key] = made
     return plan
 

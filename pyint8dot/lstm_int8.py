@@ -12,7 +12,8 @@ from pyint8dot.engine.plan import CALL
 from pyint8dot.epilogue import dequantize
 from pyint8dot.lstm import walk_steps
 from pyint8dot.qlinear import matmul_integer
-from pyint8dot.quantize import DynamicallyQuantized, dynamic_quantize_arrays
+from pyint8dot.quantize import dynamic_quantize_arrays
+from pyint8dot.quantized_left import DynamicallyQuantized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,7 +12,8 @@ from pyint8dot import shapes
 from pyint8dot.arguments import check_out
 from pyint8dot.engine import settings, threads
 from pyint8dot.engine.blocks import LEAST_WORK, cut
-from pyint8dot.engine.operand import choice, loose_plan, multiply, multiply_new
+from pyint8dot.engine.loose import loose_plan
+from pyint8dot.engine.operand import choice, multiply, multiply_new
 from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.engine.plan import overlaps
 
@@ -155,11 +156,11 @@ def product(
 
 def stacks(
     kernel: Kernel, both: Operands, y: NDArray[Any], count: int, a_zero: int = 0, b_zero: int = 0,
-    epilogue: Epilogue | None = None,
+    epilogue: Epilogue | None = None, scale: NDArray[np.float32] | None = None,
 ) -> bool:  # fmt: skip
     """Multiply two arrays, stacks of matrices or single ones, pair by pair, to `y`.
 
-    With an epilogue there may be no way to do that, which is told by False.
+    With an epilogue, and the scale that is handed over to it, there may be no way to do that, which is told by False.
     """
     a, b, lead = both.a, both.b, both.full[:-2]
     assert isinstance(b, np.ndarray)  # noqa: S101 - a packed matrix is no stack
@@ -176,24 +177,30 @@ def stacks(
 
         def work(start: int, end: int) -> None:
             part = slice(start, end)
-            done.append(_stacks(kernel, left[part], right[part], y[part], 1, zeros, epilogue))
+            done.append(_stacks(kernel, left[part], right[part], y[part], 1, zeros, epilogue, scale))
 
         count = max(1, min(count, y.size * a.shape[-1] // LEAST_WORK))
         threads.run([functools.partial(work, *part) for part in cut(len(y), count, 1)])
         return all(done)
-    return _stacks(kernel, left, right, y, count, zeros, epilogue)
+    return _stacks(kernel, left, right, y, count, zeros, epilogue, scale)
 
 
 def _stacks(
     kernel: Kernel, a: NDArray[Any], b: NDArray[Any], y: NDArray[Any], count: int, zeros: tuple[int, int],
-    epilogue: Epilogue | None,
+    epilogue: Epilogue | None, scale: NDArray[np.float32] | None,
 ) -> bool:  # fmt: skip
     """Multiply stacks of matrices of the same leading dimensions, at least one, one pair after the other."""
     if a.ndim > 3:
-        return all(_stacks(kernel, *each, count, zeros, epilogue) for each in zip(a, b, y, strict=True))
-    pair = loose_plan(kernel, a, b, count, *zeros, epilogue)
+        if all(x.strides[0] == x.shape[1] * x.strides[1] for x in (a, b, y)):
+            # Two dimensions that are one in memory.
+            a, b, y = (x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]) for x in (a, b, y))
+            return _stacks(kernel, a, b, y, count, zeros, epilogue, scale)
+        return all(_stacks(kernel, *each, count, zeros, epilogue, scale) for each in zip(a, b, y, strict=True))
+    plan = loose_plan(kernel, a, b, count, *zeros, epilogue)
+    if plan is not None and len(y) > 1 and plan.stack(a, b, y, scale):
+        return True
     for one, other, result in zip(a, b, y, strict=True):
-        if pair is None or not pair(one, other, result):
+        if plan is None or not plan.pair(one, other, result, scale):
             if epilogue is not None:
                 return False
             multiply(kernel, one, other, result, count, *zeros)

@@ -9,6 +9,7 @@ import numpy as np
 from pyint8dot import fuse, shapes
 from pyint8dot.arguments import check_out
 from pyint8dot.engine import settings
+from pyint8dot.engine.loose import loose_plan
 from pyint8dot.engine.operand import Operand, Store, choice
 from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.engine.plan import overlaps
@@ -126,6 +127,12 @@ class _FixedPoint:
         np.copyto(y, fuse.apply(acc, self._ops), casting="unsafe")
 
 
+#: Chains of the latest calls, by what they do; the same object each time, since plans are known by it.
+_FIXED_POINTS: dict[tuple[int, int, int, int, int, int], _FixedPoint] = {}
+
+MOST_FIXED_POINTS = 64
+
+
 def _in_one_pass(
     kernel: Kernel,
     a: NDArray[Any],
@@ -140,8 +147,21 @@ def _in_one_pass(
         return False
     m, k = a.shape
     settings.count(kernel.name, m * k * out.shape[1])
-    right = b.on(kernel) if isinstance(b, PackedMatrix) else Operand(Store(b, kernel.right), kernel)
-    right.plan(a.dtype, epilogue=_FixedPoint(ops, fields)).into(a, out, count)
+    epilogue = _FIXED_POINTS.get(fields)
+    if epilogue is None:
+        if len(_FIXED_POINTS) >= MOST_FIXED_POINTS:
+            _FIXED_POINTS.clear()
+        epilogue = _FIXED_POINTS[fields] = _FixedPoint(ops, fields)
+    if isinstance(b, PackedMatrix):
+        right = b.on(kernel)
+    else:
+        plan = loose_plan(kernel, a, b, count, epilogue=epilogue)
+        if plan is not None and plan.pair(a, b, out):
+            return True
+        right = Operand(Store(b, kernel.right), kernel)
+    key = a.dtype.char, epilogue
+    made = right.plans.get(key) or right.keep(key, right.plan(a.dtype, epilogue=epilogue))
+    made.into(a, out, count)
     return True
 
 

@@ -25,18 +25,19 @@ from pyint8dot.arguments import (
     zero_points,
 )
 from pyint8dot.engine import settings
-from pyint8dot.engine.operand import Operand, choice
+from pyint8dot.engine.operand import choice
 from pyint8dot.engine.packing import PackedMatrix
 from pyint8dot.engine.plan import CALL, ROW
-from pyint8dot.epilogue import Requantization, requantize
+from pyint8dot.epilogue import Requantization
 from pyint8dot.known import Known
 from pyint8dot.matmul import product, stacks
-from pyint8dot.qplan import checked, one_way, planned, sums
+from pyint8dot.qplan import Checked, checked, handed, one_way, planned, products, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pyint8dot.engine.kernels import Kernel
+    from pyint8dot.engine.operand import Operand
     from pyint8dot.engine.plan import Plan
     from pyint8dot.shapes import Operands
 
@@ -116,10 +117,11 @@ def matmul_integer(
     zb = per_column("b_zero_point", zero_points("b_zero_point", b_zero_point, both.b.dtype), both.batch, both.n)
     if za.ndim == zb.ndim == 0:
         return product(chosen, both, out, count, int(za), int(zb))
-    acc = sums(chosen, both, za, zb, None, count).reshape(both.shape)
+    acc = np.empty(both.full, INT32)
+    products(chosen, both, za, zb, None, acc, count)
     if out is None:
-        return acc
-    out[...] = acc
+        return acc.reshape(both.shape)
+    out[...] = acc.reshape(both.shape)
     return out
 
 
@@ -146,8 +148,10 @@ def _integer(
         shape = a_zero_point.shape
         if not shape:
             za, handed = CALL, a_zero_point
-        elif a.ndim == 2 and shape == a.shape[:1]:
-            za, handed = ROW, a_zero_point.astype(INT32)
+        elif a_zero_point.size == 1:
+            za, handed = CALL, a_zero_point.reshape(())
+        elif a.ndim == 2 and (shape == a.shape[:1] or shape == (len(a), 1)):
+            za, handed = ROW, a_zero_point.reshape(-1).astype(INT32)
             if kind == UINT8:  # an array that was pickled has a type of its own
                 handed -= 128
         else:
@@ -162,13 +166,18 @@ def _integer(
         zb = small_zero(b_zero_point, b.dtype)
         if zb is not None:
             key = kind, za, zb
-        elif type(b_zero_point) is not _array or b_zero_point.dtype is not b.dtype or b_zero_point.shape != b.shape[1:]:
+        elif type(b_zero_point) is not _array or b_zero_point.dtype is not b.dtype:
             return None
-        else:
+        elif b_zero_point.size == 1:
+            zb = b_zero_point.item()
+            key = kind, za, zb
+        elif b_zero_point.shape == b.shape[1:] or b_zero_point.shape == (1, b.shape[1]):
             key = kind, za, b_zero_point.tobytes()
+        else:
+            return None
     plan: Plan | None = right.plans.get(key)
     if plan is None:
-        each = b_zero_point.astype(np.int32) if zb is None else zb
+        each = b_zero_point.reshape(-1).astype(np.int32) if zb is None else zb
         plan = right.product(kind) if key == (kind, 0, 0) else right.plan(kind, za, each)
         right.keep(key, plan)
     return plan.offer(a, out, count, handed)
@@ -237,6 +246,7 @@ def qlinear_matmul(
     >>> qlinear_matmul(a, 0.5, 0, b, 0.25, 0, 0.5, np.int8(1))
     array([[7]], dtype=int8)
     """
+    known: Known | None = None
     if type(b) is PackedMatrix and type(a) is _array and bias is None:
         set_ = _current()
         if kernel is None and num_threads is None and set_ is _NOTHING:
@@ -245,36 +255,32 @@ def qlinear_matmul(
             chosen, count = choice(kernel, num_threads)
             right = b.on(chosen)
         known = right.latest
-        if known is not None and a.dtype is known.dtype and set_.tally is None:
+        if known is not None and (a.dtype is not known.dtype or set_.tally is not None):
+            known = None
+        if known is not None:
             p0, p1, p2, p3, p4, p5 = known.parameters
             if (
                 a_scale is p0 and a_zero_point is p1 and b_zero_point is p3 and y_scale is p4 and y_zero_point is p5
                 and (b_scale is p2 or known.same_vector(b_scale))
             ) or known.same(a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point):  # fmt: skip
-                y: Quantized | None = known.plan.offer(a, out, count)
-                if y is not None:
-                    return y
+                if known.scale is not None and known.often():
+                    known.settle(_constant(right, a.dtype, known.checked))
+                done: Quantized | None = known.plan.offer(a, out, count, known.scale)
+                if done is not None:
+                    return done
+            else:
+                known = None
     chosen, count = choice(kernel, num_threads)
     both = shapes.operands(shapes.array("a", a), shapes.right("b", b))
     parameters = a_scale, a_zero_point, b_scale, b_zero_point, y_scale, y_zero_point
     if out is not None:
         check_out(out, both.shape, output_dtype(y_zero_point, both.a.dtype))
-    za, zb, zy, factor, start, dtype = checked(both, *parameters, bias=bias)
-    m, n = math.prod(both.full[:-1]), both.full[-1]
-    scale, per_row_scale = one_way(factor, m, n)
-    y = np.empty(both.full, dtype)
-    if za.ndim == zb.ndim == 0 and start is None and _pairs(chosen, both, y, count, (int(za), int(zb), zy), scale):
-        pass
-    elif not both.batch and (scale is not None or per_row_scale is not None):
-        epilogue = Requantization(scale, zy, dtype)
-        plan, first = planned(chosen, both, za, zb, start, epilogue)
-        if isinstance(b, PackedMatrix) and start is None and first is None and per_row_scale is None:
-            b.on(chosen).latest = Known.of(parameters, both.a.dtype, plan)
-        settings.count(chosen.name, m * n * both.a.shape[-1])
-        extras = [extra for extra in (first, per_row_scale) if extra is not None]
-        plan.into(both.a.reshape(m, both.a.shape[-1]), y.reshape(m, n), count, *extras)
-    else:
-        requantize(sums(chosen, both, za, zb, start, count), factor, zy, dtype, out=y)
+    found = remembered(b.on(chosen).checked if isinstance(b, PackedMatrix) else _CHECKED, both, parameters, bias)
+    y = np.empty(both.full, found.dtype)
+    if found.bias is not None or not _pairs(chosen, both, y, count, found):
+        products(chosen, both, found.za, found.zb, found.bias, y, count, found.factor, found.zy)
+    if known is None and isinstance(b, PackedMatrix):
+        _know(b.on(chosen), both, parameters, found)
     y = y.reshape(both.shape)
     if out is None:
         return y
@@ -282,16 +288,40 @@ def qlinear_matmul(
     return out
 
 
-def _pairs(
-    kernel: Kernel, both: Operands, y: Quantized, count: int, zeros: tuple[int, int, int], scale: Values | None
-) -> bool:
+def _know(right: Operand, both: Operands, parameters: tuple[Any, ...], found: Checked) -> None:
+    """Let the operand know a call's parameters, and the plan that served them, where there is no bias and no value per row."""
+    m, n = math.prod(both.full[:-1]), both.full[-1]
+    scales = one_way(found.factor, m, n)
+    if found.bias is not None or found.za.ndim or scales is None or scales[0] == ROW:
+        return
+    zb = np.ascontiguousarray(found.zb.reshape(-1), np.int32) if found.zb.ndim else int(found.zb)
+    plan = planned(right, both.a.dtype, int(found.za), zb, None, handed(scales[0], found.zy, found.dtype))
+    right.latest = Known.of(parameters, both.a.dtype, plan, scales[1], found)
+
+
+#: Checked parameters of products of arrays; see `remembered`.
+_CHECKED: dict[Any, Checked] = {}
+
+
+def _constant(right: Operand, dtype: np.dtype[Any], found: Checked) -> Plan:
+    """The plan of a packed matrix for parameters without a value per row, which are part of it."""
+    scale = np.ascontiguousarray(found.factor.reshape(-1))
+    zb = np.ascontiguousarray(found.zb.reshape(-1), np.int32) if found.zb.ndim else int(found.zb)
+    epilogue = Requantization(scale, found.zy, found.dtype)
+    return right.plan(dtype, int(found.za), zb, bias=found.bias, epilogue=epilogue)
+
+
+def _pairs(kernel: Kernel, both: Operands, y: Quantized, count: int, found: Checked) -> bool:
     """Compute the quantised products of two arrays, stacks of matrices or two of them, where one program serves all pairs.
 
-    Returns whether that is so; `zeros` are the zero points of `a`, `b` and `y`.
+    Returns whether that is so.
     """
-    if isinstance(both.b, PackedMatrix) or scale is None or scale.size != 1 or not (both.batch or both.a.ndim == 2):
+    if isinstance(both.b, PackedMatrix) or not (found.factor.size == 1 and found.za.ndim == found.zb.ndim == 0):
         return False
-    return stacks(kernel, both, y, count, *zeros[:2], _epilogue(float(scale[0]), zeros[2], y.dtype))
+    if not (both.batch or both.a.ndim == 2):
+        return False
+    epilogue = handed(CALL, found.zy, y.dtype)
+    return stacks(kernel, both, y, count, int(found.za), int(found.zb), epilogue, found.factor.reshape(()))
 
 
 @functools.lru_cache(512)
@@ -310,10 +340,7 @@ def constant_plan(
     both = shapes.operands(np.empty((1, b.shape[0]), dtype), b)
     if any(np.size(parameter) != 1 for parameter in (*parameters[:2], *parameters[4:]) if parameter is not None):
         return None
-    found = checked(both, *parameters, bias=bias)
-    scale, _ = one_way(found.factor, 1, b.shape[1])
-    made, _ = planned(kernel, both, found.za, found.zb, found.bias, Requantization(scale, found.zy, found.dtype))
-    return made
+    return _constant(b.on(kernel), dtype, checked(both, *parameters, bias=bias))
 
 
 def constant_pairs(

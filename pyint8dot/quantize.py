@@ -5,6 +5,7 @@ All rounding is to the nearest, ties to even, and each step is one float operati
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,12 +23,16 @@ from pyint8dot.arguments import (
     plain,
     zero_points,
 )
-from pyint8dot.engine import elementwise
+from pyint8dot.engine import elementwise, scaled_rows
+from pyint8dot.engine.moves import contiguous
 
 if TYPE_CHECKING:
-    from pyint8dot.engine.program import Argument, Program
+    from collections.abc import Callable
 
 FLOAT32 = np.dtype(np.float32)
+#: Values with one scale from which on they are converted together.
+LEAST_VALUES = 8
+
 FLOATS = (np.dtype(np.float16), FLOAT32, np.dtype(np.float64))
 
 
@@ -100,12 +105,20 @@ def quantize_by(
     low, high = RANGES[kind]
     scale = along_axis("y_scale", _floats("y_scale", y_scale), values.shape, axis, block_size)
     zero = along_axis("y_zero_point", zero_points("y_zero_point", y_zero_point, kind), values.shape, axis, block_size)
-    if native and values.dtype == scale.dtype == FLOAT32 and scale.ndim == zero.ndim == 0:
-        found = elementwise.quantize(values, scale, int(zero), kind)
+    if native and values.dtype == scale.dtype == FLOAT32 and not block_size:
+        if scale.ndim == zero.ndim == 0:
+            found = elementwise.quantize(values, scale, int(zero), kind)
+        else:
+            found = _along(scaled_rows.quantize, values, scale, zero, kind)
         if found is not None:
             return found
     with np.errstate(all="ignore"):  # a zero scale, infinity and NaN have the results documented above
-        y: Values = np.asarray(values.astype(scale.dtype) / scale)
+        y: Values
+        if scale.dtype == FLOATS[0]:
+            # The quotient of two float16 is that of float32 rounded once more, which finds the same value; processors divide no others.
+            y = (values.astype(scale.dtype).astype(FLOAT32) / scale.astype(FLOAT32)).astype(scale.dtype).astype(FLOAT32)
+        else:
+            y = np.asarray(values.astype(scale.dtype) / scale)
     np.rint(y, out=y)
     shift = zero.astype(y.dtype)
     y = np.asarray(np.clip(y, y.dtype.type(low) - shift, y.dtype.type(high) - shift))
@@ -178,8 +191,11 @@ def dequantize_by(
     zero = zero_points("x_zero_point", x_zero_point, values.dtype)
     zero = along_axis("x_zero_point", zero, values.shape, axis, block_size)
     factor = along_axis("x_scale", factor, values.shape, axis, block_size)
-    if native and factor.dtype == FLOAT32 and factor.ndim == zero.ndim == 0 and values.dtype in RANGES:
-        found = elementwise.dequantize(values, factor, int(zero))
+    if native and factor.dtype == FLOAT32 and values.dtype in RANGES and not block_size:
+        if factor.ndim == zero.ndim == 0:
+            found = elementwise.dequantize(values, factor, int(zero))
+        else:
+            found = _along(scaled_rows.dequantize, values, factor, zero, FLOAT32)
         if found is not None:
             return found
     # The difference needs one bit more than x.
@@ -289,6 +305,16 @@ def quantize_rows(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[n
     values = float32("x", x)
     if values.ndim == 0:
         raise ValueError("x must have at least one dimension, got a 0-d array")
+    if values.size:
+        k = values.shape[-1]
+        found = elementwise.quantize_rows(contiguous(values).reshape(-1, k))
+        if found is not None:
+            return found[0].reshape(values.shape), found[1].reshape(values.shape[:-1])
+    return rows_by_numpy(values)
+
+
+def rows_by_numpy(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Do it in numpy, and say where a row is not finite."""
     absmax = np.maximum(values.max(axis=-1, initial=np.float32(0)), -values.min(axis=-1, initial=np.float32(0)))
     # Which zero a maximum of both is depends on the machine; abs makes it +0.0 everywhere.
     absmax = np.abs(absmax)
@@ -305,51 +331,30 @@ def quantize_rows(x: npt.ArrayLike) -> tuple[npt.NDArray[np.int8], npt.NDArray[n
     return np.rint(y, out=y).astype(np.int8), np.asarray(absmax / np.float32(127))
 
 
-class QuantizedRows:
-    """`quantize_rows` as the first step of a plan."""
-
-    dtype, codes, whole = np.dtype(np.float32), np.dtype(np.int8), False
-
-    def write(
-        self, program: Program, *, x: Argument, ld_x: Argument, q: Argument, m: Argument, k: int, scale: Argument,
-        zero_point: Argument, status: Argument,
-    ) -> None:  # fmt: skip
-        """Append the record to a program; there is no zero point."""
-        del zero_point
-        program.quantize_rows(x=x, q=q, ld_x=ld_x, ld_q=k, m=m, k=k, scale=scale, status=status)
-
-    def apply(self, x: Values) -> tuple[Values, Values, None] | None:
-        """Do the same in numpy; None where a row is not finite."""
-        return (*quantize_rows(x), None) if np.isfinite(x).all() else None
-
-
-class DynamicallyQuantized:
-    """`dynamic_quantize_linear` as the first step of a plan."""
-
-    dtype, codes, whole = np.dtype(np.float32), np.dtype(np.uint8), True
-
-    def write(
-        self, program: Program, *, x: Argument, ld_x: Argument, q: Argument, m: Argument, k: int, scale: Argument,
-        zero_point: Argument, status: Argument,
-    ) -> None:  # fmt: skip
-        """Append the record to a program; rows lie one after the other."""
-        del ld_x
-        program.dynamic_quantize(x=x, y=q, m=m, k=k, scale=scale, zero_point=zero_point, status=status)
-
-    def apply(self, x: Values) -> tuple[Values, Values, Values] | None:
-        """Do the same in numpy; None where the scale is not finite."""
-        try:
-            return dynamic_quantize_arrays(x, native=False)
-        except ValueError:
-            return None
-
-
 def float32(name: str, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """`value` as a float32 array; TypeError for any other type."""
     array = plain(name, value)
     if array.dtype != FLOAT32:
         raise TypeError(f"{name} must be float32, got {array.dtype}{of_a_list(name, value, 'float32')}")
     return array
+
+
+def _along(
+    convert: Callable[..., Values | None], x: Values, scale: Values, zero: Values, dtype: np.dtype[Any]
+) -> Values | None:
+    """What `convert` makes of the values that share a scale, which varies along one axis; None where that is not worth it."""
+    axis = int(np.argmax(scale.shape if scale.ndim else zero.shape))
+    length = x.shape[axis] if x.ndim else 0
+    # Floats are four times as many bytes to be brought back into order, in which time numpy has made them.
+    turned = math.prod(x.shape[:axis]) > 1
+    if not x.size or x.size // length < LEAST_VALUES or (turned and dtype == FLOAT32):
+        return None
+    order = (axis, *(i for i in range(x.ndim) if i != axis))
+    moved = contiguous(x.transpose(order))
+    scales = np.ascontiguousarray(np.broadcast_to(scale.reshape(-1), length))
+    zeros = np.broadcast_to(zero.reshape(-1), length)
+    y = convert(moved.reshape(length, -1), scales, zeros, dtype)
+    return None if y is None else contiguous(y.reshape(moved.shape).transpose(np.argsort(order)))
 
 
 def _floats(name: str, value: npt.ArrayLike) -> Values:

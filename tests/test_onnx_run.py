@@ -83,7 +83,7 @@ def test_a_file_that_is_no_array(path, tmp_path, content, capsys):
     (tmp_path / "x.npy").write_bytes(content)
     assert run.main([str(path), f"--input=x={tmp_path}/x.npy"]) == 2
     error = capsys.readouterr().err
-    assert "x.npy must hold one array of numbers: " in error
+    assert "x.npy must hold one array of numbers, " in error
     assert error.count("\n") == 1
 
 

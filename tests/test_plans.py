@@ -9,7 +9,7 @@ import pytest
 from support.plans import operands, product, same_bits
 
 import pyint8dot
-from pyint8dot import epilogue, fuse, qlinear, quantize
+from pyint8dot import epilogue, fuse, qlinear, qplan, quantize
 from pyint8dot.engine import blocks as cut
 from pyint8dot.engine import kernels, packing, settings
 from pyint8dot.fuse import BinOp, BinScalar, RoundingPolicy, Scaler
@@ -60,7 +60,7 @@ def test_linear(kernel, rng, act, biased):
 def test_stacks_of_two_arrays_are_quantised_by_one_program(kernel, rng, monkeypatch, types):
     """The heads of attention as they lie, each a view of rows far apart; numpy quantises nothing where a kernel is native."""
     if kernels.KERNELS[kernel].native:
-        monkeypatch.setattr(qlinear, "requantize", None)
+        monkeypatch.setattr(qplan, "requantize", None)
     x, w = (rng.integers(0, 256, (2, 21, 3, 20), np.uint8).view(kind) for kind in types[:2])
     for a, b in (
         (x.transpose(0, 2, 1, 3), w.transpose(0, 2, 3, 1)),
@@ -76,7 +76,7 @@ def test_stacks_of_two_arrays_are_quantised_by_one_program(kernel, rng, monkeypa
 def test_threads_share_the_pairs_of_a_stack(kernel, rng, monkeypatch, lead):
     """Pairs that are large enough for threads of their own: each is quantised in one pass all the same."""
     if kernels.KERNELS[kernel].native:
-        monkeypatch.setattr(qlinear, "requantize", None)
+        monkeypatch.setattr(qplan, "requantize", None)
     a, b = (rng.integers(-128, 128, (*lead, *shape), dtype=np.int8) for shape in ((130, 70), (70, 131)))
     one, several = (
         qlinear.qlinear_matmul(a, 0.5, 5, b, 0.25, 9, 90.0, np.int8(1), kernel=kernel, num_threads=count)

@@ -84,8 +84,9 @@ def test_what_is_not_in_one_piece_is_left_to_others(rng, case, kernel, monkeypat
     multiply = product(F32)
     assert multiply(x, 1) is not None
     assert multiply(np.full((24, 64), np.inf, F32), 1) is None
-    assert (multiply(np.asfortranarray(x), 1) is None) == native_row
-    assert (multiply(np.concatenate([x, x], axis=1)[:, :64], 1) is None) == native_row
+    # However rows lie, they are one piece once they are copied.
+    for apart in (np.asfortranarray(x), np.concatenate([x, x], axis=1)[:, :64], np.repeat(x, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(multiply(apart, 1), multiply(x, 1))
     monkeypatch.setattr(blocks, "budget", lambda: 1)
     short = product(F32)
     tall = rng.standard_normal((2000, 64)).astype(F32)

@@ -17,7 +17,8 @@ import numpy as np
 from pyint8dot.convolution import depthwise as channelwise
 from pyint8dot.convolution import im2col, planes, program
 from pyint8dot.convolution.geometry import slack
-from pyint8dot.engine import cpu, kernels, portable, settings
+from pyint8dot.convolution.weights import tile_rows
+from pyint8dot.engine import cpu, portable, settings
 from pyint8dot.epilogue import requantize
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
     from pyint8dot.convolution.geometry import Geometry
     from pyint8dot.convolution.weights import PackedWeights
     from pyint8dot.engine.kernels import Kernel
-
-
-def tile_rows() -> int:
-    """Rows of a tile: groups with fewer output channels would leave most of it idle."""
-    return max(kernel.mr for kernel in kernels.KERNELS.values())
 
 
 # What a convolution works out at its first use and does not depend on the zero point of the images.
@@ -84,12 +80,11 @@ class Lowered:
 
     def apply(self, x: Quantized, place: Geometry, kernel: Kernel, count: int) -> Values:
         """Convolve `x`, shape (batch, channels, *spatial), C-ordered, on `count` threads."""
-        out, inner = self.weights.shape[:2]
-        group = self.weights.group
+        out = self.weights.shape[0]
         y: Values = np.empty((len(x), out, *place.out), self.dtype)
         if y.size == 0:
             return y
-        depthwise = group > 1 and inner == 1 and out // group < tile_rows()
+        depthwise = self._depthwise_weights
         if not depthwise:
             settings.count(kernel.name, len(x) * out * place.pixels * self.weights.rows.shape[2])
             key = place, kernel, count, x.dtype
@@ -124,6 +119,11 @@ class Lowered:
         # What does not depend on it is not worked out again.
         changed.__dict__.update({name: self.__dict__[name] for name in KEPT if name in self.__dict__})
         return changed
+
+    @functools.cached_property
+    def _depthwise_weights(self) -> bool:
+        """See `PackedWeights.depthwise`."""
+        return self.weights.depthwise
 
     @functools.cached_property
     def _weight_sums(self) -> Values:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyint8dot.arguments import quantized
-from pyint8dot.engine import dispatch
+from pyint8dot.engine import dispatch, kernels
 from pyint8dot.engine.immutable import Immutable, frozen
 from pyint8dot.engine.packing import moved_to_int8
 
@@ -89,6 +89,11 @@ class PackedWeights(Immutable):
         """Places inside the window."""
         return math.prod(self.shape[2:])
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel has windows of its own, so few that they are no tile of a product."""
+        return self.group > 1 and self.shape[1] == 1 and self.shape[0] // self.group < tile_rows()
+
     def for_kernel(self, kernel: Kernel) -> list[npt.NDArray[np.int8]]:
         """The left operand of each group, packed for `kernel`."""
         key = kernel.left, kernel.native
@@ -138,7 +143,10 @@ def pack_rows(kernel: Kernel, rows: npt.NDArray[np.int8], taps: int) -> npt.NDAr
     if not kernel.native:
         return rows
     depth = packed_depth(kernel, rows.shape[1], taps)
-    whole = np.pad(rows, ((0, 0), (0, depth - rows.shape[1])))
+    whole = rows
+    if depth != rows.shape[1]:
+        whole = np.zeros((len(rows), depth), np.int8)
+        whole[:, : rows.shape[1]] = rows
     return kernel.left.pack(whole, k_axis=1, mn_axis=0)
 
 
@@ -175,5 +183,13 @@ def pack_conv(w: npt.ArrayLike, *, group: int = 1, kernel: str | None = None) ->
     PackedWeights(shape=(8, 2, 3, 3), dtype=int8, group=2)
     """
     packed = PackedWeights(w, group)
-    packed.for_kernel(dispatch.select(kernel))
+    chosen = dispatch.select(kernel)
+    # Depthwise convolutions are no products.
+    if not packed.depthwise:
+        packed.for_kernel(chosen)
     return packed
+
+
+def tile_rows() -> int:
+    """Rows of a tile: groups with fewer output channels would leave most of it idle."""
+    return max(kernel.mr for kernel in kernels.KERNELS.values())

@@ -49,7 +49,7 @@ _FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 _empty = np.empty
 
 
-class _Ready(NamedTuple):
+class Ready(NamedTuple):
     """A program for arrays of one size, the builtin where there are any, and the records for the builtin."""
 
     written: Written
@@ -67,11 +67,11 @@ class _Ready(NamedTuple):
         return self.quick.run(self.records, left, y, *others) is self.quick.fine
 
 
-def _ready(program: Program, n: int) -> _Ready:
+def ready_for(program: Program, n: int) -> Ready:
     """The program for `n` values, ready to run."""
     quick = builtin.quick()
     run = None if quick is None else quick.holding if n <= HELD_VALUES else quick.letting_go
-    return _Ready(Written(program, 0), run, program.records())
+    return Ready(Written(program, 0), run, program.records())
 
 
 def dynamic_quantize(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]] | None:
@@ -89,12 +89,12 @@ def dynamic_quantize(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _dynamic_quantize(n: int) -> _Ready | None:
+def _dynamic_quantize(n: int) -> Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     program.dynamic_quantize(x=LEFT, y=RESULT, m=1, k=n, scale=FIRST, zero_point=SECOND, status=STATUS)
-    return _ready(program, n)
+    return ready_for(program, n)
 
 
 def quantize(
@@ -110,12 +110,12 @@ def quantize(
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _quantize(n: int, zero_point: int, unsigned: bool) -> _Ready | None:
+def _quantize(n: int, zero_point: int, unsigned: bool) -> Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     program.quantize_linear(x=LEFT, y=RESULT, n=n, scale=FIRST, zero_point=zero_point, unsigned=int(unsigned))
-    return _ready(program, n)
+    return ready_for(program, n)
 
 
 def dequantize(x: NDArray[Any], scale: NDArray[np.float32], zero_point: int) -> NDArray[np.float32] | None:
@@ -129,12 +129,12 @@ def dequantize(x: NDArray[Any], scale: NDArray[np.float32], zero_point: int) -> 
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _dequantize(n: int, zero_point: int, unsigned: bool) -> _Ready | None:
+def _dequantize(n: int, zero_point: int, unsigned: bool) -> Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     program.dequantize_linear(x=LEFT, y=RESULT, n=n, scale=FIRST, zero_point=zero_point, unsigned=int(unsigned))
-    return _ready(program, n)
+    return ready_for(program, n)
 
 
 def exp2_terms(
@@ -159,7 +159,7 @@ def exp2_terms(
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _exp2_terms(m: int, n: int, scale: np.float32, divided: bool) -> _Ready | None:
+def _exp2_terms(m: int, n: int, scale: np.float32, divided: bool) -> Ready | None:
     if library.status() is not None:
         return None
     program = Program()
@@ -167,7 +167,7 @@ def _exp2_terms(m: int, n: int, scale: np.float32, divided: bool) -> _Ready | No
     program.exp2_terms(x=LEFT, y=RESULT, ld_x=4 * n, ld_y=4 * n, m=m, n=n, scale=factor, sums=FIRST)
     if divided:
         program.divide_rows(x=RESULT, y=RESULT, m=m, n=n, divisor=FIRST, root=0)
-    return _ready(program, m * n)
+    return ready_for(program, m * n)
 
 
 def divide_rows(x: NDArray[np.float32], divisors: NDArray[np.float32], y: NDArray[np.float32], *, root: bool) -> bool:
@@ -180,12 +180,12 @@ def divide_rows(x: NDArray[np.float32], divisors: NDArray[np.float32], y: NDArra
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _divide_rows(m: int, n: int, root: bool) -> _Ready | None:
+def _divide_rows(m: int, n: int, root: bool) -> Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     program.divide_rows(x=LEFT, y=RESULT, m=m, n=n, divisor=FIRST, root=int(root))
-    return _ready(program, m * n)
+    return ready_for(program, m * n)
 
 
 def deviations(
@@ -202,12 +202,12 @@ def deviations(
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _deviations(m: int, n: int) -> _Ready | None:
+def _deviations(m: int, n: int) -> Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     program.deviations(x=LEFT, y=RESULT, m=m, n=n, variance=FIRST)
-    return _ready(program, m * n)
+    return ready_for(program, m * n)
 
 
 def lookup(x: NDArray[Any], table: NDArray[Any]) -> NDArray[Any] | None:
@@ -221,12 +221,12 @@ def lookup(x: NDArray[Any], table: NDArray[Any]) -> NDArray[Any] | None:
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _lookup(n: int) -> _Ready | None:
+def _lookup(n: int) -> Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     program.lookup(x=LEFT, y=RESULT, n=n, table=FIRST)
-    return _ready(program, n)
+    return ready_for(program, n)
 
 
 def hard_sigmoid(x: NDArray[np.float32], alpha: float, beta: float, *, times: bool) -> NDArray[np.float32] | None:
@@ -240,12 +240,12 @@ def hard_sigmoid(x: NDArray[np.float32], alpha: float, beta: float, *, times: bo
 
 
 @functools.lru_cache(MOST_PROGRAMS)
-def _hard_sigmoid(n: int, alpha: float, beta: float, times: bool) -> _Ready | None:
+def _hard_sigmoid(n: int, alpha: float, beta: float, times: bool) -> Ready | None:
     if library.status() is not None:
         return None
     program = Program()
     program.hard_sigmoid(x=LEFT, y=RESULT, n=n, line=np.array([alpha, beta], np.float32), times=int(times))
-    return _ready(program, n)
+    return ready_for(program, n)
 
 
 class Combined:
@@ -271,7 +271,7 @@ class Combined:
         self._scales, self._zeros, self.dtype = np.array(scales, np.float32), zeros, types[2]
         self._unsigned = sum(bit for bit, kind in zip((1, 2, 4), types, strict=True) if kind == _UINT8)
         self._form = int(types[1] == _FLOAT32) + 2 * product
-        self._ready: dict[Any, _Ready] = {}
+        self._ready: dict[Any, Ready] = {}
 
     def __call__(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any] | None:
         """Combine two arrays, the second one repeated as numpy has it; None where the first would have to be, or there is no library."""
@@ -298,7 +298,7 @@ class Combined:
         ready.run(a, y, contiguous(b))
         return y
 
-    def _write(self, whole: int, times: int, each: int) -> _Ready | None:
+    def _write(self, whole: int, times: int, each: int) -> Ready | None:
         if library.status() is not None:
             return None
         program = Program()
@@ -311,7 +311,7 @@ class Combined:
             program.repeat(times, a=rows * each, b=each * (4 if self._form & 1 else 1), y=rows * each)
         if len(self._ready) >= MOST_PROGRAMS:
             self._ready.clear()
-        made = self._ready[whole, times, each] = _ready(program, whole)
+        made = self._ready[whole, times, each] = ready_for(program, whole)
         return made
 
 

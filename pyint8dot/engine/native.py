@@ -13,6 +13,8 @@ from pyint8dot.engine import blocks, builtin, library, program, tape, threads
 from pyint8dot.engine.blocks import EXTENDED, Written, take
 from pyint8dot.engine.blocks import pack_extended as _extended
 from pyint8dot.engine.library import address
+from pyint8dot.engine.moves import contiguous
+from pyint8dot.engine.packers import FEW_BYTES
 from pyint8dot.engine.plan import CALL, COLUMN, ROW, overlaps
 from pyint8dot.engine.recipe import Key
 
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
     from pyint8dot.engine.plan import Array, Extra
     from pyint8dot.engine.recipe import Recipe
 
-__all__ = ["NativePlan"]
+__all__ = ["BOTH", "NativePlan", "pack_both"]
 
 # The words of a head that change: those of the commonest call, and those of one that brings B as well; see also `Written.run`.
 PLAIN, BOTH = 5, 11
-_plain, _both = (struct.Struct(f"{count}q").pack for count in (PLAIN, BOTH))
+_plain, pack_both = (struct.Struct(f"{count}q").pack for count in (PLAIN, BOTH))
 
 #: Programs kept with one plan: results whose rows lie in many ways must not fill the memory.
 MOST_PROGRAMS = 64
@@ -60,7 +62,7 @@ class NativePlan:
     """A product on a native kernel: see `pyint8dot.engine.plan.Plan`."""
 
     __slots__ = (
-        "_block", "_built", "_first_shape", "_first_strides", "_first_type", "_held", "_holding", "_item", "_kept", "_ld",
+        "_block", "_built", "_few", "_first_shape", "_first_strides", "_first_type", "_held", "_holding", "_item", "_kept", "_ld",
         "_letting_go", "_most", "_objects", "_otherwise", "_plain", "_programs", "_records", "_run", "_second_shape",
         "_second_strides", "_second_type", "_singles", "_small", "_strict", "_unshared", "_whole", "_words", "dtype", "k", "n",
         "recipe", "tall",
@@ -87,6 +89,8 @@ class NativePlan:
         self._plain = self._words == PLAIN
         #: Whether K must be contiguous.
         self._strict = left is not None or not kernel.packs_left
+        #: Rows of A that are so few bytes that they are best packed as they lie; none where K must be contiguous in any case.
+        self._few = 0 if left is not None else FEW_BYTES // max(1, self.k)
         self._whole = left is not None and left.whole
         self._run = program.run_entry()
         self._programs: dict[Key, Written] = {}
@@ -138,13 +142,20 @@ class NativePlan:
             result = (m, n)
             if self.tall is None or m < self.tall[0]:
                 built = not _tapes and (m <= self._held or (m <= self._built and (count == 1 or m <= self._unshared)))
-            if not built or self._strict:
+            if not built or self._strict or m > self._few:
                 stride_m, stride_k = a.strides
+                if stride_k != self._item and self._copies(m, stride_m):
+                    a = contiguous(a)
+                    stride_m, stride_k = a.strides
         elif rank == 1:
             k = shape[0]
-            stride_k = a.strides[0]
             m, stride_m, result = 1, 0, (n,)
-        elif rank and a.flags.c_contiguous:
+            stride_k = a.strides[0]
+            if stride_k != self._item and self._copies(1, 0):
+                a = contiguous(a)
+                stride_k = a.strides[0]
+        elif rank:
+            a = contiguous(a)
             k = shape[-1]
             stride_k = self._item
             m, stride_m, result = math.prod(shape[:-1]), k * stride_k, (*shape[:-1], n)
@@ -170,14 +181,22 @@ class NativePlan:
                     return None
                 if second.strides != self._second_strides:
                     return None
-        elif self._whole and not self._one_piece(a, m, count):
-            return None
+        elif self._whole:
+            # Its rows are read one after the other, whatever the strides say.
+            a = contiguous(a)
+            if not self._one_piece(m, count):
+                return None
         if out is None:
             y = _empty(result, self.dtype)
-        elif self._serves(out, result, a, m, count, first, second):
+        elif type(out) is not _array or out.dtype is not self.dtype or out.shape != result or not out.flags.writeable:
+            return None
+        elif self._serves(out, a, m, count, first, second):
             y = out
         else:
-            return None
+            made = self.offer(a, None, count, first, second)
+            if made is not None:
+                out[...] = made
+            return None if made is None else out
         if built:
             run, fine = self._holding if m <= self._held else self._letting_go
             if plain:
@@ -199,25 +218,21 @@ class NativePlan:
             wrong = self._blocks(a, y, (m, stride_k, stride_m), self._ld, count, first, second)
         return None if wrong else y
 
-    def _one_piece(self, a: Array, m: int, count: int) -> bool:
-        """Whether an operand that is quantised in one piece lies in one, and is multiplied by one thread in one block."""
-        return (count == 1 or m <= self._unshared) and m <= self._block and a.flags.c_contiguous
+    def _copies(self, m: int, stride_m: int) -> bool:
+        """Whether an operand whose K is not contiguous is brought into order before: byte by byte it is packed several times as slowly."""
+        if self.recipe.left is not None:
+            return self.k > 1
+        return stride_m != self._item and m > self._few
+
+    def _one_piece(self, m: int, count: int) -> bool:
+        """Whether an operand that is quantised in one piece is multiplied by one thread in one block."""
+        return (count == 1 or m <= self._unshared) and m <= self._block
 
     def _serves(
-        self,
-        out: Array,
-        shape: tuple[int, ...],
-        a: Array,
-        m: int,
-        count: int,
-        first: Array | None,
-        second: Array | None,
-    ) -> bool:
+        self, out: Array, a: Array, m: int, count: int, first: Array | None, second: Array | None
+    ) -> bool:  # fmt: skip
         """Whether a result may be written to `out` as it is made."""
-        if type(out) is not _array or out.dtype is not self.dtype or out.shape != shape:
-            return False
-        flags = out.flags
-        if not flags.c_contiguous or not flags.writeable:
+        if not out.flags.c_contiguous:
             return False
         # What is packed or quantised as a whole is read before anything is written, and may be written over.
         if m <= self._most and first is None and (self.recipe.reads_first):
@@ -231,37 +246,14 @@ class NativePlan:
         """Serve as `Plan.into`."""
         assert not self._whole  # noqa: S101 - such a plan is only offered operands
         stride_m, stride_k = a.strides
+        if stride_k != self._item and self._copies(len(a), stride_m):
+            a = contiguous(a)
+            stride_m, stride_k = a.strides
         if self._otherwise is not None and stride_k != self._item and self.k > 1:
             return self._otherwise().into(a, y, count, first, second)
         if self.tall is not None and len(a) >= self.tall[0] and stride_k == self._item:
             return self.tall[1]().into(a, y, count, first, second)
         return not self._blocks(a, y, (len(a), stride_k, stride_m), y.strides[0], count, first, second)
-
-    def pair(self, a: Array, b: Array, y: Array) -> bool:
-        """Compute the product of two arrays of the plan's types on one thread, where their blocks are one.
-
-        `a` has shape (m, k), `b` (k, n), any strides; `y` shares no memory with them. Returns False, with `y` as it was, where
-        its rows are not contiguous or this is not the way.
-        """
-        m = len(a)
-        ld, step = y.strides
-        if m > self._block or (step != self.dtype.itemsize and self.n > 1) or not library.LAYOUT_KNOWN:
-            return False
-        stride_m, stride_k = a.strides
-        right_k, right_n = b.strides
-        small = m <= self._most and ld == self._ld
-        if _tapes:
-            tape.touch((a, b), (y,))
-            left, result, right = map(tape.place, (a, y, b))
-            written = self._kept if small else self._single(m, ld).written
-            written.note([left, result, m, stride_k, stride_m, 0, 0, 0, right, right_k, right_n])
-        if small:
-            self._run(_both(id(a), id(y), m, stride_k, stride_m, 0, 0, 0, id(b), right_k, right_n) + self._small)
-        else:
-            single = self._single(m, ld)
-            head = _both(id(a), id(y), m, stride_k, stride_m, take(single.scratch), 0, 0, id(b), right_k, right_n)
-            self._run(head + single.tail)
-        return True
 
     def _single(self, m: int, ld: int) -> Single:
         """The program for `m` rows in one block; whoever runs it holds it meanwhile."""

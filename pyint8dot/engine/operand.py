@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pyint8dot.engine import dispatch, layouts, packers, settings, threads
-from pyint8dot.engine.blocks import LEAST_WORK
 from pyint8dot.engine.deep import DeepRecipe, PortableDeepPlan
 from pyint8dot.engine.immutable import frozen
+from pyint8dot.engine.loose import loose_plan
 from pyint8dot.engine.native import NativePlan
 from pyint8dot.engine.plan import Plan, PortablePlan, Zeros
 from pyint8dot.engine.recipe import Recipe, Right, surplus
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
     from pyint8dot.engine.kernels import Kernel
     from pyint8dot.engine.plan import Array, Epilogue, Int32, Left
 
-__all__ = ["Operand", "Store", "choice", "deep_plan", "loose_plan", "multiply", "multiply_new"]
+__all__ = ["Operand", "Store", "choice", "deep_plan", "multiply", "multiply_new"]
 
 UINT8 = np.dtype(np.uint8)
 BYTES = (np.dtype(np.int8), UINT8)
-
-#: Rows from which on few columns are worth being brought into a layout of their own for a single product.
-MANY_ROWS = 64
 
 #: Plans kept with one operand by what a caller says they depend on; parameters that never come back must not fill the memory.
 MOST_PLANS = 512
@@ -93,7 +90,7 @@ class Store:
 class Operand:
     """A packed matrix on one kernel, with the plans made for it."""
 
-    __slots__ = ("_store", "int8", "kernel", "latest", "layers", "plans", "uint8")
+    __slots__ = ("_store", "checked", "int8", "kernel", "latest", "layers", "plans", "uint8")
 
     def __init__(self, store: Store, kernel: Kernel) -> None:
         self._store = store
@@ -105,6 +102,8 @@ class Operand:
         self.layers: dict[Any, Plan] = {}
         #: Other plans, by what their makers say they depend on.
         self.plans: dict[Any, Plan] = {}
+        #: Parameters of an operator that are checked, by their contents; see `pyint8dot.qplan.remembered`.
+        self.checked: dict[Any, Any] = {}
         #: The parameters of an operator's last call and the plan made of them, replaced as a whole.
         self.latest: Any = None
 
@@ -218,34 +217,6 @@ def choice(kernel: str | None, num_threads: int | None) -> tuple[Kernel, int]:
     return dispatch.select(kernel), count
 
 
-@functools.lru_cache(maxsize=512)
-def _loose_plan(
-    kernel: Kernel, k: int, n: int, dtypes: tuple[np.dtype[Any], np.dtype[Any]], zeros: tuple[int, int],
-    epilogue: Epilogue | None,
-) -> NativePlan:  # fmt: skip
-    right = Right(k, n, None, dtype=dtypes[1])
-    return NativePlan(Recipe(kernel, right, dtypes[0], Zeros(*zeros), epilogue, None))
-
-
-def loose_plan(
-    kernel: Kernel, a: Array, b: Array, count: int, a_zero: int = 0, b_zero: int = 0, epilogue: Epilogue | None = None
-) -> Callable[[Array, Array, Array], bool] | None:
-    """What multiplies pairs of matrices of the shapes and types of the last two dimensions of these arrays; see `NativePlan.pair`.
-
-    None where the kernel is not native, threads have something to share, or somebody counts products. Plans are kept by what they
-    depend on, of which an epilogue is the object that it is.
-    """
-    k, n = b.shape[-2:]
-    m = a.shape[-2]
-    if kernel.for_columns(n) is not kernel and m > MANY_ROWS:
-        return None
-    if not kernel.native or (count > 1 and m * k * n >= LEAST_WORK) or settings.current().tally is not None:
-        return None
-    za, zb = a_zero - 128 * (a.dtype == UINT8), b_zero - 128 * (b.dtype == UINT8)
-    # A protocol does not say that its objects have a hash, which is their identity.
-    return _loose_plan(kernel, k, n, (a.dtype, b.dtype), (za, zb), epilogue).pair  # type: ignore[arg-type]
-
-
 def multiply_new(kernel: Kernel, a: Array, b: Array, count: int) -> Int32 | None:
     """The product of two matrices as a new array; None where they are not two matrices that fit, or `loose_plan` has no way."""
     if a.dtype not in BYTES or b.dtype not in BYTES:
@@ -253,11 +224,11 @@ def multiply_new(kernel: Kernel, a: Array, b: Array, count: int) -> Int32 | None
     rows, columns = a.shape, b.shape
     if len(rows) != 2 or len(columns) != 2 or rows[1] != columns[0]:
         return None
-    pair = loose_plan(kernel, a, b, count)
-    if pair is None:
+    plan = loose_plan(kernel, a, b, count)
+    if plan is None:
         return None
     c = np.empty((rows[0], columns[1]), np.int32)
-    return c if pair(a, b, c) else None
+    return c if plan.pair(a, b, c) else None
 
 
 def multiply(
@@ -284,8 +255,8 @@ def multiply(
     if isinstance(b, Operand):
         _packed_into(b, a, target, count, a_zero, b_zero)
     else:
-        pair = loose_plan(kernel, a, b, count, a_zero, b_zero)
-        if pair is None or not pair(a, b, target):
+        plan = loose_plan(kernel, a, b, count, a_zero, b_zero)
+        if plan is None or not plan.pair(a, b, target):
             _packed_into(
                 Operand(Store(b, kernel.for_columns(b.shape[1]).right), kernel), a, target, count, a_zero, b_zero
             )

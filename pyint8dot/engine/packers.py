@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Int8Array = NDArray[np.int8]
 
-__all__ = ["Writer", "aligned", "moved_to_int8", "pack_by_numpy", "pack_into", "word"]
+__all__ = ["FEW_BYTES", "Writer", "aligned", "moved_to_int8", "pack_by_numpy", "pack_into", "word"]
 
 
 class Layout(Protocol):
@@ -50,6 +50,9 @@ _WORDS: dict[int, np.dtype[Any]] = {
     4: np.dtype(np.int32),
     8: np.dtype(np.int64),
 }
+
+#: Bytes of an operand that are packed sooner than numpy has made a copy, however they lie.
+FEW_BYTES = 512
 
 #: Packed buffers begin on a cache line, so that no load of a kernel straddles two.
 ALIGNMENT = 64
@@ -119,6 +122,9 @@ def pack_into(layout: Layout, x: NDArray[Any], out: Int8Array) -> None:
     if not size:
         return  # also where k or mn is beyond what an address can be
     if layout.packer is not None and library.status() is None:
+        if 1 not in x.strides and x.size > FEW_BYTES:
+            # Byte by byte it is packed in several times as many instructions as numpy copies it.
+            x = np.ascontiguousarray(x)
         tail = _tail(layout.packer, layout.split, layout.flip(x.dtype), objects=library.LAYOUT_KNOWN)
         at = id if library.LAYOUT_KNOWN else address
         stride_k, stride_mn = x.strides

@@ -118,8 +118,8 @@ class Plan(Protocol):
     ) -> Array | None:
         """Compute the product of the array `a` of the plan's type, any number of dimensions, on `count` threads.
 
-        Returns the result, `out` where that is given, or None, with `out` as it was: where an operand or `out` is not as plain
-        as this serves, or wrong.
+        Returns the result, `out` where that is given, or None, with `out` as it was: where an extra operand is not as plain as this
+        serves, or something is wrong.
         """
 
     def into(self, a: Array, y: Array, count: int, first: Array | None = None, second: Array | None = None) -> bool:

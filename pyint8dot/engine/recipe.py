@@ -38,13 +38,16 @@ if TYPE_CHECKING:
 __all__ = ["Key", "Recipe", "Right"]
 
 #: Parts of the scratch, each of which may take up to a line more for starting on one.
-PARTS = 9
+PARTS = 10
 
 UINT8 = np.dtype(np.uint8)
 INT8 = np.iinfo(np.int8)
 
 #: What a row is multiplied by to be added to itself.
 ONE = np.ones(1, np.int32)
+
+#: What columns are filled up with.
+ZERO = np.zeros(1, np.int8)
 
 
 class Right(NamedTuple):
@@ -83,6 +86,8 @@ class _Room:
     right: Word | None = None
     #: What sums start from per column.
     start: Word | None = None
+    #: What the zero points of the rows are multiplied by per column, where that is not known before.
+    across: Word | None = None
     zero_point: Word | None = None
     #: For the epilogue.
     spare: Word | None = None
@@ -128,9 +133,9 @@ class Recipe:
         #: The type of what is packed or multiplied as it lies.
         self._codes = dtype if left is None else left.codes
         self._left_layout = kernel.each_call(kernel.left)
-        # Where B comes with each call the sums of its columns are made at each call too.
-        terms = column_terms(zeros, right.k, right.column_sums) if right.packed is not None else (zeros.bias, [])
-        start, outers = terms
+        # Where B comes with each call the sums of its columns are made at each call too, and count as 0 here.
+        column_sums = right.column_sums if right.packed is not None else np.zeros(right.n, np.int32)
+        start, outers = column_terms(zeros, right.k, column_sums)
         self._outers = [(kind, across) for kind, across in outers if kind != CALL]
         #: What the zero point is multiplied by per column, where it is known only at the call.
         self._across = next((across for kind, across in outers if kind == CALL), None)
@@ -181,6 +186,8 @@ class Recipe:
             room.right = room.take(self.kernel.right.size(right.k, right.n))
         if right.packed is None or self._across is not None:
             room.start = room.take(4 * self.kernel.right.whole(wide))
+        if right.packed is None and self._zeros.a == ROW:
+            room.across = room.take(4 * self.kernel.right.whole(wide))
         if self.epilogue is not None and self.epilogue.spare:
             room.spare = room.take(4 * wide)
         return room
@@ -223,8 +230,8 @@ class Recipe:
             row_start = None
         self._multiply(out, room, b=b, c=c, ldc=ldc, n=columns, row_start=row_start, col_start=start)
         for kind, across in self._outers:
-            u = FIRST if kind == ROW else room.sums
-            out.add_outer(c=c, ldc=ldc, m=ROWS, n=columns, u=u, v=across[column:])
+            u, v = (FIRST, room.across) if kind == ROW else (room.sums, None)
+            out.add_outer(c=c, ldc=ldc, m=ROWS, n=columns, u=u, v=across[column:] if v is None else v)
         if self.epilogue is not None:
             extras = (FIRST, SECOND)[len(self.extras) - len(self.epilogue.extras) :]
             self.epilogue.write(out, Output(c, ldc, RESULT, ld, ROWS, column, columns, room.scales, room.spare, extras))
@@ -272,23 +279,46 @@ class Recipe:
         """Write the records that pack B and make what the sums start from per column; return where that is."""
         kernel, right, zeros = self.kernel, self.right, self._zeros
         assert right.dtype is not None  # noqa: S101 - said of every operand that comes with each call
-        out.pack(
-            kernel.right.packer, source=RIGHT, packed=room.right, k=right.k, mn=right.n, stride_k=RIGHT_STRIDE_K,
-            stride_mn=RIGHT_STRIDE_N, split=0, flip=kernel.right.flip(right.dtype),
-        )  # fmt: skip
-        start: Argument = self._start
-        # Operands that come with each call have one zero point each.
-        assert isinstance(zeros.a, int)  # noqa: S101
-        assert isinstance(zeros.b, int)  # noqa: S101
-        if zeros.a:
-            shift = wrapped_scalar(right.k * zeros.a * zeros.b)
-            start = whole(np.full(right.n, shift, np.int32), kernel.nr) if shift else None
+        if kernel.right.packer is not None:
+            out.pack(
+                kernel.right.packer, source=RIGHT, packed=room.right, k=right.k, mn=right.n, stride_k=RIGHT_STRIDE_K,
+                stride_mn=RIGHT_STRIDE_N, split=0, flip=kernel.right.flip(right.dtype),
+            )  # fmt: skip
+        else:
+            # Panels of one column are columns one after the other, each with zeros behind it.
+            flip = 0x80 if right.dtype == UINT8 else 0
+            out.copy_planes(
+                x=RIGHT, y=room.right, planes=1, rows=right.n, n=right.k, plane_x=0, plane_y=0, row_x=RIGHT_STRIDE_N,
+                row_y=depth, step=RIGHT_STRIDE_K, flip=flip,
+            )  # fmt: skip
+            assert room.right is not None  # noqa: S101 - there is room for every operand that comes with each call
+            out.copy_planes(
+                x=ZERO, y=room.right.plus(right.k), planes=1, rows=right.n, n=depth - right.k, plane_x=0, plane_y=0,
+                row_x=0, row_y=depth, step=0, flip=0,
+            )  # fmt: skip
         # Sums of columns are the product of a row that holds what they are multiplied by.
-        for row in constant_rows(kernel, right.k, -zeros.a):
-            out.multiply(
-                kernel.name, a=row, b=room.right, c=room.start, ldc=0, m=1, n=right.n, k=depth, col_start=start
-            )
-            start = room.start
+        if zeros.a == ROW:
+            [base] = [across for kind, across in self._outers if kind == ROW]
+            self._add_column_sums(out, room, room.across, whole(base, kernel.nr), -1, spare=0)
+        return self._add_column_sums(out, room, room.start, self._start, -zeros.a if isinstance(zeros.a, int) else 0)
+
+    def _add_column_sums(
+        self, out: Program, room: _Room, target: Argument, start: Argument, value: int, spare: int = 1
+    ) -> Argument:
+        """Write the records that add so many times the sums of B's columns to `start`, per column; return where the result is."""
+        kernel, right = self.kernel, self.right
+        for row in constant_rows(kernel, right.k, value, spare):
+            if kernel.packs_left:
+                depth = kernel.right.depth(right.k)
+                out.multiply(
+                    kernel.name, a=row, b=room.right, c=target, ldc=0, m=1, n=right.n, k=depth, col_start=start
+                )
+            else:
+                out.multiply_rows(
+                    kernel.name, a=row, b=room.right, c=target, ldc=0, m=1, n=right.n, k=right.k, col_start=start,
+                    lda=0, flip=0,
+                )  # fmt: skip
+            start = target
         return start
 
 
@@ -350,17 +380,17 @@ def surplus(kernel: Kernel, packed: npt.NDArray[np.int8], k: int, n: int) -> Int
     return sums
 
 
-def constant_rows(kernel: Kernel, k: int, value: int) -> list[npt.NDArray[np.int8]]:
-    """Single rows, packed, whose products add up to `value` times the sums of columns, less the surplus of these columns.
+def constant_rows(kernel: Kernel, k: int, value: int, spare: int = 1) -> list[npt.NDArray[np.int8]]:
+    """Single rows, packed, whose products add up to `value` times the sums of columns, less `spare` times the surplus of these columns.
 
     Each product brings the surplus itself, the sum over the upper halves of K groups. So what the rows hold there adds up to one less
-    for each product, and to one less again for what is to be taken off.
+    for each product, and to `spare` less again for what is to be taken off.
     """
     layout = kernel.each_call(kernel.left)
     if not kernel.complement:
         return [constant(layout, k, each, each) for each in digits(value)] if value else []
     lower = digits(value)
-    upper = digits(value - 1 - len(lower), len(lower))
+    upper = digits(value - spare - len(lower), len(lower))
     if len(upper) > len(lower):
-        lower, upper = digits(value, 2), digits(value - 3, 2)
+        lower, upper = digits(value, 2), digits(value - spare - 2, 2)
     return [constant(layout, k, *each) for each in zip(lower, upper, strict=True)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyint8dot.engine import builtin, elementwise, kernels, library
+from pyint8dot.engine import builtin, elementwise, kernels, library, scaled_rows
 from pyint8dot.engine.library import address
 from pyint8dot.engine.program import RECORDS, SCRATCH, STACK_SCRATCH, WORDS
 
@@ -125,3 +125,4 @@ def _forget() -> None:
     """Drop the programs that hold a way to call native code."""
     builtin.quick.cache_clear()
     elementwise.forget()
+    scaled_rows.forget()

@@ -18,7 +18,7 @@ from pyint8dot.onnx.errors import ModelError
 from pyint8dot.onnx.graph import FUSED
 from pyint8dot.onnx.ops.neural import product
 from pyint8dot.onnx.registry import Function, Site, operator
-from pyint8dot.quantize import QuantizedRows
+from pyint8dot.quantized_left import QuantizedRows
 
 # The accuracy level that allows activations of 8 bits.
 _INT8_LEVEL = 4
