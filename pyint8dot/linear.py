@@ -152,7 +152,7 @@ def _columns(scale: Any, n: int) -> Any:
 @functools.lru_cache(64)
 def _repeated(scale: float, n: int) -> npt.NDArray[np.float32] | None:
     """So many times the same scale; None where that is to be refused, or looked at more closely."""
-    return np.full(n, scale, FLOAT32) if 0 < abs(scale) < LARGEST else None
+    return np.full(n, scale, FLOAT32) if abs(scale) < LARGEST and np.float32(scale) != 0 else None
 
 
 def _given(y: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:

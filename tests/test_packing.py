@@ -303,7 +303,7 @@ def test_operands_are_checked(layout):
     for shape in ((), (4,), (1, 2, 3)):
         with pytest.raises(ValueError, match=f"x must be two-dimensional, got {len(shape)} dimension"):
             layout.pack(np.zeros(shape, np.int8), k_axis=0, mn_axis=1)
-    for axes in ((0, 0), (1, 1), (0, 2), (-1, 1), (-3, 0), (0, -2), ("0", 1), (None, 1)):
+    for axes in ((0, 0), (1, 1), (0, 2), (-1, 1), (-3, 0), (0, -2)):
         with pytest.raises(ValueError, match="must be the two axes of x"):
             layout.pack(np.zeros((2, 2), np.int8), k_axis=axes[0], mn_axis=axes[1])
     with pytest.raises(TypeError, match="k_axis must be an int, got str"):

@@ -318,14 +318,6 @@ def test_a_failed_add_changes_nothing():
     assert repr(index) == f"Index(4 vectors, dim=4, metric='cosine', keep=None, nbytes={index.nbytes})"
 
 
-def test_the_last_id():
-    index = Index(X, ids=[1, 2, 3, 2**63 - 1])
-    with pytest.raises(ValueError, match="ids must be given where none follow"):
-        index.add(X)
-    index.add(X[:1], ids=[4])
-    assert (2**63 - 1 in index, 2**63 in index, 2**70 in index, -(2**70) in index) == (True, False, False, False)
-
-
 @pytest.mark.parametrize("keep", ["float32", "int8"])
 def test_nothing_to_rescore(rng, keep):
     index = Index(dim=4, keep=keep)
