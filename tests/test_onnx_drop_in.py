@@ -321,9 +321,7 @@ def test_the_stand_in_is_known_as_installed(monkeypatch):
     monkeypatch.setattr(
         importlib.metadata.Distribution,
         "discover",
-        classmethod(
-            lambda _, **wanted: (d for d in found(**wanted) if type(d).__module__ == standin.__name__)
-        ),
+        classmethod(lambda _, **wanted: (d for d in found(**wanted) if type(d).__module__ == standin.__name__)),
     )
     finders = list(sys.meta_path)
     with pytest.raises(importlib.metadata.PackageNotFoundError):
