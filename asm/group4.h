@@ -1,6 +1,6 @@
 /*
- * Four k of columns, one k a register, turned into K groups of 4: what the gatherer of PackedI8K4 and
- * the interleaving of images by four channels share.
+ * Four k of columns, one k a register, turned into K groups of 4: what the packer and the gatherer of
+ * PackedI8K4 and the interleaving of images by four channels share.
  *
  * Bytes of neighbouring k, then pairs of them, are put side by side, until a word has the four k of a
  * column: columns 0 to 7 in v16 and v17, columns 8 to 15 in v18 and v19; v4..v7 are used on the way.

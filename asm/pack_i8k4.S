@@ -23,6 +23,7 @@
 #define GROUP 4
 #include "asm.h"
 #include "pack.h"
+#include "group4.h"
 
 /* Words of four rows, transposed: word g of rows in0..in3 to out_g. */
 .macro transpose_words in0, in1, in2, in3, out0, out1, out2, out3
@@ -61,26 +62,16 @@
         str     q0, [dst], #16
 .endm
 
-/* Bytes of four k: pairs of k, then pairs of pairs, give four k of one column in a word. */
+/* Four k of one column in a word, for the sixteen columns of two panels. */
 .macro put_columns_16
-        zip1    v4.16b, v0.16b, v1.16b
-        zip2    v5.16b, v0.16b, v1.16b
-        zip1    v6.16b, v2.16b, v3.16b
-        zip2    v7.16b, v2.16b, v3.16b
-        zip1    v16.8h, v4.8h, v6.8h
-        zip2    v17.8h, v4.8h, v6.8h
-        zip1    v18.8h, v5.8h, v7.8h
-        zip2    v19.8h, v5.8h, v7.8h
+        group_all
         stp     q16, q17, [dst], #32
         stp     q18, q19, [dst_high], #32
 .endm
 
 /* The same for the eight columns of one panel. */
 .macro put_columns_8
-        zip1    v4.16b, v0.16b, v1.16b
-        zip1    v6.16b, v2.16b, v3.16b
-        zip1    v16.8h, v4.8h, v6.8h
-        zip2    v17.8h, v4.8h, v6.8h
+        group_low
         stp     q16, q17, [dst], #32
 .endm
 

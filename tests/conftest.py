@@ -216,6 +216,20 @@ def checker(request: pytest.FixtureRequest) -> Checker:
     return Checker(request.config.option.seed)
 
 
+@pytest.fixture(scope="session")
+def theirs():
+    """onnxruntime, to be compared with; tests that ask for it are skipped where it is not installed."""
+    return pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def added():
+    """The bytes of a model of x + w and its negative, where a feed may replace w."""
+    from support.onnx_graphs import data, replaceable
+
+    return data(replaceable())
+
+
 @pytest.fixture
 def fresh():
     """Let a test see the cached functions anew, and leave no answer of a pretended machine behind."""

@@ -13,23 +13,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support.onnx_graphs import data, model, node, replaceable
+from support.onnx_graphs import data, model, node
 
 from pyint8dot import onnx as ours
 from pyint8dot.onnx import InputError, ModelError, as_onnxruntime, standin
 
 F32, TEXT = np.float32, np.dtype(object)
 ML = "ai.onnx.ml"
-
-
-@pytest.fixture(scope="module")
-def theirs():
-    return pytest.importorskip("onnxruntime")
-
-
-@pytest.fixture
-def added():
-    return data(replaceable())
 
 
 def identity(kind, shape=("n",)):

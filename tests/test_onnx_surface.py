@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from support.onnx_graphs import data, node, replaceable
+from support.onnx_graphs import data, node
 
 from pyint8dot import onnx as ours
 from pyint8dot.onnx import InputError, MissingFileError, ModelError
@@ -47,16 +47,6 @@ FUNCTIONS = (
     "get_available_providers get_all_providers get_device set_default_logger_severity set_default_logger_verbosity "
     "enable_telemetry_events disable_telemetry_events"
 ).split()
-
-
-@pytest.fixture(scope="module")
-def theirs():
-    return pytest.importorskip("onnxruntime")
-
-
-@pytest.fixture
-def added():
-    return data(replaceable())
 
 
 def parameters(function):

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from support.onnx_graphs import data, model, node, replaceable
+from support.onnx_graphs import data, model, node
 
 from pyint8dot import onnx as ours
 from pyint8dot.onnx import InputError, ModelError, NodeError, as_onnxruntime, standin
@@ -19,16 +19,6 @@ from pyint8dot.onnx import InputError, ModelError, NodeError, as_onnxruntime, st
 F32 = np.float32
 # What a value says of itself.
 ASKED = "shape data_type element_type device_name has_value is_tensor is_tensor_sequence is_sparse_tensor tensor_size_in_bytes"
-
-
-@pytest.fixture(scope="module")
-def theirs():
-    return pytest.importorskip("onnxruntime")
-
-
-@pytest.fixture
-def added():
-    return data(replaceable())
 
 
 def test_values(theirs):

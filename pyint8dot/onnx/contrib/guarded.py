@@ -37,8 +37,9 @@ def infer_shapes(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
     opset = next((o.version for o in model.opset_import if not o.domain), 1)
     nodes = (node for graph in all_graphs(model.graph) for node in graph.node)
     slices = [node for node in nodes if node.op_type == "Slice" and not node.domain]
-    if not slices or opset < _FIRST or not _registered():
+    if not slices or opset < _FIRST:
         return onnx.shape_inference.infer_shapes(model, **options)
+    _register()
     for node in slices:
         node.domain = _DOMAIN
     model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
@@ -63,10 +64,8 @@ def _restore(model: onnx.ModelProto) -> None:
 
 
 @functools.cache
-def _registered() -> bool:
-    """Make the operator known to onnx; tell whether its version can do that."""
-    if not hasattr(defs.OpSchema, "set_type_and_shape_inference_function"):
-        return False
+def _register() -> None:
+    """Make the operator known to onnx."""
     slices = defs.get_schema("Slice", 13)
     infer = slices.get_type_and_shape_inference_function()
 
@@ -83,4 +82,3 @@ def _registered() -> bool:
     )
     schema.set_type_and_shape_inference_function(checked)
     defs.register_schema(schema)
-    return True

@@ -13,32 +13,19 @@ from pyint8dot.onnx.ops.activations import elu, sigmoid, softplus
 
 Activation: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
-# What alpha and beta are where the node has none; None where it must have one.  A function takes those it names here only.
-_TAKES: dict[str, dict[str, float | None]] = {
-    "affine": {"alpha": None, "beta": None},
-    "elu": {"alpha": 1.0},
-    "hardsigmoid": {"alpha": 0.2, "beta": 0.5},
-    "leakyrelu": {"alpha": 0.01},
-    "relu": {},
-    "scaledtanh": {"alpha": None, "beta": None},
-    "sigmoid": {},
-    "softplus": {},
-    "softsign": {},
-    "tanh": {},
-    "thresholdedrelu": {"alpha": 1.0},
-}
-_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
-    "affine": lambda x, alpha, beta: alpha * x + beta,
-    "elu": elu,
-    "hardsigmoid": floats.hard_sigmoid,
-    "leakyrelu": lambda x, alpha: np.where(x < 0, alpha * x, x),
-    "relu": lambda x: np.maximum(x, 0),
-    "scaledtanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
-    "sigmoid": sigmoid,
-    "softplus": softplus,
-    "softsign": lambda x: x / (1 + np.abs(x)),
-    "tanh": np.tanh,
-    "thresholdedrelu": lambda x, alpha: np.where(x >= alpha, x, x.dtype.type(0)),
+# Each function and what it takes, with the values where the node has none; None where it must have one.
+_FUNCTIONS: dict[str, tuple[Callable[..., np.ndarray], dict[str, float | None]]] = {
+    "affine": (lambda x, alpha, beta: alpha * x + beta, {"alpha": None, "beta": None}),
+    "elu": (elu, {"alpha": 1.0}),
+    "hardsigmoid": (floats.hard_sigmoid, {"alpha": 0.2, "beta": 0.5}),
+    "leakyrelu": (lambda x, alpha: np.where(x < 0, alpha * x, x), {"alpha": 0.01}),
+    "relu": (lambda x: np.maximum(x, 0), {}),
+    "scaledtanh": (lambda x, alpha, beta: alpha * np.tanh(beta * x), {"alpha": None, "beta": None}),
+    "sigmoid": (sigmoid, {}),
+    "softplus": (softplus, {}),
+    "softsign": (lambda x: x / (1 + np.abs(x)), {}),
+    "tanh": (np.tanh, {}),
+    "thresholdedrelu": (lambda x, alpha: np.where(x >= alpha, x, x.dtype.type(0)), {"alpha": 1.0}),
 }
 
 
@@ -73,12 +60,12 @@ def functions(names: Sequence[str], alphas: Sequence[float], betas: Sequence[flo
     for name in names:
         if name.lower() not in _FUNCTIONS:
             raise ValueError(f"activations must be of {', '.join(sorted(_FUNCTIONS))}, got {name}")
+        function, takes = _FUNCTIONS[name.lower()]
         taken = {}
-        for which, default in _TAKES[name.lower()].items():
+        for which, default in takes.items():
             value = left[which].pop(0) if left[which] else default
             if value is None:
                 raise ValueError(f"activation_{which} must have a value for {name}, which has no default")
             taken[which] = float(value)
-        function = _FUNCTIONS[name.lower()]
         found.append(functools.partial(function, **taken) if taken else function)
     return found
